@@ -1,0 +1,244 @@
+"""Every setting once: name, default, unit, bounds, help. Flags, environment, config file, `--help`
+and the docs are made from this table.
+
+A field's name is the name of its flag with dashes (`raft_addr` is `-raft-addr` and
+`RSQLITE_RAFT_ADDR`). `check` reports all errors at once. Fields without a flag (`flag=False`) are
+bounds that an operator has no reason to turn; they still have their one place here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    flag: bool = True,
+) -> Any:
+    """A field of `Settings` with what flags and docs need to know of it."""
+    metadata: Mapping[str, Any] = {
+        "help": help,
+        "unit": unit,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": choices,
+        "flag": flag,
+    }
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one node. Durations are seconds, sizes bytes, unless the name says so."""
+
+    # Who this node is
+    node_id: str = setting("", "Label of this node, kept for life; default: its raft address")
+    http_addr: str = setting("localhost:4001", "Address to serve HTTP on; empty: no HTTP")
+    http_adv_addr: str = setting("", "HTTP address that others are told; default: http_addr")
+    raft_addr: str = setting("localhost:4002", "Address to serve the other nodes on")
+    raft_adv_addr: str = setting("", "Raft address that others are told; default: raft_addr")
+    bootstrap_expect: int = setting(
+        0, "Form a cluster when this many nodes have found each other", minimum=0, maximum=99
+    )
+    bootstrap_expect_timeout: float = setting(
+        120.0, "Give up forming a cluster after this long", unit="s", minimum=1, maximum=86_400
+    )
+    join: str = setting("", "Comma-separated raft addresses of the nodes to find")
+    join_attempts: int = setting(5, "Tries to find a cluster to join", minimum=1, maximum=10_000)
+    join_interval: float = setting(3.0, "Pause between them", unit="s", minimum=0.01, maximum=3600)
+
+    # Raft (raft.md, design 1)
+    tick: float = setting(
+        0.025, "Resolution of the core's clock", unit="s", minimum=0.001, maximum=1, flag=False
+    )
+    raft_heartbeat: float = setting(
+        0.075, "Pause between heartbeats", unit="s", minimum=0.005, maximum=10
+    )
+    raft_election_timeout: float = setting(
+        0.4,
+        "Silence after which a follower campaigns; each draws from this to twice this",
+        unit="s",
+        minimum=0.05,
+        maximum=60,
+    )
+    inflight_messages_max: int = setting(
+        4, "Appends under way to one follower", minimum=1, maximum=1024, flag=False
+    )
+    inflight_bytes_max: int = setting(
+        8 * MIB, "Bytes of entries under way to one follower", minimum=64 * KIB, flag=False
+    )
+    append_bytes_max: int = setting(
+        1 * MIB, "Bytes of entries in one append (one entry may be larger)", flag=False
+    )
+    committed_bytes_max: int = setting(
+        4 * MIB, "Bytes of entries handed over for applying at a time", flag=False
+    )
+    uncommitted_bytes_max: int = setting(
+        64 * MIB, "Bytes of entries proposed and not committed", flag=False
+    )
+
+    # Log (storage)
+    segment_bytes: int = setting(
+        64 * MIB, "Size of a log segment", minimum=64 * KIB, maximum=1024 * MIB, flag=False
+    )
+    log_cache_bytes_max: int = setting(
+        32 * MIB, "Recent entries kept in memory for followers", minimum=0, flag=False
+    )
+    log_backlog_bytes_max: int = setting(
+        128 * MIB, "Entries waiting for the log's disk before writes are refused", flag=False
+    )
+    disk_reserve_bytes: int = setting(
+        64 * MIB, "Free space below which new writes are refused", minimum=0
+    )
+
+    # State machine
+    entry_bytes_max: int = setting(
+        64 * MIB, "Size of one encoded entry", minimum=64 * KIB, maximum=512 * MIB
+    )
+    fk: bool = setting(False, "Enforce foreign keys")
+    statement_cache_size: int = setting(
+        512, "Compiled statements kept per connection", minimum=0, maximum=100_000, flag=False
+    )
+    write_steps_max: int = setting(
+        4_000_000,
+        "VM steps a request may take on the loop; over it, it runs alone in a thread",
+        minimum=1_000,
+        flag=False,
+    )
+    write_statements_max: int = setting(
+        5_000, "Statements of a request run on the loop; over it, in a thread", flag=False
+    )
+    read_steps_max: int = setting(
+        50_000, "VM steps a read may take on the loop; over it, it runs in a thread", flag=False
+    )
+    read_time_max: float = setting(
+        60.0, "Longest time for a read", unit="s", minimum=0.01, maximum=86_400
+    )
+    write_time_max: float = setting(
+        300.0, "Longest time for a write's SQL", unit="s", minimum=0.01, maximum=86_400
+    )
+    rows_max: int = setting(1_000_000, "Rows in one answer", minimum=1)
+    result_bytes_max: int = setting(256 * MIB, "Size of one answer", minimum=1 * KIB)
+    blob_bytes_max: int = setting(
+        48 * MIB, "Longest string or BLOB", minimum=1 * KIB, maximum=1024 * MIB, flag=False
+    )
+    sql_bytes_max: int = setting(
+        1 * MIB, "Longest SQL text", minimum=1 * KIB, maximum=1024 * MIB, flag=False
+    )
+    checkpoint_wal_bytes: int = setting(
+        16 * MIB, "WAL size at which a checkpoint starts", minimum=64 * KIB, flag=False
+    )
+    verify_digest: str = setting(
+        "risky",
+        "Which entries carry a digest of their row changes",
+        choices=("always", "risky", "never"),
+    )
+
+    # Node
+    batch_requests_max: int = setting(1024, "Requests in one batch", minimum=1, flag=False)
+    batch_bytes_max: int = setting(
+        4 * MIB, "Bytes of requests in one batch (one may be larger)", minimum=1, flag=False
+    )
+    write_queue_max: int = setting(10_000, "Writes waiting for their batch", minimum=1)
+    write_queue_bytes_max: int = setting(256 * MIB, "Bytes of writes waiting", minimum=1)
+    read_queue_max: int = setting(10_000, "Reads waiting", minimum=1)
+    read_threads: int = setting(2, "Threads for long reads", minimum=1, maximum=64)
+    forward_queue_max: int = setting(10_000, "Requests under way to the leader", minimum=1)
+    request_timeout: float = setting(
+        30.0, "Default time for a request, waiting included", unit="s", minimum=0.01, maximum=86_400
+    )
+    linearizable_timeout: float = setting(
+        10.0, "Default wait of a linearizable read", unit="s", minimum=0.01, maximum=86_400
+    )
+
+    # Peers (transport)
+    peer_frame_bytes_max: int = setting(
+        80 * MIB, "Longest message between nodes", minimum=64 * KIB, flag=False
+    )
+    peer_fragment_bytes: int = setting(
+        256 * KIB, "A longer message is sent in pieces of this size", minimum=4 * KIB, flag=False
+    )
+    peer_queue_bytes_max: int = setting(
+        160 * MIB, "Bytes waiting for one peer; more are dropped", minimum=64 * KIB, flag=False
+    )
+    peer_connect_timeout: float = setting(
+        2.0, "Time to open a connection to a peer", unit="s", minimum=0.05, flag=False
+    )
+    peer_backoff_min: float = setting(
+        0.05, "First pause before a peer is tried again", unit="s", minimum=0.001, flag=False
+    )
+    peer_backoff_max: float = setting(
+        1.0, "Longest pause before a peer is tried again", unit="s", minimum=0.001, flag=False
+    )
+
+    # HTTP (server)
+    http_shortcut: str = setting(
+        "on", "Serve known request heads without aiohttp's machinery", choices=("on", "off")
+    )
+    http_allow_origin: str = setting("", "Value of Access-Control-Allow-Origin")
+    body_bytes_max: int = setting(64 * MIB, "Longest request body", minimum=1 * KIB)
+    bodies_bytes_max: int = setting(
+        512 * MIB, "Request bodies and answers under way together", minimum=1 * KIB
+    )
+    statements_max: int = setting(200_000, "Statements in one request", minimum=1)
+    json_depth_max: int = setting(64, "Nesting of a JSON body", minimum=4, flag=False)
+    connections_max: int = setting(4096, "HTTP connections", minimum=1)
+    head_timeout: float = setting(
+        10.0, "Time for a request's head to arrive", unit="s", minimum=0.1, flag=False
+    )
+    body_timeout: float = setting(
+        60.0, "Time for a request's body to arrive", unit="s", minimum=0.1, flag=False
+    )
+    idle_timeout: float = setting(
+        75.0, "Time an idle connection is kept", unit="s", minimum=0.1, flag=False
+    )
+    answer_timeout: float = setting(
+        60.0, "Time for a client to take its answer", unit="s", minimum=0.1, flag=False
+    )
+    shortcut_heads_max: int = setting(
+        1024, "Request heads remembered by the short cut", minimum=1, flag=False
+    )
+
+    # Process
+    log_level: str = setting(
+        "INFO", "Least severity logged", choices=("DEBUG", "INFO", "WARN", "ERROR")
+    )
+    log_format: str = setting("auto", "Form of log lines", choices=("auto", "json", "console"))
+    uvloop: str = setting("auto", "Use uvloop: when installed, or never", choices=("auto", "off"))
+    shutdown_timeout: float = setting(
+        10.0, "Time for requests under way at a stop", unit="s", minimum=0.0, maximum=3600
+    )
+
+    def check(self) -> list[str]:
+        """What is wrong with these values, in words; empty when all is well."""
+        problems = []
+        for one in dataclasses.fields(self):
+            value = getattr(self, one.name)
+            name = one.name.replace("_", "-")
+            minimum, maximum = one.metadata["minimum"], one.metadata["maximum"]
+            if minimum is not None and value < minimum:
+                problems.append(f"-{name} {value} is below {minimum}")
+            if maximum is not None and value > maximum:
+                problems.append(f"-{name} {value} is above {maximum}")
+            choices = one.metadata["choices"]
+            if choices and value not in choices:
+                problems.append(f"-{name} {value!r} is none of {', '.join(choices)}")
+        if self.raft_election_timeout < 3 * self.raft_heartbeat:
+            problems.append("-raft-election-timeout must be at least three times -raft-heartbeat")
+        if self.peer_frame_bytes_max < self.entry_bytes_max + MIB:
+            problems.append("-entry-bytes-max must be a MiB below the peers' frame cap")
+        if self.http_addr and self.http_addr == self.raft_addr:
+            problems.append("-http-addr and -raft-addr must differ")
+        return problems

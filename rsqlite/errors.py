@@ -1,0 +1,134 @@
+"""The one hierarchy of errors; every error says whose fault it is and what became of the write.
+
+RsqliteError
+├── RequestError            the caller's mistake: nothing was done, the text says what to change
+│   ├── RequestTooLarge     over a named bound of `config.py`
+│   └── StatementRefused    SQL that may not be replicated, or that needs another endpoint
+├── Unavailable             the world's: this node or cluster cannot do it now
+│   ├── NotLeader           ask the leader (named when known)
+│   ├── NoLeader            nobody leads at the moment
+│   ├── Overloaded          a bounded queue is full; try again after `retry_after_s`
+│   ├── StaleRead           the copy here is older than the caller allows
+│   ├── TimedOut            the deadline passed; `fate` says what is known of the write
+│   ├── LeadershipLost      the leader changed below a request; `fate` says what is known
+│   └── Stopped             the node is stopping, or stopped itself after a fault
+└── NodeFault               this node's own disk or data failed: the node stops (never retried)
+    ├── DiskFault           an I/O error of the operating system
+    ├── DamagedFile         bytes that fail their check and are no torn tail
+    ├── ForeignDirectory    files of another node, cluster or program
+    └── Divergence          this replica computed something else than the entry says
+
+`InvariantViolation` stands apart: a broken promise of our own code, never of a peer or a user.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Fate(enum.Enum):
+    """What became of the write that an error answers."""
+
+    NOT_APPLIED = "not applied"
+    APPLIED = "applied"
+    UNKNOWN = "unknown"
+
+
+class RsqliteError(Exception):
+    """Base of all errors a caller may see. `fate` tells what became of the write."""
+
+    fate: Fate = Fate.NOT_APPLIED
+    retry_after_s: float | None = None
+
+    def __init__(self, message: str, *, fate: Fate | None = None) -> None:
+        super().__init__(message)
+        if fate is not None:
+            self.fate = fate
+
+
+class RequestError(RsqliteError):
+    """The request itself is wrong; sent again unchanged it fails again."""
+
+
+class RequestTooLarge(RequestError):
+    """The request is over a bound that `config.py` names."""
+
+
+class StatementRefused(RequestError):
+    """SQL that cannot be replicated, or that belongs to another endpoint."""
+
+
+class Unavailable(RsqliteError):
+    """The node or the cluster cannot serve this now; the same request may succeed later."""
+
+    retry_after_s: float | None = 1.0
+
+
+class NotLeader(Unavailable):
+    """This node does not lead. `leader_id` is the node that does, or None when unknown."""
+
+    def __init__(self, message: str = "not leader", *, leader_id: int | None = None) -> None:
+        super().__init__(message)
+        self.leader_id = leader_id
+
+
+class NoLeader(Unavailable):
+    """No node is known to lead at the moment."""
+
+    def __init__(self, message: str = "leader not found") -> None:
+        super().__init__(message)
+
+
+class Overloaded(Unavailable):
+    """A bounded queue is full; nothing was begun."""
+
+
+class StaleRead(Unavailable):
+    """The copy on this node is older than the request allows."""
+
+    def __init__(self, message: str = "stale read") -> None:
+        super().__init__(message)
+
+
+class TimedOut(Unavailable):
+    """The deadline passed before the answer was known."""
+
+
+class LeadershipLost(Unavailable):
+    """Leadership moved while the request was under way."""
+
+    def __init__(
+        self,
+        message: str = "leadership lost while committing log",
+        *,
+        fate: Fate = Fate.UNKNOWN,
+    ) -> None:
+        super().__init__(message, fate=fate)
+
+
+class Stopped(Unavailable):
+    """The node is stopping or has stopped itself."""
+
+
+class NodeFault(RsqliteError):
+    """This node cannot go on; it stops and says why. Others go on without it."""
+
+
+class DiskFault(NodeFault):
+    """The operating system reported an error on one of our files; it is never retried."""
+
+
+class DamagedFile(NodeFault):
+    """Bytes on disk fail their check and are not a torn tail."""
+
+
+class ForeignDirectory(NodeFault):
+    """The data directory belongs to another node, cluster or program."""
+
+
+class Divergence(NodeFault):
+    """This replica's result differs from the effects that the entry expects."""
+
+
+class InvariantViolation(AssertionError):
+    """Our own code broke a promise; the process must stop before it does harm."""

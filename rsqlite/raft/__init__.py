@@ -1,0 +1,1 @@
+"""THE CORE: consensus as a deterministic state machine without I/O."""

@@ -1,0 +1,143 @@
+"""The words of the Raft paper: terms, indices, entries, configurations.
+
+`Configuration` is the value of a configuration entry. Its joint form (`outgoing` not empty) is
+there from the start: agreement then needs a majority of both halves (thesis 4.3). The addresses of
+a member are data to the core; it only looks at ids.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import dataclass
+from typing import NamedTuple, NewType
+
+NodeId = NewType("NodeId", int)
+"""A random 64-bit number, chosen when a data directory is made and never used again."""
+Term = NewType("Term", int)
+Index = NewType("Index", int)
+
+NO_TERM = Term(0)
+NO_INDEX = Index(0)
+
+
+class Role(enum.Enum):
+    """The roles of Figure 4 of the paper, and the pre-candidate of thesis 9.6."""
+
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+class EntryKind(enum.IntEnum):
+    """What an entry carries. Numbers are on disk and on the wire: never reuse one."""
+
+    COMMAND = 1
+    CONFIGURATION = 2
+    NOOP = 3
+
+
+class EntryId(NamedTuple):
+    """Names an entry for ever: the same (term, index) never has two contents (log matching)."""
+
+    term: Term
+    index: Index
+
+
+class Entry(NamedTuple):
+    """One entry of the log. `data` is bytes to the core, but for configurations."""
+
+    term: Term
+    index: Index
+    kind: EntryKind
+    data: bytes
+
+
+class HardState(NamedTuple):
+    """What must be durable before a vote or a reply of its term leaves (paper, Figure 2)."""
+
+    term: Term = NO_TERM
+    voted_for: NodeId | None = None
+
+
+class Member(NamedTuple):
+    """A server as the configuration names it. `label` is the operator's name for it."""
+
+    node_id: NodeId
+    label: str
+    raft_addr: str
+    http_addr: str
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Who votes and who only learns.
+
+    `voters` is the incoming half; `outgoing` is empty except during a joint change. `members` holds
+    everybody named anywhere in it, sorted by id. `fingerprint` is the SQL behaviour that members
+    must share (design 5.2); the core carries it along unread.
+    """
+
+    members: tuple[Member, ...] = ()
+    voters: frozenset[NodeId] = frozenset()
+    outgoing: frozenset[NodeId] = frozenset()
+    learners: frozenset[NodeId] = frozenset()
+    fingerprint: str = ""
+
+    @property
+    def is_joint(self) -> bool:
+        return bool(self.outgoing)
+
+    def member(self, node_id: NodeId) -> Member | None:
+        """The member with this id, or None."""
+        for member in self.members:
+            if member.node_id == node_id:
+                return member
+        return None
+
+    def to_bytes(self) -> bytes:
+        """The stable form that a configuration entry carries (JSON, keys sorted, version 1)."""
+        value = {
+            "version": 1,
+            "members": [list(member) for member in sorted(self.members)],
+            "voters": sorted(self.voters),
+            "outgoing": sorted(self.outgoing),
+            "learners": sorted(self.learners),
+            "fingerprint": self.fingerprint,
+        }
+        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Configuration:
+        """The inverse of `to_bytes`; ValueError for anything it did not write."""
+        try:
+            value = json.loads(data)
+            if value["version"] != 1:
+                raise ValueError(f"configuration version {value['version']!r} is unknown")
+            members = tuple(Member(NodeId(i), la, ra, ha) for i, la, ra, ha in value["members"])
+            return cls(
+                members=members,
+                voters=frozenset(map(NodeId, value["voters"])),
+                outgoing=frozenset(map(NodeId, value["outgoing"])),
+                learners=frozenset(map(NodeId, value["learners"])),
+                fingerprint=value["fingerprint"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a configuration: {error}") from error
+
+
+class SnapshotMeta(NamedTuple):
+    """What a state machine image covers: everything up to `index`, which was of `term`."""
+
+    index: Index
+    term: Term
+    configuration: Configuration
+
+
+class SoftState(NamedTuple):
+    """What may be forgotten at a restart: who this node is and whom it follows."""
+
+    role: Role
+    term: Term
+    leader_id: NodeId | None

@@ -1,0 +1,1 @@
+"""Shipped fakes: they run the same contract tests as the real things."""
