@@ -1,0 +1,50 @@
+"""An immutable picture of a node, for `/status`, `/nodes`, logs and `Node.status()`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """A member as this node sees it. `reachable` is about the link to it; True for itself."""
+
+    node_id: int
+    label: str
+    raft_addr: str
+    http_addr: str
+    is_voter: bool
+    is_leader: bool
+    is_self: bool
+    reachable: bool
+    contact_age_s: float | None = None
+    """Seconds since something was heard from it; None: never."""
+    match_index: int | None = None
+    """What is known to be on its disk, as the leader knows it."""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything an operator asks first."""
+
+    version: str
+    label: str
+    node_id: int
+    cluster_id: str | None
+    incarnation: int
+    role: str
+    leader: MemberStatus | None
+    term: int
+    first_index: int
+    last_index: int
+    durable_index: int
+    commit_index: int
+    applied_index: int
+    members: tuple[MemberStatus, ...]
+    directory: str
+    uptime_s: float
+    fault: str | None
+    counters: Mapping[str, int | float]
+    """Names are `part_thing_unit`, such as `writer_batches` or `log_sync_seconds`."""
