@@ -148,16 +148,24 @@ class Settings:
 
     # Node
     batch_requests_max: int = setting(1024, "Requests in one batch", minimum=1, flag=False)
-    batch_bytes_max: int = setting(
-        4 * MIB, "Bytes of requests in one batch (one may be larger)", minimum=1, flag=False
+    batch_statements_max: int = setting(
+        20_000, "Statements in one batch (one request may have more)", minimum=1, flag=False
     )
     write_queue_max: int = setting(10_000, "Writes waiting for their batch", minimum=1)
-    write_queue_bytes_max: int = setting(256 * MIB, "Bytes of writes waiting", minimum=1)
     read_queue_max: int = setting(10_000, "Reads waiting", minimum=1)
     read_threads: int = setting(2, "Threads for long reads", minimum=1, maximum=64)
     forward_queue_max: int = setting(10_000, "Requests under way to the leader", minimum=1)
     request_timeout: float = setting(
         30.0, "Default time for a request, waiting included", unit="s", minimum=0.01, maximum=86_400
+    )
+    leader_wait: float = setting(
+        2.0, "Time a request waits for a leader to be known", unit="s", minimum=0, maximum=3600
+    )
+    discovery_interval: float = setting(
+        0.2, "Pause between looks for the other nodes of a new cluster", unit="s", flag=False
+    )
+    commit_flush_delay: float = setting(
+        0.01, "Silence after which followers are told the commit index", unit="s", flag=False
     )
     linearizable_timeout: float = setting(
         10.0, "Default wait of a linearizable read", unit="s", minimum=0.01, maximum=86_400

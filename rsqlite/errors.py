@@ -3,7 +3,8 @@
 RsqliteError
 ├── RequestError            the caller's mistake: nothing was done, the text says what to change
 │   ├── RequestTooLarge     over a named bound of `config.py`
-│   └── StatementRefused    SQL that may not be replicated, or that needs another endpoint
+│   ├── StatementRefused    SQL that may not be replicated, or that needs another endpoint
+│   └── SqlError            SQLite refused a statement; carries its code and symbol
 ├── Unavailable             the world's: this node or cluster cannot do it now
 │   ├── NotLeader           ask the leader (named when known)
 │   ├── NoLeader            nobody leads at the moment
@@ -56,6 +57,16 @@ class RequestTooLarge(RequestError):
 
 class StatementRefused(RequestError):
     """SQL that cannot be replicated, or that belongs to another endpoint."""
+
+
+class SqlError(RequestError):
+    """SQLite refused or stopped a statement. `code` is its extended result code, `name` the
+    symbol, such as SQLITE_CONSTRAINT_UNIQUE."""
+
+    def __init__(self, message: str, *, code: int, name: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.name = name
 
 
 class Unavailable(RsqliteError):

@@ -76,7 +76,7 @@ class Configuration:
 
     `voters` is the incoming half; `outgoing` is empty except during a joint change. `members` holds
     everybody named anywhere in it, sorted by id. `fingerprint` is the SQL behaviour that members
-    must share (design 5.2); the core carries it along unread.
+    must share (design 5.2); the core carries it and the cluster's id along unread.
     """
 
     members: tuple[Member, ...] = ()
@@ -84,6 +84,7 @@ class Configuration:
     outgoing: frozenset[NodeId] = frozenset()
     learners: frozenset[NodeId] = frozenset()
     fingerprint: str = ""
+    cluster_id: str = ""
 
     @property
     def is_joint(self) -> bool:
@@ -105,6 +106,7 @@ class Configuration:
             "outgoing": sorted(self.outgoing),
             "learners": sorted(self.learners),
             "fingerprint": self.fingerprint,
+            "cluster_id": self.cluster_id,
         }
         return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
@@ -122,6 +124,7 @@ class Configuration:
                 outgoing=frozenset(map(NodeId, value["outgoing"])),
                 learners=frozenset(map(NodeId, value["learners"])),
                 fingerprint=value["fingerprint"],
+                cluster_id=value["cluster_id"],
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a configuration: {error}") from error
