@@ -9,6 +9,7 @@ bounds that an operator has no reason to turn; they still have their one place h
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -158,6 +159,9 @@ class Settings:
     request_timeout: float = setting(
         30.0, "Default time for a request, waiting included", unit="s", minimum=0.01, maximum=86_400
     )
+    apply_entries_max: int = setting(
+        256, "Entries applied in one SQLite transaction", minimum=1, flag=False
+    )
     leader_wait: float = setting(
         2.0, "Time a request waits for a leader to be known", unit="s", minimum=0, maximum=3600
     )
@@ -249,4 +253,73 @@ class Settings:
             problems.append("-entry-bytes-max must be a MiB below the peers' frame cap")
         if self.http_addr and self.http_addr == self.raft_addr:
             problems.append("-http-addr and -raft-addr must differ")
+        problems += self._address_problems()
         return problems
+
+    def _address_problems(self) -> list[str]:
+        problems = []
+        for name in ("http_addr", "http_adv_addr", "raft_addr", "raft_adv_addr"):
+            address = getattr(self, name)
+            if address or name == "raft_addr":
+                problems += [f"-{name.replace('_', '-')} {p}" for p in address_problems(address)]
+        for one in filter(None, (one.strip() for one in self.join.split(","))):
+            problems += [f"-join {problem}" for problem in address_problems(one)]
+        for own, told in (("http_addr", "http_adv_addr"), ("raft_addr", "raft_adv_addr")):
+            address, flag = getattr(self, told) or getattr(self, own), told.replace("_", "-")
+            if address and address.rpartition(":")[0].strip("[]") in WILDCARD_HOSTS:
+                problems.append(
+                    f"others cannot reach {address}: give them an address with -{flag} HOST:PORT"
+                )
+        return problems
+
+
+WILDCARD_HOSTS = frozenset({"", "0.0.0.0", "::", "*"})
+
+
+def address_problems(address: str) -> list[str]:
+    """What is wrong with `host:port`, in words."""
+    if "://" in address:
+        return [f"{address} has a scheme: write HOST:PORT"]
+    host, colon, port = address.rpartition(":")
+    if not colon or (":" in host.strip("[]") and not host.startswith("[")):
+        return [f"{address!r} is no HOST:PORT (an IPv6 host stands in brackets)"]
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:
+        return [f"{address!r} has no port from 0 to 65535"]
+    return []
+
+
+DURATION_UNITS = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "μs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+}
+_DURATION = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+", re.ASCII)
+_DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a Go duration such as `250ms`, `1m30s` or `0`. ValueError for anything else."""
+    if text in ("0", "+0", "-0"):
+        return 0.0
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"{text!r} is not a valid duration")
+    seconds = sum(
+        float(number) * DURATION_UNITS[unit] for number, unit in _DURATION_PART.findall(text)
+    )
+    return -seconds if text.startswith("-") else seconds
+
+
+SIZE_UNITS = {"": 1, "KIB": KIB, "MIB": MIB, "GIB": 1024 * MIB}
+_SIZE = re.compile(r"(\d{1,18}) ?(|[KMG]iB)", re.ASCII | re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as `4096` or `64MiB`. ValueError for anything else."""
+    if not (match := _SIZE.fullmatch(text)):
+        raise ValueError(f"{text!r} is not a size such as 4096, 64KiB or 1GiB")
+    return int(match[1]) * SIZE_UNITS[match[2].upper()]

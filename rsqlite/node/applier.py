@@ -1,0 +1,124 @@
+"""Committed entries in order: COMMIT our own speculation, or apply what others proposed.
+
+The core hands over entries that are committed and on this node's disk. If the entry is the one the
+writer speculated, its effects are already in the open transaction and COMMIT is all that is left.
+Otherwise the entries are executed and compared with what they expect, as many as are there in one
+SQLite transaction, in a turn of the loop of its own: an acknowledgement never waits behind them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from rsqlite.errors import Divergence
+from rsqlite.node.writer import Writer
+from rsqlite.ports import Loop
+from rsqlite.raft.types import Configuration, Entry, EntryKind, Index
+from rsqlite.statemachine.machine import StateMachine
+
+
+class Applier:
+    """Moves the database forward along the log, one step at a time."""
+
+    def __init__(
+        self,
+        *,
+        machine: StateMachine,
+        writer: Writer,
+        loop: Loop,
+        entries_max: int,
+        on_applied: Callable[[Index], None],
+        on_failed: Callable[[BaseException], None],
+    ) -> None:
+        self._machine = machine
+        self._writer = writer
+        self._loop = loop
+        self._entries_max = entries_max
+        self._on_applied = on_applied
+        self._on_failed = on_failed
+        self._queue: deque[Entry] = deque()
+        self._is_busy = False
+        self._is_scheduled = False
+        self.divergence: Divergence | None = None
+        self.is_stopped = False
+
+    def __repr__(self) -> str:
+        return f"<Applier waiting={len(self._queue)} busy={self._is_busy}>"
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a thread executes an entry."""
+        return self._is_busy
+
+    def committed(self, entries: tuple[Entry, ...]) -> None:
+        """Take entries from the core. Our own speculation is committed at once, because clients
+        wait for it; what others proposed is applied in the next turn."""
+        self._queue.extend(entries)
+        if self._writer.entry_id is not None:
+            self.advance()
+        elif not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._scheduled)
+
+    def advance(self) -> None:
+        """Go on, if there is something to do and the write slot allows it."""
+        while self._queue and not self._is_busy and not self.is_stopped:
+            if self.divergence is not None:
+                return
+            if self._writer.holds_slot:
+                if not self._commit_own():
+                    return
+            else:
+                self._apply_theirs()
+
+    def _scheduled(self) -> None:
+        self._is_scheduled = False
+        self.advance()
+
+    def _commit_own(self) -> bool:
+        """COMMIT the writer's batch if the queue has reached its entry. Entries without commands
+        may stand before it (a configuration): they are covered by the same COMMIT."""
+        configuration = None
+        for position, entry in enumerate(self._queue):
+            if self._writer.entry_id == (entry.term, entry.index):
+                for _ in range(position + 1):
+                    self._queue.popleft()
+                self._is_busy = True
+                self._writer.commit(configuration, self._own_committed)
+                return True
+            if entry.kind is EntryKind.COMMAND:
+                # Somebody else's command while our speculation is open: leadership is lost and the
+                # rollback is under way; its end calls `advance` again.
+                return False
+            if entry.kind is EntryKind.CONFIGURATION:
+                configuration = Configuration.from_bytes(entry.data)
+        return False
+
+    def _own_committed(self, index: Index, error: BaseException | None) -> None:
+        self._is_busy = False
+        self._finish(index, error)
+
+    def _apply_theirs(self) -> None:
+        count = min(len(self._queue), self._entries_max)
+        entries = [self._queue.popleft() for _ in range(count)]
+        index = entries[-1].index
+        self._is_busy = True
+
+        def done(error: BaseException | None) -> None:
+            self._is_busy = False
+            if error is None:
+                self._writer.settle(entries)
+            self._finish(index, error)
+            if error is None:
+                self.advance()
+
+        self._machine.apply(entries, done)
+
+    def _finish(self, index: Index, error: BaseException | None) -> None:
+        if error is None:
+            self._on_applied(index)
+            return
+        if isinstance(error, Divergence):
+            self.divergence = error
+        self._on_failed(error)

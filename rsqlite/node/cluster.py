@@ -1,0 +1,147 @@
+"""Forms a cluster out of nodes that have none (rqlite's `-bootstrap-expect`).
+
+Every node without a cluster asks the addresses in `-join` who they are. Once a node has found as
+many others without a cluster as it expects, itself included, and its own id is the lowest of them,
+it alone writes the first configuration into its log, and only then invites the others by opening
+links to them. A node without a cluster takes the first invitation, durably, and never another: two
+nodes that both think they should begin make two clusters with disjoint majorities at worst, never
+one cluster with two histories.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rsqlite.config import Settings
+from rsqlite.errors import RequestError
+from rsqlite.ports import Handle, Loop, Network
+from rsqlite.raft.types import Configuration, Member, NodeId
+
+
+def new_cluster_id() -> str:
+    """A name that no other cluster has."""
+    return secrets.token_hex(16)
+
+
+def first_configuration(
+    members: list[Member], *, fingerprint: str, cluster_id: str
+) -> Configuration:
+    """Everybody votes."""
+    return Configuration(
+        members=tuple(sorted(members)),
+        voters=frozenset(member.node_id for member in members),
+        fingerprint=fingerprint,
+        cluster_id=cluster_id,
+    )
+
+
+def join_addresses(settings: Settings) -> list[str]:
+    """The addresses of `-join`, without blanks and repeats."""
+    return list(dict.fromkeys(one.strip() for one in settings.join.split(",") if one.strip()))
+
+
+def founders(own: Member, found: Mapping[NodeId, Member], expect: int) -> list[Member] | None:
+    """Whom the first configuration holds if this node is the one to write it, else None.
+
+    The lowest id begins: all who see the same nodes agree on it without a message.
+    """
+    everybody = {own.node_id: own, **found}
+    if len(everybody) < expect:
+        return None
+    chosen = [everybody[node_id] for node_id in sorted(everybody)][:expect]
+    return chosen if chosen[0].node_id == own.node_id else None
+
+
+class Discovery:
+    """Asks around until there are enough; `begin(members)` is called once, on the node that is to
+    write the first configuration."""
+
+    def __init__(
+        self,
+        *,
+        own: Member,
+        fingerprint: str,
+        settings: Settings,
+        network: Network,
+        loop: Loop,
+        begin: Callable[[list[Member]], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._own = own
+        self._fingerprint = fingerprint
+        self._settings = settings
+        self._network = network
+        self._loop = loop
+        self._begin = begin
+        self._failed = failed
+        self._found: dict[NodeId, Member] = {}
+        self._deadline = loop.monotonic() + settings.bootstrap_expect_timeout
+        self._timer: Handle | None = None
+        self._is_done = False
+
+    def start(self) -> None:
+        """Look for the others until `stop`, or until this node is the one to begin."""
+        self._look()
+
+    def stop(self) -> None:
+        """A cluster was found or formed."""
+        self._is_done = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        if self._is_done:
+            return
+        if self._loop.monotonic() > self._deadline:
+            self.stop()
+            self._failed(
+                RequestError(
+                    f"found {len(self._found) + 1} of {self._settings.bootstrap_expect} nodes "
+                    f"within {self._settings.bootstrap_expect_timeout:g} s: are all of "
+                    f"{self._settings.join} running, and do they agree on -bootstrap-expect?"
+                )
+            )
+            return
+        self._consider()
+        for address in join_addresses(self._settings):
+            self._network.identify(address, self._identified)
+        self._timer = self._loop.call_later(self._settings.discovery_interval, self._look)
+
+    def _identified(self, identity: Mapping[str, Any] | None, error: BaseException | None) -> None:
+        if self._is_done or error is not None or identity is None:
+            return
+        try:
+            member = Member(
+                NodeId(int(identity["node_id"])),
+                str(identity["label"]),
+                str(identity["raft_addr"]),
+                str(identity["http_addr"]),
+            )
+            cluster_id = identity["cluster_id"]
+            fingerprint = identity["fingerprint"]
+        except (KeyError, TypeError, ValueError):
+            return  # not one of ours; it keeps being asked until the deadline names it
+        if cluster_id is not None or member.node_id == self._own.node_id:
+            self._found.pop(member.node_id, None)
+            return
+        if fingerprint != self._fingerprint:
+            self.stop()
+            self._failed(
+                RequestError(
+                    f"the node at {member.raft_addr} computes SQL differently (another SQLite "
+                    "version or other options): all founders need the same release"
+                )
+            )
+            return
+        self._found[member.node_id] = member
+        self._consider()
+
+    def _consider(self) -> None:
+        if self._is_done:
+            return
+        members = founders(self._own, self._found, self._settings.bootstrap_expect)
+        if members is not None:
+            self.stop()
+            self._begin(members)

@@ -1,0 +1,224 @@
+"""The only caller of the core: synchronous, step → poll → carry out, in the promised order.
+
+The order within one `Output` (duties of the driver, `raft/__init__.py`): the append is handed to
+the log's thread first, so that the disk works while messages leave; then messages that need no
+sync; then roles and reads; committed entries last, because applying them may propose the next
+batch, whose output is polled in the same pump.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from rsqlite.config import Settings
+from rsqlite.errors import InvariantViolation
+from rsqlite.ports import Handle, Loop, Network
+from rsqlite.raft.core import Raft
+from rsqlite.raft.messages import Message
+from rsqlite.raft.output import AppendWork, Output, ReadState
+from rsqlite.raft.types import Entry, EntryId, Index, NodeId, Role, SoftState
+from rsqlite.storage.logstore import LogStore
+from rsqlite.transport.codec import decode_message, encode_message, is_urgent
+
+
+class Listener(Protocol):
+    """Who hears what the core decided."""
+
+    def role_changed(self, soft_state: SoftState) -> None: ...
+
+    def committed(self, entries: tuple[Entry, ...]) -> None: ...
+
+    def reads_confirmed(self, reads: tuple[ReadState, ...]) -> None: ...
+
+    def failed(self, error: BaseException) -> None: ...
+
+
+class Driver:
+    """Feeds the core with time, messages and completions, and carries out what it decides."""
+
+    def __init__(
+        self,
+        *,
+        core: Raft,
+        log: LogStore,
+        network: Network,
+        loop: Loop,
+        settings: Settings,
+        listener: Listener,
+    ) -> None:
+        self.core = core
+        self._log = log
+        self._network = network
+        self._loop = loop
+        self._settings = settings
+        self._listener = listener
+        self._is_pumping = False
+        self._is_stopped = False
+        self._last_tick = loop.monotonic()
+        self._timer: Handle | None = None
+        self._flush_timer: Handle | None = None
+        self._flushed_commit = core.commit_index
+        self.lag_max_s = 0.0
+        """The longest the loop came late to a tick: what a long callback or a pause costs."""
+        self.last_contact_s: dict[int, float] = {}
+        self.leader_contact_s = self._last_tick
+        self.dropped_frames = 0
+
+    def __repr__(self) -> str:
+        return f"<Driver {self.core.role.value} term={self.core.current_term}>"
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._last_tick = self._loop.monotonic()
+        self._timer = self._loop.call_later(self._settings.tick, self._on_timer)
+        self.pump()
+
+    def stop(self) -> None:
+        """No more ticks, messages or output."""
+        self._is_stopped = True
+        for timer in (self._timer, self._flush_timer):
+            if timer is not None:
+                timer.cancel()
+
+    def receive(self, source: int, payload: bytes | memoryview) -> None:
+        """Feed a peer's message. ValueError for bytes that are none, or that lie about where they
+        come from: the caller closes that link."""
+        if self._is_stopped:
+            return
+        message = decode_message(payload)
+        core = self.core
+        if message.source != source or message.target != core.node_id:
+            raise ValueError(f"a message from {message.source} on the link of {source}")
+        now = self._loop.monotonic()
+        # If the host slept, the time that passed counts before what arrived meanwhile, or old
+        # acknowledgements would renew a dead lease (raft.md rule 45).
+        if now - self._last_tick >= 2 * self._settings.tick:
+            self._advance(now)
+        self.last_contact_s[source] = now
+        if source == core.leader_id:
+            self.leader_contact_s = now
+        core.step(message)
+        self.pump()
+
+    def propose(self, data: bytes) -> EntryId | None:
+        """Append a command if we lead. It leaves for the peers before this returns, or, when
+        called from within a pump, as soon as the present output is carried out."""
+        entry_id = self.core.propose(data)
+        if entry_id is not None:
+            self.pump()
+        return entry_id
+
+    def read_index(self, context: int) -> None:
+        """Ask for an index to read at; `Listener.reads_confirmed` answers."""
+        self.core.read_index(context)
+        self.pump()
+
+    def applied(self, index: Index) -> None:
+        """The effects up to `index` are in the database."""
+        self.core.applied(index)
+        self.pump()
+
+    def campaign(self) -> None:
+        """Stand for election now; for a node that is alone."""
+        self.core.campaign()
+        self.pump()
+
+    def peer_closed(self, node_id: int) -> None:
+        """The connection of a peer broke."""
+        if not self._is_stopped:
+            self.core.peer_closed(NodeId(node_id))
+            self.pump()
+
+    def transfer_leadership(self, target: NodeId | None) -> bool:
+        """Hand leadership to `target`, or to the follower that has most."""
+        accepted = self.core.transfer_leadership(target)
+        self.pump()
+        return accepted
+
+    def forbid_leading(self) -> None:
+        """This node's database is not to be trusted: it votes, but never leads again."""
+        self.core.forbid_leading()
+        self.pump()
+
+    def pump(self) -> None:
+        """Carry out outputs until there are none. Calls from within go to the outermost one."""
+        if self._is_pumping or self._is_stopped:
+            return
+        self._is_pumping = True
+        try:
+            while not self._is_stopped and (output := self.core.poll()) is not None:
+                self._carry_out(output)
+        except InvariantViolation as error:
+            self._listener.failed(error)
+        finally:
+            self._is_pumping = False
+        if self.core.commit_index != self._flushed_commit and self._flush_timer is None:
+            self._arm_flush()
+
+    def _carry_out(self, output: Output) -> None:
+        if output.append is not None:
+            self._append(output.append)
+        for message in output.send:
+            self._send(message)
+        if output.soft_state is not None:
+            self._listener.role_changed(output.soft_state)
+        if output.reads:
+            self._listener.reads_confirmed(output.reads)
+        if output.committed:
+            self._listener.committed(output.committed)
+
+    def _append(self, work: AppendWork) -> None:
+        def done(error: BaseException | None) -> None:
+            if error is not None:
+                self._listener.failed(error)
+            elif not self._is_stopped:
+                # Only now may the replies leave (thesis 3.8): a vote or an acknowledgement that a
+                # power cut can take back would count twice.
+                for reply in work.replies:
+                    self._send(reply)
+                self.core.appended(work.token)
+                self.pump()
+
+        self._log.append(
+            truncate_from=work.truncate_from,
+            entries=work.entries,
+            hard_state=work.hard_state,
+            done=done,
+        )
+
+    def _send(self, message: Message) -> None:
+        frame = encode_message(message)
+        if not self._network.send(message.target, frame, urgent=is_urgent(message)):
+            self.dropped_frames += 1
+
+    def _arm_flush(self) -> None:
+        """A busy leader's next append carries the commit index; an idle one tells it after a short
+        silence, so that followers apply and serve it (performance.md 2.4)."""
+        if self.core.role is Role.LEADER:
+            self._flush_timer = self._loop.call_later(
+                self._settings.commit_flush_delay, self._flush_commit
+            )
+
+    def _flush_commit(self) -> None:
+        self._flush_timer = None
+        self._flushed_commit = self.core.commit_index
+        self.core.flush_commit()
+        self.pump()
+
+    def _on_timer(self) -> None:
+        self._advance(self._loop.monotonic())
+        self.pump()
+        if not self._is_stopped:
+            self._timer = self._loop.call_later(self._settings.tick, self._on_timer)
+
+    def _advance(self, now: float) -> None:
+        tick = self._settings.tick
+        elapsed = now - self._last_tick
+        ticks = int(elapsed / tick)
+        if ticks < 1:
+            return
+        self._last_tick += ticks * tick
+        self.lag_max_s = max(self.lag_max_s, elapsed - tick)
+        # A disk that hangs would leave a leader that looks healthy and blocks everybody (rule 46).
+        self.core.disk_stalled(self._log.oldest_pending_s > self._settings.raft_election_timeout)
+        self.core.tick(ticks)

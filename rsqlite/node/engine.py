@@ -1,0 +1,523 @@
+"""Engine: the parts of a node wired together, in callbacks and over ports.
+
+Nothing else knows all the parts. `Node` gives it asyncio, files and sockets.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from rsqlite.config import Settings
+from rsqlite.errors import (
+    DamagedFile,
+    Divergence,
+    ForeignDirectory,
+    NodeFault,
+    NotLeader,
+    Overloaded,
+    RequestError,
+    RsqliteError,
+    Stopped,
+    Unavailable,
+)
+from rsqlite.node.applier import Applier
+from rsqlite.node.cluster import Discovery, first_configuration, new_cluster_id
+from rsqlite.node.driver import Driver
+from rsqlite.node.forwarding import Forwarding
+from rsqlite.node.reader import Reader
+from rsqlite.node.report import PeerLinks, status_of
+from rsqlite.node.status import Status
+from rsqlite.node.writer import Writer
+from rsqlite.ports import Disk, Handle, Loop
+from rsqlite.raft.core import CoreSettings, Raft
+from rsqlite.raft.output import ReadState
+from rsqlite.raft.types import (
+    Configuration,
+    Entry,
+    EntryKind,
+    HardState,
+    Index,
+    Member,
+    NodeId,
+    Role,
+    SoftState,
+    Term,
+)
+from rsqlite.request import Done, ReadLevel, Request, RequestKind
+from rsqlite.statemachine.machine import StateMachine
+from rsqlite.storage.directory import DataDirectory
+from rsqlite.storage.logstore import LogStore
+from rsqlite.transport.codec import FrameKind, split_call
+
+log = logging.getLogger(__name__)
+
+SWEEP_INTERVAL_S = 0.1
+"""How often deadlines and free space are looked at."""
+
+
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+class Engine:
+    """A node as callbacks over ports: whatever runs it (`Node`, a simulator) brings loop, disk
+    and network. `open_files`, then `run(network, …)`, in the end `halt` and `close_files`."""
+
+    def __init__(
+        self,
+        path: str,
+        settings: Settings,
+        *,
+        loop: Loop,
+        disk: Disk,
+        random: random.Random,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self.path = path
+        self.settings = settings
+        self.loop = loop
+        self.disk = disk
+        self._random = random
+        self._failed = failed
+        self.started_at = loop.monotonic()
+        self.fault: BaseException | None = None
+        self.core: Raft | None = None
+        self.driver: Driver | None = None
+        self._is_stopping = False
+        self._is_open = False
+        self._room: RsqliteError | None = None
+        self._discovery: Discovery | None = None
+        self._sweep_timer: Handle | None = None
+        self._led_term: Term | None = None
+        self._watchers: list[Callable[[], None]] = []
+        self._open_parts: list[Closable] = []
+
+    def __repr__(self) -> str:
+        role = self.core.role.value if self.core is not None else "no cluster"
+        return f"<{type(self).__name__} {self.path} {role}>"
+
+    # ------------------------------------------------------------------ start and stop
+
+    def open_files(self) -> None:
+        """Lock the directory, recover the log, open the database; raises `NodeFault` with a text
+        that says what to do."""
+        settings = self.settings
+        self.directory = DataDirectory.open(self.path, disk=self.disk, label=settings.node_id)
+        self._open_parts.append(self.directory)
+        self.log = LogStore.open(
+            self.directory.log_path, disk=self.disk, loop=self.loop, settings=settings
+        )
+        self._open_parts.append(self.log)
+        self.machine = StateMachine.open(
+            self.directory.database_root, loop=self.loop, settings=settings
+        )
+        self._open_parts.append(self.machine)
+        if self.machine.applied_index > self.log.last_index:
+            raise DamagedFile(
+                f"the database in {self.path} holds entries up to {self.machine.applied_index}, "
+                f"its log ends at {self.log.last_index}: the log was lost. Move the directory "
+                "away and let the node come back empty, under a new identity"
+            )
+        configured = self.machine.configuration
+        if configured.fingerprint and configured.fingerprint != self.machine.fingerprint:
+            raise ForeignDirectory(
+                "this node computes SQL differently from its cluster (SQLite version or options): "
+                "run the release that the cluster runs"
+            )
+
+    def close_files(self) -> None:
+        """Close what `open_files` opened, last opened first."""
+        while self._open_parts:
+            self._open_parts.pop().close()
+
+    def run(self, network: PeerLinks, *, raft_addr: str, http_addr: str) -> None:
+        """Go on in our cluster, or find one, or be one."""
+        self.network = network
+        self.raft_addr = raft_addr
+        self.http_addr = http_addr
+        self._make_parts()
+        self._is_open = True
+        self._begin()
+        self._sweep_timer = self.loop.call_later(SWEEP_INTERVAL_S, self._sweep)
+        log.info(
+            "node started",
+            extra={"node_id": self.node_id, "label": self.label, "cluster_id": self.cluster_id},
+        )
+
+    def halt(self, done: Callable[[], None]) -> None:
+        """Answer everybody and come to rest; `done` is called when no thread uses the database."""
+        self._is_stopping = True
+        if self._discovery is not None:
+            self._discovery.stop()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        self.forwarding.stop()
+        self.writer.stop()
+        self.reader.stop()
+        self.applier.is_stopped = True
+        if self.driver is not None:
+            self.driver.stop()
+        self.machine.rollback(done)
+
+    def _make_parts(self) -> None:
+        settings = self.settings
+        self.reader = Reader(machine=self.machine, loop=self.loop, settings=settings)
+        self.writer = Writer(
+            machine=self.machine,
+            loop=self.loop,
+            settings=settings,
+            resubmit=self._resubmit,
+            on_failed=self.fail,
+            check_room=self._check_room,
+        )
+        self.applier = Applier(
+            machine=self.machine,
+            writer=self.writer,
+            loop=self.loop,
+            entries_max=settings.apply_entries_max,
+            on_applied=self._applied,
+            on_failed=self.fail,
+        )
+        self.forwarding = Forwarding(
+            network=self.network,
+            loop=self.loop,
+            settings=settings,
+            leader=lambda: self.leader,
+            submit=self.submit,
+            serve=self._serve_forwarded,
+            is_leader=lambda: self.is_leader,
+        )
+
+    def _begin(self) -> None:
+        if self.cluster_id is None and self.log.last_index > 0:
+            # A crash between the first entry and the identity: the entry knows the cluster.
+            first = Configuration.from_bytes(self.log.entries(Index(1), Index(2), 1)[0].data)
+            self.directory.set_cluster(first.cluster_id)
+        if self.cluster_id is not None:
+            self._start_core()
+        elif self.settings.bootstrap_expect > 1:
+            self._discovery = Discovery(
+                own=self.own_member(),
+                fingerprint=self.machine.fingerprint,
+                settings=self.settings,
+                network=self.network,
+                loop=self.loop,
+                begin=self._bootstrap,
+                failed=self.fail,
+            )
+            self._discovery.start()
+        elif self.settings.join:
+            raise RequestError(
+                "-join needs -bootstrap-expect: joining a running cluster is not built yet"
+            )
+        else:
+            self._bootstrap([self.own_member()])
+
+    def _bootstrap(self, members: list[Member]) -> None:
+        """Write the first configuration, then the cluster's id, then begin. A crash in between
+        leaves an entry without identity, which the next start completes."""
+        configuration = first_configuration(
+            members, fingerprint=self.machine.fingerprint, cluster_id=new_cluster_id()
+        )
+        entry = Entry(Term(1), Index(1), EntryKind.CONFIGURATION, configuration.to_bytes())
+
+        def written(error: BaseException | None) -> None:
+            if error is not None:
+                self.fail(error)
+                return
+            self.directory.set_cluster(configuration.cluster_id)
+            log.info("cluster formed", extra={"cluster_id": configuration.cluster_id})
+            self._start_core()
+
+        self.log.append(
+            truncate_from=None, entries=(entry,), hard_state=HardState(Term(1)), done=written
+        )
+
+    def _start_core(self) -> None:
+        settings = self.settings
+        tick = settings.tick
+        self.core = Raft(
+            node_id=self.node_id,
+            settings=CoreSettings(
+                heartbeat_ticks=max(1, round(settings.raft_heartbeat / tick)),
+                election_ticks=max(3, round(settings.raft_election_timeout / tick)),
+                inflight_messages_max=settings.inflight_messages_max,
+                inflight_bytes_max=settings.inflight_bytes_max,
+                append_bytes_max=settings.append_bytes_max,
+                committed_bytes_max=settings.committed_bytes_max,
+                uncommitted_bytes_max=settings.uncommitted_bytes_max,
+            ),
+            log=self.log,
+            hard_state=self.log.hard_state,
+            configuration=self.machine.configuration,
+            applied=self.machine.applied_index,
+            random=self._random,
+        )
+        self.driver = Driver(
+            core=self.core,
+            log=self.log,
+            network=self.network,
+            loop=self.loop,
+            settings=settings,
+            listener=self,
+        )
+        self.reader.wire(self.driver)
+        self.writer.wire(self.driver, self.reader.confirm, self.applier.advance)
+        self._connect_members()
+        self.driver.start()
+        if self.core.configuration.voters == {self.node_id}:
+            self.driver.campaign()
+
+    # ------------------------------------------------------------------ what the node knows
+
+    @property
+    def node_id(self) -> NodeId:
+        return NodeId(self.directory.identity.node_id)
+
+    @property
+    def label(self) -> str:
+        return self.directory.identity.label or self.raft_addr or "1"
+
+    @property
+    def cluster_id(self) -> str | None:
+        return self.directory.identity.cluster_id
+
+    @property
+    def is_leader(self) -> bool:
+        return self.core is not None and self.core.role is Role.LEADER
+
+    @property
+    def leader(self) -> Member | None:
+        """Whom this node follows, itself included; None while nobody is known."""
+        core = self.core
+        if core is None or core.leader_id is None:
+            return None
+        return core.configuration.member(core.leader_id)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        return () if self.core is None else self.core.configuration.members
+
+    @property
+    def is_synced(self) -> bool:
+        """A leader is known and what it is known to have committed is applied here."""
+        core = self.core
+        if core is None or core.leader_id is None or self.fault is not None:
+            return False
+        if core.role is Role.LEADER:
+            return core.is_ready
+        return self.machine.applied_index >= core.commit_index
+
+    def own_member(self) -> Member:
+        """This node as a configuration would name it."""
+        return Member(self.node_id, self.label, self.raft_addr, self.http_addr)
+
+    def identity(self) -> Mapping[str, object]:
+        """What this node tells anybody who asks who it is."""
+        return {
+            **self.own_member()._asdict(),
+            "cluster_id": self.cluster_id,
+            "fingerprint": self.machine.fingerprint,
+        }
+
+    def status(self) -> Status:
+        """A picture of everything, taken now."""
+        return status_of(self)
+
+    # ------------------------------------------------------------------ requests
+
+    def submit(self, request: Request, done: Done) -> None:
+        """Serve a request; `done` gets its outcome or the reason why there is none, exactly once,
+        possibly before this returns."""
+        if self.fault is not None or self._is_stopping:
+            done(self._stopped())
+            return
+        deadline = self.loop.monotonic() + (request.timeout_s or self.settings.request_timeout)
+        if request.kind is RequestKind.EXECUTE or (
+            request.kind is RequestKind.MIXED and not self._only_reads(request)
+        ):
+            if self.is_leader:
+                self.writer.submit(request, done, deadline)
+            else:
+                self.forwarding.submit(request, done, deadline)
+            return
+        level = request.level
+        if level is ReadLevel.AUTO:
+            core = self.core
+            is_voter = core is not None and self.node_id in core.configuration.voters
+            level = ReadLevel.WEAK if is_voter else ReadLevel.NONE
+            request.level = level
+        if level is ReadLevel.WEAK:
+            core = self.core
+            if core is None or core.role is not Role.LEADER:
+                self.forwarding.submit(request, done, deadline)
+                return
+            if not core.is_ready:
+                # It leads, but has not applied everything its predecessors acknowledged.
+                request.level = ReadLevel.LINEARIZABLE
+        self.reader.submit(request, done, deadline)
+
+    def _only_reads(self, request: Request) -> bool:
+        classify = self.machine.classify
+        return all(classify(sql) is True for sql in request.sqls)
+
+    def _serve_forwarded(self, request: Request, done: Done) -> None:
+        """A request that another node sent because it believes that we lead."""
+        if not self.is_leader:
+            core = self.core
+            leader_id = core.leader_id if core is not None else None
+            done(NotLeader(leader_id=leader_id))
+            return
+        self.submit(request, done)
+
+    def _resubmit(self, request: Request, done: Done, deadline: float) -> None:
+        """Send a request again that was certainly not applied."""
+        left = deadline - self.loop.monotonic()
+        if self.fault is not None or self._is_stopping:
+            done(self._stopped())
+        elif left <= 0:
+            done(Unavailable("no leader took the request in time"))
+        else:
+            request.timeout_s = left
+            self.submit(request, done)
+
+    def _stopped(self) -> RsqliteError:
+        if isinstance(self.fault, RsqliteError):
+            return self.fault
+        return Stopped("the node is stopping" if self.fault is None else str(self.fault))
+
+    # ------------------------------------------------------------------ what the parts tell
+
+    def role_changed(self, soft_state: SoftState) -> None:
+        """From the driver. Every change of term rolls back the speculation before anything else
+        is applied (design 4)."""
+        leads = soft_state.role is Role.LEADER
+        if self._led_term is not None and (not leads or soft_state.term != self._led_term):
+            self.writer.lose()
+        self._led_term = soft_state.term if leads else None
+        log.info(
+            "role changed",
+            extra={
+                "role": soft_state.role.value,
+                "term": soft_state.term,
+                "leader": soft_state.leader_id,
+            },
+        )
+        if soft_state.leader_id is not None:
+            self.forwarding.leader_changed()
+        self._tell_watchers()
+
+    def committed(self, entries: tuple[Entry, ...]) -> None:
+        """From the driver."""
+        for entry in entries:
+            if entry.kind is EntryKind.CONFIGURATION:
+                self._connect_members()
+        self.applier.committed(entries)
+
+    def reads_confirmed(self, reads: tuple[ReadState, ...]) -> None:
+        """From the driver."""
+        self.reader.confirmed(reads)
+
+    def _applied(self, index: Index) -> None:
+        assert self.driver is not None
+        self.driver.applied(index)
+        self.reader.applied(index)
+        if self.writer.waiting:
+            self.writer.schedule()
+        self.machine.maintain()
+        if self._watchers:
+            self._tell_watchers()
+
+    def receive(self, source: int, kind: int, payload: bytes | memoryview) -> None:
+        """From the network; ValueError makes it close that link."""
+        if self.driver is None:
+            return
+        if kind == FrameKind.MESSAGE:
+            self.driver.receive(source, payload)
+        elif kind == FrameKind.CALL:
+            self.forwarding.called(source, *split_call(payload))
+        elif kind == FrameKind.ANSWER:
+            self.forwarding.answered(source, *split_call(payload))
+        else:
+            raise ValueError(f"frame kind {kind} is unknown")
+
+    def link_closed(self, node_id: int) -> None:
+        if self.driver is not None and not self._is_stopping:
+            self.forwarding.link_closed(node_id)
+            self.driver.peer_closed(node_id)
+
+    def accept_cluster(self, cluster_id: str, source: int) -> bool:
+        """An invitation while this node has no cluster: take the first one, for ever."""
+        if self.cluster_id is not None:
+            return self.cluster_id == cluster_id
+        if self.settings.bootstrap_expect < 2 or self._is_stopping or not self._is_open:
+            return False
+        if self._discovery is not None:
+            self._discovery.stop()
+        self.directory.set_cluster(cluster_id)
+        log.info("cluster found", extra={"cluster_id": cluster_id, "from": source})
+        self._start_core()
+        return True
+
+    def _connect_members(self) -> None:
+        self.network.connect(
+            {
+                member.node_id: member.raft_addr
+                for member in self.members
+                if member.node_id != self.node_id
+            }
+        )
+
+    def _check_room(self) -> RsqliteError | None:
+        if self.log.backlog_bytes > self.settings.log_backlog_bytes_max:
+            return Overloaded("the log's disk does not keep up")
+        return self._room
+
+    def _sweep(self) -> None:
+        now = self.loop.monotonic()
+        self.writer.sweep(now)
+        self.reader.sweep(now)
+        self.forwarding.sweep(now)
+        free = self.disk.free_bytes(self.path)
+        self._room = None
+        if free < self.settings.disk_reserve_bytes:
+            self._room = Unavailable(
+                f"disk full: {free} bytes are free, {self.settings.disk_reserve_bytes} are kept "
+                "in reserve (-disk-reserve-bytes)"
+            )
+        self._sweep_timer = self.loop.call_later(SWEEP_INTERVAL_S, self._sweep)
+
+    def fail(self, error: BaseException) -> None:
+        """The node cannot go on (an I/O error, damage, a broken invariant). Nothing is retried:
+        it answers everybody and asks its owner to stop it. A replica that diverged only stops
+        applying and serving; it still appends, acknowledges and votes (design 6)."""
+        if self.fault is not None or self._is_stopping:
+            return
+        self.fault = error
+        log.error("node failed", extra={"fault": str(error), "kind": type(error).__name__})
+        fault = error if isinstance(error, RsqliteError) else NodeFault(str(error))
+        self.writer.stop()
+        self.reader.stop(fault)
+        if isinstance(error, Divergence):
+            if self.driver is not None:
+                self.driver.forbid_leading()
+            self._tell_watchers()
+            return
+        self.forwarding.stop()
+        self.applier.is_stopped = True
+        if self.driver is not None:
+            self.driver.stop()
+        self._failed(error)
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` whenever the role, the applied index or the fault may have changed; the
+        answer ends that."""
+        self._watchers.append(callback)
+        return lambda: self._watchers.remove(callback)
+
+    def _tell_watchers(self) -> None:
+        for callback in list(self._watchers):
+            callback()

@@ -1,0 +1,246 @@
+"""Carries requests to the leader over the peer links.
+
+A request whose fate is known to be "not applied" (the other node did not lead, the link was down
+before it left) is sent on to the next leader until its deadline. A write that left and was not
+answered is never sent again: its fate is unknown, and the client is told so (design 7).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import msgspec
+
+from rsqlite import errors
+from rsqlite.config import Settings
+from rsqlite.errors import (
+    Fate,
+    LeadershipLost,
+    NoLeader,
+    NotLeader,
+    Overloaded,
+    RequestTooLarge,
+    RsqliteError,
+    Stopped,
+    TimedOut,
+)
+from rsqlite.ports import Handle, Loop, Network
+from rsqlite.raft.types import Member
+from rsqlite.request import Answer, Done, Outcome, Request, RequestKind
+from rsqlite.transport.codec import answer_frame, call_frame
+
+
+class WireError(msgspec.Struct, array_like=True, tag=2):
+    """An error on its way back: the class's name, its text, what became of the write."""
+
+    name: str
+    message: str
+    fate: str
+
+
+class WireOutcome(msgspec.Struct, array_like=True, tag=1):
+    outcome: Outcome
+
+
+_encoder = msgspec.msgpack.Encoder()
+_request_decoder = msgspec.msgpack.Decoder(Request)
+_answer_decoder = msgspec.msgpack.Decoder(WireOutcome | WireError)
+
+
+class Call:
+    """A request under way to a leader, or waiting for one to be known."""
+
+    __slots__ = ("deadline", "done", "is_write", "leader_deadline", "request", "target")
+
+    def __init__(
+        self, request: Request, done: Done, deadline: float, leader_deadline: float
+    ) -> None:
+        self.request = request
+        self.done = done
+        self.deadline = deadline
+        self.leader_deadline = leader_deadline
+        self.is_write = request.kind is not RequestKind.QUERY
+        self.target: Member | None = None
+
+
+class Forwarding:
+    """Both sides: calls to the leader, and answers to the calls of others."""
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        loop: Loop,
+        settings: Settings,
+        leader: Callable[[], Member | None],
+        submit: Callable[[Request, Done], None],
+        serve: Callable[[Request, Done], None],
+        is_leader: Callable[[], bool],
+    ) -> None:
+        self._network = network
+        self._loop = loop
+        self._settings = settings
+        self._leader = leader
+        self._submit = submit
+        self._serve = serve
+        self._is_leader = is_leader
+        self._ids = itertools.count(1)
+        self._calls: dict[int, Call] = {}
+        self._waiting: list[Call] = []
+        self._retry: Handle | None = None
+        self._is_stopped = False
+        self.forwarded = 0
+        self.served = 0
+
+    def __repr__(self) -> str:
+        return f"<Forwarding calls={len(self._calls)} waiting={len(self._waiting)}>"
+
+    def submit(self, request: Request, done: Done, deadline: float) -> None:
+        """Send a request to the leader, now or as soon as one is known."""
+        if len(self._calls) + len(self._waiting) >= self._settings.forward_queue_max:
+            done(Overloaded("too many requests are on their way to the leader"))
+            return
+        now = self._loop.monotonic()
+        leader_deadline = min(deadline, now + self._settings.leader_wait)
+        self._send(Call(request, done, deadline, leader_deadline))
+
+    def _send(self, call: Call) -> None:
+        if self._is_stopped:
+            call.done(Stopped("the node is stopping"))
+            return
+        if self._is_leader():
+            self._submit(call.request, call.done)
+            return
+        leader = self._leader()
+        now = self._loop.monotonic()
+        if call.deadline <= now:
+            call.done(TimedOut("the leader did not take the request in time"))
+            return
+        if leader is None:
+            self._wait(call, now, NoLeader())
+            return
+        # The leader's clock is not ours: it is told how long is left, not until when.
+        call.request.timeout_s = call.deadline - now
+        payload = _encoder.encode(call.request)
+        if len(payload) > self._settings.peer_frame_bytes_max // 2:
+            call.done(RequestTooLarge("the request is too large to be forwarded"))
+            return
+        call_id = next(self._ids)
+        if not self._network.send(leader.node_id, call_frame(call_id, payload)):
+            self._wait(call, now, NotLeader(leader_id=leader.node_id))
+            return
+        call.target = leader
+        self.forwarded += 1
+        self._calls[call_id] = call
+
+    def _wait(self, call: Call, now: float, refusal: RsqliteError) -> None:
+        """Nobody to send to: an election may be under way. Wait for its end, but not long."""
+        if call.leader_deadline <= now:
+            call.done(refusal)
+            return
+        self._waiting.append(call)
+        if self._retry is None:
+            self._retry = self._loop.call_later(self._settings.raft_heartbeat, self._again)
+
+    def _again(self) -> None:
+        self._retry = None
+        self.leader_changed()
+
+    def leader_changed(self) -> None:
+        """Another leader may be known: send what waited."""
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            self._send(call)
+
+    def link_closed(self, node_id: int) -> None:
+        """What was under way on a broken link: writes are unknown, reads go again."""
+        for call_id, call in list(self._calls.items()):
+            if call.target is not None and call.target.node_id == node_id:
+                del self._calls[call_id]
+                if call.is_write:
+                    call.done(LeadershipLost("the connection to the leader broke"))
+                else:
+                    self._send(call)
+
+    def answered(self, source: int, call_id: int, payload: bytes | memoryview) -> None:
+        """An ANSWER frame. ValueError for bytes that are none."""
+        call = self._calls.get(call_id)
+        if call is None or call.target is None or call.target.node_id != source:
+            return  # answered already: its deadline passed
+        answer = _decode_answer(payload)
+        del self._calls[call_id]
+        if isinstance(answer, NotLeader):
+            self._wait(call, self._loop.monotonic(), answer)
+            return
+        if isinstance(answer, Outcome):
+            answer.served_by = call.target.raft_addr
+        call.done(answer)
+
+    def called(self, source: int, call_id: int, payload: bytes | memoryview) -> None:
+        """A CALL frame of another node: run it here if we lead. ValueError for bytes that are
+        none."""
+        request = _request_decoder.decode(payload)
+        self.served += 1
+
+        def done(answer: Answer) -> None:
+            data = _encode_answer(answer)
+            if len(data) > self._settings.peer_frame_bytes_max // 2:
+                # The write happened if it was one; only its answer does not fit.
+                data = _encode_answer(
+                    RequestTooLarge(
+                        "the answer is too large to be forwarded: ask the leader itself",
+                        fate=_fate_of(answer),
+                    )
+                )
+            self._network.send(source, answer_frame(call_id, data))
+
+        self._serve(request, done)
+
+    def sweep(self, now: float) -> None:
+        """Answer calls over their deadline."""
+        for call_id, call in list(self._calls.items()):
+            if call.deadline <= now:
+                del self._calls[call_id]
+                fate = Fate.UNKNOWN if call.is_write else Fate.NOT_APPLIED
+                call.done(TimedOut("the leader did not answer in time", fate=fate))
+
+    def stop(self) -> None:
+        """Answer everybody."""
+        self._is_stopped = True
+        if self._retry is not None:
+            self._retry.cancel()
+        calls, self._calls = self._calls, {}
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            call.done(Stopped("the node is stopping"))
+        for call in calls.values():
+            fate = Fate.UNKNOWN if call.is_write else Fate.NOT_APPLIED
+            call.done(LeadershipLost("the node is stopping", fate=fate))
+
+
+def _fate_of(answer: Answer) -> Fate:
+    if isinstance(answer, RsqliteError):
+        return answer.fate
+    return Fate.APPLIED if answer.is_logged else Fate.NOT_APPLIED
+
+
+def _encode_answer(answer: Answer) -> bytes:
+    if isinstance(answer, RsqliteError):
+        name = type(answer).__name__
+        return _encoder.encode(WireError(name, str(answer), answer.fate.name))
+    return _encoder.encode(WireOutcome(answer))
+
+
+def _decode_answer(payload: bytes | memoryview) -> Answer:
+    value = _answer_decoder.decode(payload)
+    if isinstance(value, WireOutcome):
+        return value.outcome
+    kind = getattr(errors, value.name, None)
+    if not (isinstance(kind, type) and issubclass(kind, RsqliteError)):
+        raise ValueError(f"a peer answered with an unknown error {value.name!r}")
+    if issubclass(kind, errors.SqlError):
+        raise ValueError("a statement's failure is a result, not an answer")
+    error = kind(value.message)
+    error.fate = Fate[value.fate] if value.fate in Fate.__members__ else Fate.UNKNOWN
+    return error

@@ -1,0 +1,237 @@
+"""Node: one server of the cluster in this process, on asyncio, real files and sockets; no HTTP.
+
+`submit` (of `Engine`) is the hot door for the HTTP server: a plain callable, no task. `execute`,
+`query` and `request` are the same for people who run a node inside their own program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rsqlite.config import Settings
+from rsqlite.errors import RequestError, RsqliteError, SqlError, Unavailable
+from rsqlite.node.engine import Engine
+from rsqlite.node.loop import AsyncioLoop
+from rsqlite.request import (
+    Answer,
+    Failure,
+    Outcome,
+    Parameters,
+    ReadLevel,
+    Request,
+    RequestKind,
+    Rows,
+    Write,
+)
+from rsqlite.storage.disk import RealDisk
+from rsqlite.transport.network import NoNetwork, PeerNetwork
+
+Statements = Iterable[str | tuple[str] | tuple[str, Parameters | tuple[Any, ...]]]
+
+
+class Node(Engine):
+    """A node on `directory`. Alone when the settings name no others; `async with` starts and stops
+    it. Raises `NodeFault` or `RequestError` at the start, with a text that says what to do."""
+
+    loop: AsyncioLoop
+
+    def __init__(
+        self, directory: str | Path, settings: Settings | None = None, **overrides: Any
+    ) -> None:
+        if settings is None:
+            # Inside somebody's program a node listens only where it is told to.
+            settings = Settings(http_addr="", raft_addr="")
+        self._asked_settings = dataclasses.replace(settings, **overrides)
+        problems = self._asked_settings.check()
+        if problems:
+            raise RequestError("; ".join(problems))
+        self._directory = str(Path(directory).absolute())
+        self.is_started = False
+
+    async def start(self) -> None:
+        """Open everything and join in. Returns when the node runs; use `wait_ready` to wait for a
+        leader."""
+        settings = self._asked_settings
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        """Resolved with the fault when the node had to stop serving."""
+        super().__init__(
+            self._directory,
+            settings,
+            loop=AsyncioLoop(threads=settings.read_threads),
+            disk=RealDisk(),
+            random=random.Random(),
+            failed=lambda error: self.failed.done() or self.failed.set_result(error),
+        )
+        self._peers: PeerNetwork | NoNetwork = NoNetwork()
+        try:
+            self.open_files()
+            raft_addr = settings.raft_adv_addr
+            if settings.raft_addr:
+                self._peers = peers = self._peer_network(settings)
+                await peers.start()
+                raft_addr = raft_addr or peers.address
+            http_addr = settings.http_adv_addr or settings.http_addr
+            self.run(self._peers, raft_addr=raft_addr, http_addr=http_addr)
+        except BaseException:
+            await self._close()
+            raise
+        self.is_started = True
+
+    def _peer_network(self, settings: Settings) -> PeerNetwork:
+        return PeerNetwork(
+            loop=self.loop,
+            settings=settings,
+            node_id=self.node_id,
+            random=random.Random(),
+            identity=self.identity,
+            cluster_id=lambda: self.cluster_id,
+            accept_cluster=self.accept_cluster,
+            receive=self.receive,
+            opened=lambda node_id: None,
+            closed=self.link_closed,
+        )
+
+    async def stop(self) -> None:
+        """Hand leadership over, answer everybody, close the files. Safe to call twice."""
+        if not self.is_started:
+            return
+        self.is_started = False
+        if self.fault is None:
+            await self._hand_over()
+        at_rest = asyncio.Event()
+        self.halt(at_rest.set)
+        await at_rest.wait()
+        await self._close()
+
+    async def _hand_over(self) -> None:
+        """Finish what is under way, then ask the best follower to lead: its election takes a
+        round trip instead of a timeout."""
+        deadline = self.loop.monotonic() + self.settings.shutdown_timeout
+        await self._until(lambda: not (self.writer.holds_slot and self.is_leader), deadline)
+        driver = self.driver
+        if driver is None or not self.is_leader or len(self.members) < 2:
+            return
+        deadline = min(deadline, self.loop.monotonic() + self.settings.raft_election_timeout)
+        if driver.transfer_leadership(None):
+            await self._until(lambda: not self.is_leader, deadline)
+
+    async def _close(self) -> None:
+        await self._peers.stop()
+        self.close_files()
+        self.loop.close()
+
+    async def _until(self, holds: Callable[[], bool], deadline: float) -> bool:
+        """Wait until `holds()`; False when the deadline came first."""
+        changed = asyncio.Event()
+        unwatch = self.watch(changed.set)
+        try:
+            while not holds():
+                left = deadline - self.loop.monotonic()
+                if left <= 0:
+                    return False
+                changed.clear()
+                try:
+                    await asyncio.wait_for(changed.wait(), left)
+                except TimeoutError:
+                    continue
+            return True
+        finally:
+            unwatch()
+
+    async def __aenter__(self) -> Node:
+        await self.start()
+        if self.settings.bootstrap_expect < 2:
+            await self.wait_ready()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def wait_ready(self, timeout_s: float = 30.0) -> None:
+        """Return when a leader is known and everything it had committed is applied here."""
+        deadline = self.loop.monotonic() + timeout_s
+        reached = await self._until(lambda: self.is_synced or self.fault is not None, deadline)
+        if self.fault is not None:
+            raise self.fault
+        if not reached:
+            raise Unavailable("no leader within the time given")
+
+    async def request(
+        self,
+        statements: Statements,
+        *,
+        kind: RequestKind = RequestKind.MIXED,
+        transaction: bool = False,
+        level: ReadLevel = ReadLevel.WEAK,
+        min_index: int = 0,
+        timeout_s: float = 0.0,
+    ) -> Outcome:
+        """Run statements in order and give a result for each; a statement's failure is a result.
+        With `transaction` they take effect together or not at all."""
+        sqls: list[str] = []
+        parameters: list[Any] = []
+        for statement in statements:
+            sql, *rest = (statement,) if isinstance(statement, str) else statement
+            sqls.append(sql)
+            given = rest[0] if rest else None
+            parameters.append(list(given) if isinstance(given, tuple) else given)
+        asked = Request(
+            kind,
+            sqls,
+            parameters,
+            transaction=transaction,
+            level=level,
+            min_index=min_index,
+            timeout_s=timeout_s,
+        )
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.submit(asked, lambda answer: None if future.done() else future.set_result(answer))
+        answer = await future
+        if isinstance(answer, RsqliteError):
+            raise answer
+        return answer
+
+    async def execute(
+        self, sql: str, parameters: Parameters | tuple[Any, ...] = None
+    ) -> Write | Rows:
+        """Run one writing statement; `SqlError` if SQLite refuses it."""
+        given = list(parameters) if isinstance(parameters, tuple) else parameters
+        outcome = await self.request([(sql, given)], kind=RequestKind.EXECUTE)
+        return _only_result(outcome)
+
+    async def query(
+        self,
+        sql: str,
+        parameters: Parameters | tuple[Any, ...] = None,
+        *,
+        level: ReadLevel = ReadLevel.WEAK,
+        min_index: int = 0,
+    ) -> Rows:
+        """Run one reading statement; `SqlError` if SQLite refuses it."""
+        given = list(parameters) if isinstance(parameters, tuple) else parameters
+        outcome = await self.request(
+            [(sql, given)], kind=RequestKind.QUERY, level=level, min_index=min_index
+        )
+        result = _only_result(outcome)
+        assert isinstance(result, Rows)
+        return result
+
+
+def _only_result(outcome: Outcome) -> Write | Rows:
+    if len(outcome.results) != 1:
+        raise RequestError("expected one statement")
+    result = outcome.results[0]
+    if isinstance(result, Failure):
+        raise SqlError(result.message, code=result.code, name=result.name)
+    return result

@@ -1,0 +1,383 @@
+"""Group commit: collect, speculate, propose, answer (design 4).
+
+One batch is outstanding at a time; while it replicates the next one collects, without a timer. The
+write slot is a fair queue: requests run in the order they came. A request's life:
+
+    queued → speculated → proposed as (term, index) → committed: the outcome is true, answered
+                                                    → leadership lost: the log decides
+           → no effect: answered once a ReadIndex round confirms that what it saw was true
+
+After leadership is lost a proposed request is answered by what the log holds at its index: another
+term there means certainly not applied, the same means applied; until then it waits, and at its
+deadline its fate is unknown.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from rsqlite.config import Settings
+from rsqlite.errors import (
+    Fate,
+    LeadershipLost,
+    NotLeader,
+    Overloaded,
+    RsqliteError,
+    Stopped,
+    TimedOut,
+)
+from rsqlite.node.driver import Driver
+from rsqlite.ports import Loop
+from rsqlite.raft.types import Configuration, Entry, EntryId, Index, Role
+from rsqlite.request import Answer, Done, Outcome, Request
+from rsqlite.statemachine.machine import Batch, StateMachine
+
+
+class Waiting:
+    """A request, whom to answer, and until when."""
+
+    __slots__ = ("deadline", "done", "request")
+
+    def __init__(self, request: Request, done: Done, deadline: float) -> None:
+        self.request = request
+        self.done = done
+        self.deadline = deadline
+
+
+class Proposed:
+    """A batch whose entry is in the log."""
+
+    __slots__ = ("entry_id", "outcomes", "waiting")
+
+    def __init__(self, entry_id: EntryId, waiting: list[Waiting], outcomes: list[Answer]) -> None:
+        self.entry_id = entry_id
+        self.waiting = waiting
+        self.outcomes = outcomes
+
+
+class Writer:
+    """Owns the leader's write slot. `resubmit` takes requests that were certainly not applied and
+    may be sent to the next leader."""
+
+    def __init__(
+        self,
+        *,
+        machine: StateMachine,
+        loop: Loop,
+        settings: Settings,
+        resubmit: Callable[[Request, Done, float], None],
+        on_failed: Callable[[BaseException], None],
+        check_room: Callable[[], RsqliteError | None],
+    ) -> None:
+        self._machine = machine
+        self._loop = loop
+        self._settings = settings
+        self._resubmit = resubmit
+        self._on_failed = on_failed
+        self._check_room = check_room
+        self._driver: Driver | None = None
+        self._on_slot_free: Callable[[], None] = lambda: None
+        self._read_index: Callable[[Callable[[bool], None]], None] | None = None
+        self._queue: deque[Waiting] = deque()
+        self._long: deque[Waiting] = deque()
+        self._running_long: list[Waiting] = []
+        self._proposed: Proposed | None = None
+        self._orphans: dict[Index, Proposed] = {}
+        self._is_scheduled = False
+        self._is_rolling_back = False
+        self._is_stopped = False
+        self._generation = itertools.count(1)
+        self._slot = 0
+        self.batches = 0
+        self.requests = 0
+        self.rollbacks = 0
+
+    def __repr__(self) -> str:
+        return f"<Writer queued={len(self._queue)} proposed={self.entry_id}>"
+
+    def wire(
+        self,
+        driver: Driver,
+        confirm: Callable[[Callable[[bool], None]], None],
+        on_slot_free: Callable[[], None],
+    ) -> None:
+        """Tell the writer of the parts that are made after it."""
+        self._driver = driver
+        self._read_index = confirm
+        self._on_slot_free = on_slot_free
+
+    @property
+    def entry_id(self) -> EntryId | None:
+        """The entry whose effects the open transaction holds, once it is proposed."""
+        return None if self._proposed is None else self._proposed.entry_id
+
+    @property
+    def holds_slot(self) -> bool:
+        """True while the write connection is taken by a speculation or by its rollback."""
+        return self._proposed is not None or bool(self._running_long) or self._is_rolling_back
+
+    @property
+    def waiting(self) -> int:
+        """Requests not yet run."""
+        return len(self._queue) + len(self._long)
+
+    def submit(self, request: Request, done: Done, deadline: float) -> None:
+        """Queue a request; `Overloaded` at once when the queue is full."""
+        if len(self._queue) >= self._settings.write_queue_max:
+            done(Overloaded("too many writes are waiting"))
+            return
+        self._queue.append(Waiting(request, done, deadline))
+        if not self._is_scheduled and self._proposed is None:
+            self.schedule()
+
+    def schedule(self) -> None:
+        """Run a batch in the next turn, so that all requests read in this one share it."""
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        self._is_scheduled = False
+        driver = self._driver
+        if driver is None or self._is_stopped or self.holds_slot or not driver.core.is_ready:
+            return
+        if not self._queue and not self._long:
+            return
+        refusal = self._check_room()
+        if refusal is not None:
+            self._refuse_all(refusal)
+        elif self._long:
+            self._run_long(self._long.popleft())
+        else:
+            self._run_batch(self._take())
+
+    def _take(self) -> list[Waiting]:
+        """The next requests in order, as many as the bounds of a batch allow."""
+        now = self._loop.monotonic()
+        taken: list[Waiting] = []
+        statements = 0
+        queue = self._queue
+        while queue and len(taken) < self._settings.batch_requests_max:
+            size = len(queue[0].request.sqls)
+            if taken and statements + size > self._settings.batch_statements_max:
+                break
+            waiting = queue.popleft()
+            if waiting.deadline <= now:
+                self._answer(waiting, TimedOut("the write waited too long", fate=Fate.NOT_APPLIED))
+                continue
+            statements += size
+            taken.append(waiting)
+        return taken
+
+    def _run_batch(self, taken: list[Waiting]) -> None:
+        if not taken:
+            return
+        try:
+            batch = self._machine.speculate([waiting.request for waiting in taken])
+        except RsqliteError as error:
+            self._fail_slot(error, taken)
+            return
+        self._sort_out(batch, taken)
+
+    def _run_long(self, waiting: Waiting) -> None:
+        self._running_long = [waiting]
+        slot = self._slot = next(self._generation)
+
+        def done(batch: Batch | None, error: BaseException | None) -> None:
+            if slot != self._slot:
+                return  # leadership was lost meanwhile; `lose` has answered
+            self._running_long = []
+            if error is not None or batch is None:
+                self._fail_slot(error or Stopped("no batch"), [waiting])
+                return
+            self._sort_out(batch, [waiting])
+
+        self._machine.speculate_long(waiting.request, done)
+
+    def _sort_out(self, batch: Batch, taken: list[Waiting]) -> None:
+        """Put back what the batch did not take, propose what took effect, confirm the rest."""
+        ran: list[Waiting] = []
+        outcomes: list[Answer] = []
+        long = set(batch.over_budget)
+        put_back: list[Waiting] = []
+        for position, (waiting, outcome) in enumerate(zip(taken, batch.outcomes, strict=True)):
+            if position in long:
+                self._long.append(waiting)
+            elif outcome is None:
+                put_back.append(waiting)
+            else:
+                ran.append(waiting)
+                outcomes.append(outcome)
+        self._queue.extendleft(reversed(put_back))
+        self.batches += 1
+        self.requests += len(ran)
+        if batch.data is None:
+            self._confirm(ran, outcomes)
+            self._next()
+        else:
+            self._propose(batch.data, ran, outcomes)
+
+    def _propose(self, data: bytes, ran: list[Waiting], outcomes: list[Answer]) -> None:
+        assert self._driver is not None
+        core = self._driver.core
+        # The entry's index is known before it is sent, so the batch is in place when the commit
+        # comes back, even from within the same pump.
+        entry_id = core.propose(data)
+        if entry_id is None:
+            self._roll_back()
+            refusal: RsqliteError = NotLeader(leader_id=core.leader_id)
+            if core.role is Role.LEADER:
+                refusal = Overloaded("too much is waiting to be committed")
+            for waiting in ran:
+                self._answer(waiting, refusal)
+            return
+        self._proposed = Proposed(entry_id, ran, outcomes)
+        self._driver.pump()
+
+    def commit(
+        self,
+        configuration: Configuration | None,
+        done: Callable[[Index, BaseException | None], None],
+    ) -> None:
+        """The entry of the open batch is committed: COMMIT, launch the next batch, and only then
+        write the answers (performance.md 10: 25 % at 64 clients)."""
+        proposed = self._proposed
+        assert proposed is not None
+
+        def committed(error: BaseException | None) -> None:
+            self._proposed = None
+            if error is not None:
+                for waiting in proposed.waiting:
+                    self._answer(waiting, LeadershipLost("the node failed at COMMIT"))
+                done(proposed.entry_id.index, error)
+                return
+            done(proposed.entry_id.index, None)
+            self._run()
+            self._loop.call_soon(self._answer_batch, proposed)
+
+        self._machine.commit(proposed.entry_id, configuration, committed)
+
+    def settle(self, entries: Iterable[Entry]) -> None:
+        """Entries that were applied through the log decide the fate of what a lost leadership
+        left open."""
+        if not self._orphans:
+            return
+        for entry in entries:
+            orphan = self._orphans.pop(entry.index, None)
+            if orphan is None:
+                continue
+            if orphan.entry_id.term == entry.term:
+                self._answer_batch(orphan)
+                continue
+            for waiting in orphan.waiting:
+                self._answer(waiting, LeadershipLost(fate=Fate.NOT_APPLIED))
+
+    def lose(self) -> None:
+        """Leadership is gone: roll back the speculation before anything else is applied. What is
+        proposed waits for the log; what is not goes to the next leader."""
+        proposed, self._proposed = self._proposed, None
+        if proposed is not None:
+            self._orphans[proposed.entry_id.index] = proposed
+        begun, self._running_long = self._running_long, []
+        self._slot = next(self._generation)
+        if proposed is not None or begun:
+            self._roll_back()
+        again = [*begun, *self._long, *self._queue]
+        self._long.clear()
+        self._queue.clear()
+        for waiting in again:
+            self._loop.call_soon(self._resubmit, waiting.request, waiting.done, waiting.deadline)
+
+    def _roll_back(self) -> None:
+        self.rollbacks += 1
+        self._is_rolling_back = True
+        self._machine.rollback(self._rolled_back)
+
+    def _rolled_back(self) -> None:
+        self._is_rolling_back = False
+        self._loop.call_soon(self._slot_freed)
+
+    def _slot_freed(self) -> None:
+        self._on_slot_free()
+        self._next()
+
+    def _next(self) -> None:
+        if self._queue or self._long:
+            self.schedule()
+
+    def _confirm(self, ran: list[Waiting], outcomes: list[Answer]) -> None:
+        """Nothing took effect, but the answers depend on state: they leave only when what they saw
+        is known to be committed and current (design 4)."""
+        if not ran:
+            return
+        assert self._read_index is not None
+
+        def confirmed(is_confirmed: bool) -> None:
+            for waiting, outcome in zip(ran, outcomes, strict=True):
+                if is_confirmed:
+                    self._answer(waiting, outcome)
+                else:
+                    self._resubmit(waiting.request, waiting.done, waiting.deadline)
+
+        self._read_index(confirmed)
+
+    def _fail_slot(self, error: BaseException, taken: list[Waiting]) -> None:
+        answer = error if isinstance(error, RsqliteError) else Stopped(str(error))
+        for waiting in taken:
+            self._answer(waiting, answer)
+        self._on_failed(error)
+
+    def _refuse_all(self, refusal: RsqliteError) -> None:
+        refused = [*self._long, *self._queue]
+        self._long.clear()
+        self._queue.clear()
+        for waiting in refused:
+            self._answer(waiting, refusal)
+
+    def _answer_batch(self, proposed: Proposed) -> None:
+        index = proposed.entry_id.index
+        for waiting, outcome in zip(proposed.waiting, proposed.outcomes, strict=True):
+            if type(outcome) is Outcome:
+                outcome.index = index
+                outcome.is_logged = True
+            waiting.done(outcome)
+
+    def _answer(self, waiting: Waiting, answer: Answer) -> None:
+        waiting.done(answer)
+
+    def sweep(self, now: float) -> None:
+        """Answer what is over its deadline. A request that is proposed keeps its place in the log:
+        only its client stops waiting, told that the fate is unknown."""
+        for proposed in (self._proposed, *self._orphans.values()):
+            if proposed is None:
+                continue
+            for waiting in proposed.waiting:
+                if waiting.deadline <= now:
+                    done, waiting.done = waiting.done, _nobody
+                    done(TimedOut("the write was not committed in time", fate=Fate.UNKNOWN))
+        for index, orphan in list(self._orphans.items()):
+            if all(waiting.done is _nobody for waiting in orphan.waiting):
+                del self._orphans[index]
+        if self._queue and self._queue[0].deadline <= now:
+            late = [waiting for waiting in self._queue if waiting.deadline <= now]
+            self._queue = deque(w for w in self._queue if w.deadline > now)
+            for waiting in late:
+                self._answer(waiting, TimedOut("the write waited too long"))
+
+    def stop(self) -> None:
+        """Answer everybody: what is not proposed was not applied."""
+        self._is_stopped = True
+        self._refuse_all(Stopped("the node is stopping"))
+        for proposed in (self._proposed, *self._orphans.values()):
+            if proposed is not None:
+                for waiting in proposed.waiting:
+                    done, waiting.done = waiting.done, _nobody
+                    done(LeadershipLost("the node is stopping", fate=Fate.UNKNOWN))
+        for waiting in self._running_long:
+            waiting.done(Stopped("the node is stopping"))
+
+
+def _nobody(_: Answer) -> None:
+    """Stands in for a client that has been answered already."""
