@@ -17,6 +17,15 @@ from typing import Any
 KIB = 1024
 MIB = 1024 * KIB
 
+# Bounds that are part of the protocol between nodes: all nodes share them, so they are no settings.
+PEER_ENTRIES_MAX = 65_536
+"""Entries in one message between nodes."""
+PEER_PIECE_BYTES_MIN = 4 * KIB
+PEER_PIECE_BYTES_MAX = 1 * MIB
+"""Bytes of one piece of a message on the wire; a piece that others follow has at least the least."""
+PEER_HANDSHAKE_BYTES_MAX = 64 * KIB
+"""Bytes of an answer to a handshake, or of what a node says about itself."""
+
 
 def setting(
     default: Any,
@@ -180,7 +189,12 @@ class Settings:
         80 * MIB, "Longest message between nodes", minimum=64 * KIB, flag=False
     )
     peer_fragment_bytes: int = setting(
-        256 * KIB, "A longer message is sent in pieces of this size", minimum=4 * KIB, flag=False
+        256 * KIB,
+        "A longer message is sent in pieces of this size",
+        unit="bytes",
+        minimum=PEER_PIECE_BYTES_MIN,
+        maximum=PEER_PIECE_BYTES_MAX,
+        flag=False,
     )
     peer_queue_bytes_max: int = setting(
         160 * MIB, "Bytes waiting for one peer; more are dropped", minimum=64 * KIB, flag=False
@@ -193,6 +207,18 @@ class Settings:
     )
     peer_backoff_max: float = setting(
         1.0, "Longest pause before a peer is tried again", unit="s", minimum=0.001, flag=False
+    )
+    peer_handshake_timeout: float = setting(
+        10.0, "Time for whoever connects to say who it is", unit="s", minimum=0.1, flag=False
+    )
+    peer_connections_max: int = setting(
+        256, "Connections to the raft address", minimum=8, maximum=65_536, flag=False
+    )
+    peer_pulse: float = setting(
+        1.0, "Pause between signs of life on a link", unit="s", minimum=0.01, flag=False
+    )
+    peer_stall_timeout: float = setting(
+        4.0, "Silence after which a link is opened anew", unit="s", minimum=0.05, flag=False
     )
 
     # HTTP (server)
@@ -251,6 +277,10 @@ class Settings:
             problems.append("-raft-election-timeout must be at least three times -raft-heartbeat")
         if self.peer_frame_bytes_max < self.entry_bytes_max + MIB:
             problems.append("-entry-bytes-max must be a MiB below the peers' frame cap")
+        if self.peer_queue_bytes_max < self.peer_frame_bytes_max + PEER_PIECE_BYTES_MAX:
+            problems.append("-peer-queue-bytes-max must hold the longest message and a MiB")
+        if self.peer_stall_timeout < 3 * self.peer_pulse:
+            problems.append("-peer-stall-timeout must be at least three times -peer-pulse")
         if self.http_addr and self.http_addr == self.raft_addr:
             problems.append("-http-addr and -raft-addr must differ")
         problems += self._address_problems()
@@ -260,7 +290,7 @@ class Settings:
         problems = []
         for name in ("http_addr", "http_adv_addr", "raft_addr", "raft_adv_addr"):
             address = getattr(self, name)
-            if address or name == "raft_addr":
+            if address:
                 problems += [f"-{name.replace('_', '-')} {p}" for p in address_problems(address)]
         for one in filter(None, (one.strip() for one in self.join.split(","))):
             problems += [f"-join {problem}" for problem in address_problems(one)]

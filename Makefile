@@ -1,0 +1,68 @@
+# Everything a contributor or CI runs. Needs Python 3.11 or newer, and make; the tools are installed
+# into .venv by the first target that wants them.
+#
+#   make demo               three nodes, a killed leader, nothing lost; the exit code says if it held
+#   make test               everything CI tests, at most ten minutes; T=raft for one floor
+#   make quick              the same without the slow ones
+#   make check              format, lint, types, import floors, house rules; changes nothing
+#   make fix                formats, and repairs what the linter can
+#   make accept MINUTES=10  real processes killed and paused at random under load
+#   make bench              how fast it is on this machine, beside what the machine could do
+
+PYTHON ?= python3
+VENV ?= .venv
+T ?=
+MINUTES ?= 10
+ARGS ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+TESTS := $(if $(T),tests/$(T),tests)
+FLOORS := PYTHONPATH=.:client $(BIN)/lint-imports --no-logo
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test quick check fix accept bench clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# Made anew when what it must hold has changed. A venv left half-made by an interrupted install
+# has no stamp, and is made again.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rsqlite needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; name another one with make PYTHON=python3.11")'
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@touch $@
+
+venv: $(READY)
+
+demo: $(READY)
+	@$(BIN)/python -m rsqlite.testing.demo
+
+test: $(READY)
+	$(BIN)/python -m pytest $(TESTS) -m 'not acceptance' $(ARGS)
+
+quick: $(READY)
+	$(BIN)/python -m pytest $(TESTS) -m 'not acceptance and not slow' $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(FLOORS)
+	$(BIN)/codespell
+	$(BIN)/python -m pytest -q tests/test_*.py
+
+fix: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+accept: $(READY)
+	$(BIN)/python tests/e2e/accept.py --minutes $(MINUTES) $(ARGS)
+
+bench: $(READY)
+	$(BIN)/python -m bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

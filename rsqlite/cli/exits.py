@@ -1,0 +1,73 @@
+"""Exit codes of `rsqlited`, and which error ends it with which. The one table: docs and tests are
+checked against it."""
+
+from __future__ import annotations
+
+import enum
+import errno
+
+from rsqlite.errors import DamagedFile, DiskFault, Divergence, ForeignDirectory, NodeFault
+
+
+class Exit(enum.IntEnum):
+    """Why the process ended. The text of a member says what to do."""
+
+    def __new__(cls, code: int, meaning: str) -> Exit:
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.__doc__ = meaning
+        return member
+
+    OK = 0, "stopped cleanly, as asked"
+    INTERNAL = 1, "a fault of rsqlite itself; please report it with the last log lines"
+    USAGE = 2, "wrong flags, environment or config file; every mistake is listed"
+    ADDRESS = 3, "an address cannot be listened on: in use, not of this machine, or not permitted"
+    LOCKED = 4, "another process uses the data directory"
+    FOREIGN = 5, "the data directory belongs to another node, cluster, program or newer format"
+    DAMAGED = 6, "a file of the data directory is damaged; `rsqlite check DIR` says where"
+    DISK = 7, "the disk cannot be written or read: full, read-only, not permitted or failing"
+    DIVERGED = 8, "this replica computed something else than the others; it stopped to be safe"
+    SQLITE = 9, "SQLite is too old, or was built without what is needed"
+    ABORTED = 130, "a second signal ended it before the clean stop was over"
+
+
+class AddressInUse(Exception):
+    """A listener cannot be opened; the text names the address and the flag."""
+
+
+class UnsuitableSqlite(Exception):
+    """The SQLite that was found cannot be used; the text names what is needed."""
+
+
+DISK_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EDQUOT}
+    | {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.EEXIST}
+)
+ADDRESS_ERRORS = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
+
+
+def exit_for(error: BaseException) -> Exit:
+    """The exit code that a fault of the node, or an error of its start, stands for."""
+    match error:
+        case BlockingIOError():
+            return Exit.LOCKED
+        case ForeignDirectory():
+            return Exit.FOREIGN
+        case DamagedFile():
+            return Exit.DAMAGED
+        case Divergence():
+            return Exit.DIVERGED
+        case DiskFault():
+            return Exit.DISK
+        case AddressInUse():
+            return Exit.ADDRESS
+        case UnsuitableSqlite():
+            return Exit.SQLITE
+        case OSError() if error.errno in ADDRESS_ERRORS:
+            return Exit.ADDRESS
+        case OSError() if error.errno in DISK_ERRORS:
+            return Exit.DISK
+        case NodeFault():
+            return Exit.DISK
+        case _:
+            return Exit.INTERNAL

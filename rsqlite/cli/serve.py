@@ -1,0 +1,189 @@
+"""`rsqlited [flags] DATA_DIR`: one node as a process, from its command line to its exit code.
+
+Order of a start: command line, logs, listeners (an address in use must be found before the data
+directory is touched), data directory, cluster. Order of a stop: no new requests, those under way
+get `-shutdown-timeout`, then the node. A second signal ends the process at once, as a power cut
+would: nothing acknowledged is lost by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+import click
+
+import rsqlite
+from rsqlite.cli import logs
+from rsqlite.cli.exits import Exit, exit_for
+from rsqlite.cli.options import Configuration, Option, Source, configure, options, read_flags
+from rsqlite.config import Settings
+
+log = logging.getLogger("rsqlite.serve")
+
+SWITCHES = ("help", "h", "version")
+"""Flags without a value that are no settings."""
+YOUNG_OBJECTS = 50_000
+"""Allocations between two young collections: fewer pauses in the tail of answer times, no
+difference else. The collector stays on: exceptions and tasks make cycles."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The entry point `rsqlited`."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv, os.environ))
+
+
+def run(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Do what the command line asks, until the node has stopped; the exit code."""
+    line = read_flags(argv, booleans=SWITCHES)
+    if "help" in line.values or "h" in line.values:
+        click.echo(help_text())
+        return Exit.OK
+    if "version" in line.values:
+        click.echo(version_text())
+        return Exit.OK
+    configuration = configure(line.values, environment, ignored=SWITCHES)
+    problems = [*line.problems, *_argument_problems(line.arguments), *configuration.problems]
+    if problems:
+        for problem in problems:
+            click.echo(f"rsqlited: {problem}", err=True)
+        click.echo("Try 'rsqlited -help'.", err=True)
+        return Exit.USAGE
+    return _serve_until_stopped(os.path.abspath(line.arguments[0]), configuration)
+
+
+def help_text() -> str:
+    """Made from the one table of settings."""
+    formatter = click.HelpFormatter(width=100)
+    formatter.write_usage("rsqlited", "[flags] DATA_DIR")
+    formatter.write_paragraph()
+    formatter.write_text(
+        "Runs one node of a replicated SQLite database that lives in DATA_DIR, alone or with"
+        " others. A flag is written -flag VALUE, -flag=VALUE or with two dashes, and also read"
+        " from the environment (-node-id: RSQLITE_NODE_ID) and the config file (node-id = ...);"
+        " a flag wins over the environment, that over the file. TIME is 250ms, 1m30s or seconds;"
+        " BYTES may end in KiB, MiB or GiB."
+    )
+    rows = [
+        ("-config FILE", "TOML file with settings"),
+        ("-help", "Show this"),
+        ("-version", "Show the versions"),
+    ]
+    rows += [(f"-{one.flag} {one.metavar}".rstrip(), _help_of(one)) for one in options()]
+    with formatter.section("Flags"):
+        formatter.write_dl(rows, col_max=36)
+    with formatter.section("Exit codes"):
+        formatter.write_dl([(str(int(one)), one.__doc__ or "") for one in Exit])
+    return formatter.getvalue().rstrip()
+
+
+def version_text() -> str:
+    """One line with what a report of a fault needs."""
+    import apsw
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    return (
+        f"rsqlited {rsqlite.__version__}, Python {python},"
+        f" SQLite {apsw.sqlite_lib_version()}, APSW {apsw.apsw_version()}"
+    )
+
+
+def _help_of(option: Option) -> str:
+    shown = option.shown_default()
+    return option.help + (f" [{shown}]" if shown and not option.is_boolean else "")
+
+
+def _argument_problems(arguments: Sequence[str]) -> list[str]:
+    if not arguments:
+        return ["the data directory is missing: rsqlited [flags] DATA_DIR"]
+    if len(arguments) > 1:
+        extra = " ".join(arguments[1:])
+        return [f"nothing may follow the data directory {arguments[0]!r}: {extra}"]
+    return [] if arguments[0] else ["the data directory is empty text"]
+
+
+def _serve_until_stopped(directory: str, configuration: Configuration) -> int:
+    settings = configuration.settings
+    logs.set_up(
+        level=settings.log_level,
+        form=settings.log_format,
+        node=settings.node_id or settings.raft_adv_addr or settings.raft_addr,
+    )
+    factory = loop_factory(settings)
+    given = {
+        name: getattr(settings, name)
+        for name, source in configuration.sources.items()
+        if source is not Source.DEFAULT
+    }
+    log.info("starting", extra={"directory": directory, "loop": factory.__module__, **given})
+    for note in configuration.notes:
+        log.warning(note)
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return int(runner.run(serve(directory, settings)))
+    except Exception as error:  # noqa: BLE001 - the edge of the process: the code tells the reason
+        return report(error)
+
+
+def loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop's loop when it is installed and wanted, else asyncio's."""
+    if settings.uvloop == "auto":
+        try:
+            import uvloop
+        except ImportError:
+            pass
+        else:
+            return uvloop.new_event_loop
+    return asyncio.new_event_loop
+
+
+def report(error: BaseException) -> Exit:
+    """Log why the node cannot go on; the exit code for it."""
+    code = exit_for(error)
+    # Ours to repair, so its origin matters; the others are the operator's, and say what to do.
+    trace = error if code is Exit.INTERNAL else None
+    log.error(str(error) or repr(error), extra={"exit": int(code)}, exc_info=trace)
+    return code
+
+
+async def serve(directory: str, settings: Settings) -> Exit:
+    """Run a node and its HTTP server until a signal or a fault ends them."""
+    from rsqlite.node.node import Node
+    from rsqlite.server.app import HttpServer
+
+    stop = asyncio.Event()
+    watch_signals(stop)
+    node = Node(directory, settings)
+    server = HttpServer(node, settings) if settings.http_addr else None
+    raise NotImplementedError(server)
+
+
+def watch_signals(stop: asyncio.Event) -> None:
+    """SIGTERM and SIGINT set `stop`; the second one ends the process at once."""
+
+    def received(number: int) -> None:
+        if stop.is_set():
+            # No flush, no handlers: what a killed process leaves must be enough anyway.
+            os._exit(Exit.ABORTED)
+        log.info("stopping", extra={"signal": signal.Signals(number).name})
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, received, number)
+
+
+def calm_collector() -> None:
+    """What lives now lives on: keep the garbage collector away from it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, 20, 100)
+
+
+if __name__ == "__main__":
+    main()
