@@ -80,12 +80,12 @@ class Driver:
             if timer is not None:
                 timer.cancel()
 
-    def receive(self, source: int, payload: bytes | memoryview) -> None:
+    def receive(self, source: int, kind: int, payload: bytes | memoryview) -> None:
         """Feed a peer's message. ValueError for bytes that are none, or that lie about where they
         come from: the caller closes that link."""
         if self._is_stopped:
             return
-        message = decode_message(payload)
+        message = decode_message(kind, payload)
         core = self.core
         if message.source != source or message.target != core.node_id:
             raise ValueError(f"a message from {message.source} on the link of {source}")
@@ -188,7 +188,7 @@ class Driver:
 
     def _send(self, message: Message) -> None:
         frame = encode_message(message)
-        if not self._network.send(message.target, frame, urgent=is_urgent(message)):
+        if not self._network.send(message.target, frame, urgent=is_urgent(frame)):
             self.dropped_frames += 1
 
     def _arm_flush(self) -> None:

@@ -50,7 +50,7 @@ from rsqlite.request import Done, ReadLevel, Request, RequestKind
 from rsqlite.statemachine.machine import StateMachine
 from rsqlite.storage.directory import DataDirectory
 from rsqlite.storage.logstore import LogStore
-from rsqlite.transport.codec import FrameKind, split_call
+from rsqlite.transport.codec import ANSWER, CALL, decode_call
 
 log = logging.getLogger(__name__)
 
@@ -435,14 +435,12 @@ class Engine:
         """From the network; ValueError makes it close that link."""
         if self.driver is None:
             return
-        if kind == FrameKind.MESSAGE:
-            self.driver.receive(source, payload)
-        elif kind == FrameKind.CALL:
-            self.forwarding.called(source, *split_call(payload))
-        elif kind == FrameKind.ANSWER:
-            self.forwarding.answered(source, *split_call(payload))
+        if kind == CALL:
+            self.forwarding.called(source, *decode_call(payload))
+        elif kind == ANSWER:
+            self.forwarding.answered(source, *decode_call(payload))
         else:
-            raise ValueError(f"frame kind {kind} is unknown")
+            self.driver.receive(source, kind, payload)
 
     def link_closed(self, node_id: int) -> None:
         if self.driver is not None and not self._is_stopping:

@@ -28,7 +28,7 @@ from rsqlite.errors import (
 from rsqlite.ports import Handle, Loop, Network
 from rsqlite.raft.types import Member
 from rsqlite.request import Answer, Done, Outcome, Request, RequestKind
-from rsqlite.transport.codec import answer_frame, call_frame
+from rsqlite.transport.codec import ANSWER, CALL, encode_call
 
 
 class WireError(msgspec.Struct, array_like=True, tag=2):
@@ -127,7 +127,7 @@ class Forwarding:
             call.done(RequestTooLarge("the request is too large to be forwarded"))
             return
         call_id = next(self._ids)
-        if not self._network.send(leader.node_id, call_frame(call_id, payload)):
+        if not self._network.send(leader.node_id, encode_call(CALL, call_id, payload)):
             self._wait(call, now, NotLeader(leader_id=leader.node_id))
             return
         call.target = leader
@@ -193,7 +193,7 @@ class Forwarding:
                         fate=_fate_of(answer),
                     )
                 )
-            self._network.send(source, answer_frame(call_id, data))
+            self._network.send(source, encode_call(ANSWER, call_id, data))
 
         self._serve(request, done)
 
