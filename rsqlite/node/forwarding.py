@@ -180,7 +180,7 @@ class Forwarding:
     def called(self, source: int, call_id: int, payload: bytes | memoryview) -> None:
         """A CALL frame of another node: run it here if we lead. ValueError for bytes that are
         none."""
-        request = _request_decoder.decode(payload)
+        request = _decode_request(payload)
         self.served += 1
 
         def done(answer: Answer) -> None:
@@ -232,8 +232,21 @@ def _encode_answer(answer: Answer) -> bytes:
     return _encoder.encode(WireOutcome(answer))
 
 
+def _decode_request(payload: bytes | memoryview) -> Request:
+    try:
+        request = _request_decoder.decode(payload)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"a call that is no request: {error}") from error
+    if len(request.sqls) != len(request.parameters):
+        raise ValueError("a request whose statements and parameters differ in number")
+    return request
+
+
 def _decode_answer(payload: bytes | memoryview) -> Answer:
-    value = _answer_decoder.decode(payload)
+    try:
+        value = _answer_decoder.decode(payload)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"an answer that is none: {error}") from error
     if isinstance(value, WireOutcome):
         return value.outcome
     kind = getattr(errors, value.name, None)

@@ -1,0 +1,284 @@
+"""Requests to the leader: sent again only when they were certainly not applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from rsqlite.config import Settings
+from rsqlite.errors import (
+    Fate,
+    LeadershipLost,
+    NoLeader,
+    NotLeader,
+    Overloaded,
+    RsqliteError,
+    StaleRead,
+    Stopped,
+    TimedOut,
+)
+from rsqlite.node.forwarding import Forwarding
+from rsqlite.ports import Done as PortDone
+from rsqlite.raft.types import Member, NodeId
+from rsqlite.request import Answer, Done, Outcome, Request, RequestKind, Write
+from rsqlite.testing.loop import ManualLoop
+from rsqlite.transport.codec import CALL, decode_call
+
+
+def execute(sql: str = "INSERT INTO t VALUES(1)") -> Request:
+    return Request(RequestKind.EXECUTE, [sql], [None])
+
+
+def query() -> Request:
+    return Request(RequestKind.QUERY, ["SELECT 1"], [None])
+
+
+class Wire:
+    """Two or more forwarding ends on one loop; frames wait in `frames` until delivered."""
+
+    def __init__(self, **settings: float) -> None:
+        self.loop = ManualLoop()
+        self.settings = Settings(**settings)
+        self.ends: dict[int, End] = {}
+        self.frames: list[tuple[int, int, bytes]] = []
+        self.down: set[int] = set()
+        self.leader: Member | None = None
+
+    def end(self, number: int) -> End:
+        self.ends[number] = End(self, number)
+        return self.ends[number]
+
+    def lead(self, number: int) -> None:
+        self.leader = Member(NodeId(number), f"n{number}", f"raft{number}", f"http{number}")
+
+    def deliver(self) -> None:
+        frames, self.frames = self.frames, []
+        for source, target, frame in frames:
+            call_id, payload = decode_call(frame[1:])
+            forwarding = self.ends[target].forwarding
+            receive = forwarding.called if frame[0] == CALL else forwarding.answered
+            receive(source, call_id, payload)
+        self.loop.run()
+
+    def exchange(self) -> None:
+        while self.frames:
+            self.deliver()
+
+
+class End:
+    """One node's forwarding, with what it served and the answers it got."""
+
+    def __init__(self, wire: Wire, number: int) -> None:
+        self.wire = wire
+        self.number = number
+        self.served: list[Request] = []
+        self.answers: list[Answer] = []
+        self.answer_with: Callable[[Request], Answer] = lambda request: Outcome(
+            [Write(7, 1)], index=42, is_logged=True
+        )
+        self.forwarding = Forwarding(
+            network=self,
+            loop=wire.loop,
+            settings=wire.settings,
+            leader=lambda: wire.leader,
+            submit=self.serve,
+            serve=self.serve,
+            is_leader=lambda: wire.leader is not None and wire.leader.node_id == number,
+        )
+
+    def serve(self, request: Request, done: Done) -> None:
+        self.served.append(request)
+        done(self.answer_with(request))
+
+    def submit(self, request: Request, timeout_s: float = 30.0) -> None:
+        self.forwarding.submit(request, self.answers.append, self.wire.loop.monotonic() + timeout_s)
+
+    def send(self, target: int, frame: bytes, *, urgent: bool = False) -> bool:
+        if target in self.wire.down:
+            return False
+        self.wire.frames.append((self.number, target, frame))
+        return True
+
+    def connect(self, addresses: Mapping[int, str]) -> None: ...
+
+    def identify(self, address: str, done: PortDone[Mapping[str, object]]) -> None: ...
+
+
+def pair(**settings: float) -> tuple[Wire, End, End]:
+    wire = Wire(**settings)
+    first, second = wire.end(1), wire.end(2)
+    wire.lead(1)
+    return wire, first, second
+
+
+def only(answers: list[Answer]) -> Answer:
+    assert len(answers) == 1
+    return answers[0]
+
+
+def error(answers: list[Answer]) -> RsqliteError:
+    answer = only(answers)
+    assert isinstance(answer, RsqliteError)
+    return answer
+
+
+def test_an_outcome_comes_back_and_says_who_served_it() -> None:
+    wire, leader, follower = pair()
+    follower.submit(execute())
+    wire.exchange()
+    answer = only(follower.answers)
+    assert isinstance(answer, Outcome)
+    assert (answer.index, answer.served_by) == (42, "raft1")
+    assert [request.sqls for request in leader.served] == [["INSERT INTO t VALUES(1)"]]
+
+
+def test_the_leader_is_told_how_long_is_left_not_a_moment_of_our_clock() -> None:
+    wire, leader, follower = pair()
+    wire.loop.advance(1000.0)
+    follower.submit(execute(), timeout_s=5.0)
+    wire.exchange()
+    assert leader.served[0].timeout_s == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize(
+    "answer", [StaleRead(), TimedOut("late", fate=Fate.UNKNOWN), LeadershipLost()]
+)
+def test_an_error_comes_back_as_itself_with_its_fate(answer: RsqliteError) -> None:
+    wire, leader, follower = pair()
+    leader.answer_with = lambda request: answer
+    follower.submit(execute())
+    wire.exchange()
+    got = error(follower.answers)
+    assert (type(got), str(got), got.fate) == (type(answer), str(answer), answer.fate)
+
+
+def test_a_request_waits_for_a_leader_to_be_known() -> None:
+    wire, _, follower = pair()
+    wire.leader = None
+    follower.submit(execute())
+    wire.loop.advance(1.0)
+    assert follower.answers == []
+    wire.lead(1)
+    wire.loop.advance(0.2)
+    wire.exchange()
+    assert isinstance(only(follower.answers), Outcome)
+
+
+def test_without_a_leader_it_does_not_wait_for_ever() -> None:
+    wire, _, follower = pair(leader_wait=0.5)
+    wire.leader = None
+    follower.submit(execute())
+    wire.loop.advance(1.0)
+    assert isinstance(error(follower.answers), NoLeader)
+    assert error(follower.answers).fate is Fate.NOT_APPLIED
+
+
+def test_what_the_other_node_did_not_take_goes_to_the_next_leader() -> None:
+    wire, leader, follower = pair()
+    third = wire.end(3)
+    leader.answer_with = lambda request: NotLeader(leader_id=3)
+    follower.submit(execute())
+    wire.exchange()
+    wire.lead(3)
+    wire.loop.advance(0.2)
+    wire.exchange()
+    assert isinstance(only(follower.answers), Outcome)
+    assert len(third.served) == 1
+
+
+def test_a_write_that_left_and_was_not_answered_is_never_sent_again() -> None:
+    wire, leader, follower = pair()
+    follower.submit(execute())
+    wire.frames.clear()
+    follower.forwarding.link_closed(1)
+    wire.lead(1)
+    wire.loop.advance(5.0)
+    wire.exchange()
+    assert error(follower.answers).fate is Fate.UNKNOWN
+    assert leader.served == []
+
+
+def test_a_read_that_was_not_answered_goes_again() -> None:
+    wire, _, follower = pair()
+    follower.submit(query())
+    wire.frames.clear()
+    follower.forwarding.link_closed(1)
+    wire.exchange()
+    assert isinstance(only(follower.answers), Outcome)
+
+
+def test_a_deadline_leaves_the_fate_of_a_write_unknown_and_a_late_answer_unheard() -> None:
+    wire, _, follower = pair()
+    follower.submit(execute(), timeout_s=1.0)
+    held, wire.frames = wire.frames, []
+    wire.loop.advance(2.0)
+    follower.forwarding.sweep(wire.loop.monotonic())
+    assert error(follower.answers).fate is Fate.UNKNOWN
+    wire.frames = held
+    wire.exchange()
+    assert len(follower.answers) == 1
+
+
+def test_a_frame_the_network_dropped_was_not_applied_and_goes_again() -> None:
+    wire, leader, follower = pair()
+    wire.down.add(1)
+    follower.submit(execute())
+    assert follower.answers == []
+    wire.down.clear()
+    wire.loop.advance(0.2)
+    wire.exchange()
+    assert isinstance(only(follower.answers), Outcome)
+    assert len(leader.served) == 1
+
+
+def test_calls_under_way_are_bounded() -> None:
+    wire, _, follower = pair(forward_queue_max=2)
+    for _ in range(3):
+        follower.submit(execute())
+    assert isinstance(error(follower.answers), Overloaded)
+
+
+def test_stop_answers_everybody() -> None:
+    wire, _, follower = pair()
+    follower.submit(execute())
+    wire.leader = None
+    follower.submit(execute())
+    follower.forwarding.stop()
+    fates = sorted(
+        answer.fate.value for answer in follower.answers if isinstance(answer, RsqliteError)
+    )
+    assert fates == [Fate.NOT_APPLIED.value, Fate.UNKNOWN.value]
+    follower.submit(execute())
+    assert isinstance(follower.answers[-1], Stopped)
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x93\x02\xa8SystemExit\xa1x\xa1y", b"\x90"])
+def test_bytes_that_are_no_answer_are_refused(payload: bytes) -> None:
+    wire, _, follower = pair()
+    follower.submit(execute())
+    (_, _, frame) = wire.frames.pop()
+    with pytest.raises(ValueError, match="request|answer|unknown error"):
+        follower.forwarding.answered(1, decode_call(frame[1:])[0], payload)
+    assert follower.answers == []
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x90", b"\x93\x09\x90\x90"])
+def test_bytes_that_are_no_request_are_refused(payload: bytes) -> None:
+    _, leader, _ = pair()
+    with pytest.raises(ValueError, match="request|answer|unknown error"):
+        leader.forwarding.called(2, 1, payload)
+    assert leader.served == []
+
+
+def test_an_answer_from_somebody_else_is_not_taken() -> None:
+    wire, leader, follower = pair()
+    follower.submit(execute())
+    (_, _, frame) = wire.frames.pop()
+    call_id, payload = decode_call(frame[1:])
+    leader.forwarding.called(2, call_id, payload)
+    (_, _, answer) = wire.frames.pop()
+    follower.forwarding.answered(3, *decode_call(answer[1:]))
+    assert follower.answers == []
+    follower.forwarding.answered(1, *decode_call(answer[1:]))
+    assert len(follower.answers) == 1
