@@ -233,7 +233,7 @@ def test_a_frame_the_network_dropped_was_not_applied_and_goes_again() -> None:
 
 
 def test_calls_under_way_are_bounded() -> None:
-    wire, _, follower = pair(forward_queue_max=2)
+    _, _, follower = pair(forward_queue_max=2)
     for _ in range(3):
         follower.submit(execute())
     assert isinstance(error(follower.answers), Overloaded)
@@ -258,7 +258,7 @@ def test_bytes_that_are_no_answer_are_refused(payload: bytes) -> None:
     wire, _, follower = pair()
     follower.submit(execute())
     (_, _, frame) = wire.frames.pop()
-    with pytest.raises(ValueError, match="request|answer|unknown error"):
+    with pytest.raises(ValueError, match=r"request|answer|unknown error"):
         follower.forwarding.answered(1, decode_call(frame[1:])[0], payload)
     assert follower.answers == []
 
@@ -266,7 +266,7 @@ def test_bytes_that_are_no_answer_are_refused(payload: bytes) -> None:
 @pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x90", b"\x93\x09\x90\x90"])
 def test_bytes_that_are_no_request_are_refused(payload: bytes) -> None:
     _, leader, _ = pair()
-    with pytest.raises(ValueError, match="request|answer|unknown error"):
+    with pytest.raises(ValueError, match=r"request|answer|unknown error"):
         leader.forwarding.called(2, 1, payload)
     assert leader.served == []
 
