@@ -103,6 +103,15 @@ class Settings:
     segment_bytes: int = setting(
         64 * MIB, "Size of a log segment", minimum=64 * KIB, maximum=1024 * MIB, flag=False
     )
+    log_prepare_step_bytes: int = setting(
+        512 * KIB, "Log space zero-filled at a time", minimum=4 * KIB, flag=False
+    )
+    log_prepare_bytes_max: int = setting(
+        8 * MIB, "Log space kept zero-filled ahead of a busy log", minimum=4 * KIB, flag=False
+    )
+    log_readers_max: int = setting(
+        8, "Segments kept open for reading old entries", minimum=1, flag=False
+    )
     log_cache_bytes_max: int = setting(
         32 * MIB, "Recent entries kept in memory for followers", minimum=0, flag=False
     )
@@ -191,7 +200,6 @@ class Settings:
     peer_fragment_bytes: int = setting(
         256 * KIB,
         "A longer message is sent in pieces of this size",
-        unit="bytes",
         minimum=PEER_PIECE_BYTES_MIN,
         maximum=PEER_PIECE_BYTES_MAX,
         flag=False,
@@ -296,7 +304,7 @@ class Settings:
             problems += [f"-join {problem}" for problem in address_problems(one)]
         for own, told in (("http_addr", "http_adv_addr"), ("raft_addr", "raft_adv_addr")):
             address, flag = getattr(self, told) or getattr(self, own), told.replace("_", "-")
-            if address and address.rpartition(":")[0].strip("[]") in WILDCARD_HOSTS:
+            if address and not address_problems(address) and host_of(address) in WILDCARD_HOSTS:
                 problems.append(
                     f"others cannot reach {address}: give them an address with -{flag} HOST:PORT"
                 )
@@ -304,6 +312,11 @@ class Settings:
 
 
 WILDCARD_HOSTS = frozenset({"", "0.0.0.0", "::", "*"})
+
+
+def host_of(address: str) -> str:
+    """The host of `host:port`, without the brackets of an IPv6 one."""
+    return address.rpartition(":")[0].strip("[]")
 
 
 def address_problems(address: str) -> list[str]:

@@ -1,0 +1,183 @@
+"""The raft address: who we are for everybody, and links for the nodes of our cluster.
+
+aiohttp reads the requests; a granted link leaves it by `set_protocol` in the turn that writes the
+101. Until then a connection is a stranger's: counted, limited in time, and good for one request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from rsqlite.config import Settings
+from rsqlite.transport.connection import FrameConnection
+from rsqlite.transport.handshake import (
+    IDENTITY_PATH,
+    LINK_PATH,
+    PROTOCOL_VERSION,
+    UPGRADE,
+    Hello,
+    acceptance,
+    format_address,
+    parse_address,
+)
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a link is not granted: an HTTP status and a sentence."""
+
+    status: int
+    reason: str
+
+
+class Listener:
+    """Accepts connections from `start` to `stop`.
+
+    `admit(hello)` decides about a link; then `attach(hello, ended)` gives the connection that takes
+    the transport over, and that calls `ended()` when it is gone.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        identity: Callable[[], Mapping[str, object]],
+        admit: Callable[[Hello], Refusal | None],
+        attach: Callable[[Hello, Callable[[], None]], FrameConnection],
+        node_id: int,
+    ) -> None:
+        self._settings = settings
+        self._identity = identity
+        self._admit = admit
+        self._attach = attach
+        self._node_id = node_id
+        self._server: asyncio.Server | None = None
+        self._web: web.Server | None = None
+        self._runner: web.AppRunner | None = None
+        self._strangers: dict[asyncio.BaseProtocol, float] = {}  # since when they are here
+        self._linked: set[asyncio.BaseProtocol] = set()
+
+    async def start(self) -> str:
+        """Listen; the answer is the address, with the port that the system chose if 0 was asked.
+        OSError if it cannot be had."""
+        host, port = parse_address(self._settings.raft_addr)
+        application = web.Application(client_max_size=1)
+        application.router.add_get(IDENTITY_PATH, self._serve_identity, allow_head=False)
+        application.router.add_get(LINK_PATH, self._serve_link, allow_head=False)
+        logger = logging.getLogger(f"{__name__}.http")
+        logger.addFilter(_is_ours)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            logger=logger,
+            shutdown_timeout=self._settings.peer_connect_timeout,
+        )
+        await self._runner.setup()
+        self._web = self._runner.server
+        self._server = await asyncio.get_running_loop().create_server(
+            self._accept, host or None, port
+        )
+        bound = self._server.sockets[0].getsockname()[1]
+        return format_address(host, bound)
+
+    async def stop(self) -> None:
+        """Stop listening and end what is not a link; the links end with their connections."""
+        if self._server is not None:
+            self._server.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def sweep(self, now: float) -> None:
+        """Called once per `peer_pulse`: strangers that have said nothing for too long go."""
+        assert self._web is not None
+        waiting = [one for one in self._web.connections if one not in self._linked]
+        self._strangers = {one: self._strangers.get(one, now) for one in waiting}
+        for one in waiting:
+            too_long = now - self._strangers[one] > self._settings.peer_handshake_timeout
+            if too_long and one.transport is not None:
+                one.transport.abort()
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        assert self._web is not None
+        if len(self._web.connections) >= self._settings.peer_connections_max:
+            return _Refused()
+        return self._web()
+
+    async def _serve_identity(self, request: web.Request) -> web.Response:
+        response = web.Response(
+            body=orjson.dumps(dict(self._identity())), content_type="application/json"
+        )
+        response.force_close()
+        return response
+
+    async def _serve_link(self, request: web.Request) -> web.Response:
+        refusal, hello = self._decide(request)
+        if hello is None or refusal is not None:
+            assert refusal is not None
+            response = web.Response(status=refusal.status, text=refusal.reason + "\n")
+            if refusal.status == 426:
+                response.headers["Upgrade"] = UPGRADE
+            response.force_close()
+            return response
+        await self._hand_over(request, hello)
+        # Nobody reads it: the connection is gone. aiohttp wants an answer all the same.
+        return web.Response()
+
+    def _decide(self, request: web.Request) -> tuple[Refusal | None, Hello | None]:
+        if request.headers.get("Upgrade", "").lower() != UPGRADE:
+            return Refusal(426, f"this address speaks {UPGRADE} version {PROTOCOL_VERSION}"), None
+        if request.can_read_body:
+            return Refusal(400, "a link is asked for without a body"), None
+        try:
+            hello = Hello.from_headers(request.headers)
+        except ValueError as error:
+            return Refusal(400, str(error)), None
+        return self._admit(hello), hello
+
+    async def _hand_over(self, request: web.Request, hello: Hello) -> None:
+        """Give the transport to frames; returns when the connection has ended."""
+        transport, handler = request.transport, request.protocol
+        if transport is None:
+            return
+        gone = asyncio.get_running_loop().create_future()
+
+        def ended() -> None:
+            self._linked.discard(handler)
+            # aiohttp counts the connection until it hears of its end, which now comes to us.
+            handler.connection_lost(None)
+            if not gone.done():
+                gone.set_result(None)
+
+        connection = self._attach(hello, ended)
+        self._linked.add(handler)
+        transport.write(acceptance(self._node_id, hello.cluster_id))
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        # Shielded: should aiohttp cancel this handler, the link ends by its own rules.
+        await asyncio.shield(gone)
+
+
+class _Refused(asyncio.Protocol):
+    """One connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether this is about our code: what strangers send is no reason to fill a log."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+__all__: Final = ["Listener", "Refusal"]
