@@ -22,7 +22,7 @@ PEER_ENTRIES_MAX = 65_536
 """Entries in one message between nodes."""
 PEER_PIECE_BYTES_MIN = 4 * KIB
 PEER_PIECE_BYTES_MAX = 1 * MIB
-"""Bytes of one piece of a message on the wire; a piece that others follow has at least the least."""
+"""Bytes of one piece of a message on the wire; one that others follow has the least."""
 PEER_HANDSHAKE_BYTES_MAX = 64 * KIB
 """Bytes of an answer to a handshake, or of what a node says about itself."""
 
@@ -329,40 +329,3 @@ def address_problems(address: str) -> list[str]:
     if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:
         return [f"{address!r} has no port from 0 to 65535"]
     return []
-
-
-DURATION_UNITS = {
-    "ns": 1e-9,
-    "us": 1e-6,
-    "µs": 1e-6,
-    "μs": 1e-6,
-    "ms": 1e-3,
-    "s": 1.0,
-    "m": 60.0,
-    "h": 3600.0,
-}
-_DURATION = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+", re.ASCII)
-_DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of a Go duration such as `250ms`, `1m30s` or `0`. ValueError for anything else."""
-    if text in ("0", "+0", "-0"):
-        return 0.0
-    if not _DURATION.fullmatch(text):
-        raise ValueError(f"{text!r} is not a valid duration")
-    seconds = sum(
-        float(number) * DURATION_UNITS[unit] for number, unit in _DURATION_PART.findall(text)
-    )
-    return -seconds if text.startswith("-") else seconds
-
-
-SIZE_UNITS = {"": 1, "KIB": KIB, "MIB": MIB, "GIB": 1024 * MIB}
-_SIZE = re.compile(r"(\d{1,18}) ?(|[KMG]iB)", re.ASCII | re.IGNORECASE)
-
-
-def parse_size(text: str) -> int:
-    """Bytes of a size such as `4096` or `64MiB`. ValueError for anything else."""
-    if not (match := _SIZE.fullmatch(text)):
-        raise ValueError(f"{text!r} is not a size such as 4096, 64KiB or 1GiB")
-    return int(match[1]) * SIZE_UNITS[match[2].upper()]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 import errno
 
-from rsqlite.errors import DamagedFile, DiskFault, Divergence, ForeignDirectory, NodeFault
+from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory, NodeFault
 
 
 class Exit(enum.IntEnum):
@@ -26,8 +26,7 @@ class Exit(enum.IntEnum):
     FOREIGN = 5, "the data directory belongs to another node, cluster, program or newer format"
     DAMAGED = 6, "a file of the data directory is damaged; `rsqlite check DIR` says where"
     DISK = 7, "the disk cannot be written or read: full, read-only, not permitted or failing"
-    DIVERGED = 8, "this replica computed something else than the others; it stopped to be safe"
-    SQLITE = 9, "SQLite is too old, or was built without what is needed"
+    SQLITE = 8, "SQLite is too old, or was built without what is needed"
     ABORTED = 130, "a second signal ended it before the clean stop was over"
 
 
@@ -55,8 +54,6 @@ def exit_for(error: BaseException) -> Exit:
             return Exit.FOREIGN
         case DamagedFile():
             return Exit.DAMAGED
-        case Divergence():
-            return Exit.DIVERGED
         case DiskFault():
             return Exit.DISK
         case AddressInUse():

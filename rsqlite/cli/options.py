@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from rsqlite.cli import rqlited_flags
-from rsqlite.config import Settings, parse_duration, parse_size
+from rsqlite.config import KIB, MIB, Settings
+from rsqlite.server.durations import parse_duration
 
 ENVIRONMENT_PREFIX = "RSQLITE_"
 CONFIG_FLAG = "config"
+SIZE_UNITS = {"": 1, "KIB": KIB, "MIB": MIB, "GIB": 1024 * MIB}
+SIZE = re.compile(r"(\d{1,18}) ?(|[KMG]iB)", re.ASCII | re.IGNORECASE)
 
 
 class Source(Enum):
@@ -222,6 +226,13 @@ def parse_boolean(text: str) -> bool:
     raise ValueError(f"{text!r} is neither true nor false")
 
 
+def parse_size(text: str) -> int:
+    """Bytes of a size such as `4096` or `64MiB`. ValueError for anything else."""
+    if not (match := SIZE.fullmatch(text)):
+        raise ValueError(f"{text!r} is not a size such as 4096, 64KiB or 1GiB")
+    return int(match[1]) * SIZE_UNITS[match[2].upper()]
+
+
 def _take(
     option: Option, text: str, where: str, values: dict[str, Any], problems: list[str]
 ) -> None:
@@ -265,7 +276,7 @@ def _parse_seconds(text: str) -> float:
     except ValueError:
         seconds = parse_duration(text)
     if not math.isfinite(seconds):
-        raise ValueError(f"{text!r} is not a valid duration")
+        raise ValueError(f"{text!r} is not a duration")
     return seconds
 
 
@@ -275,7 +286,7 @@ def _shown_duration(seconds: float) -> str:
 
 
 def _shown_size(size: int) -> str:
-    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if size and size % (1 << power) == 0:
-            return f"{size >> power}{unit}"
+    for unit in ("GiB", "MiB", "KiB"):
+        if size and size % SIZE_UNITS[unit.upper()] == 0:
+            return f"{size // SIZE_UNITS[unit.upper()]}{unit}"
     return str(size)
