@@ -253,6 +253,29 @@ class Settings:
     answer_timeout: float = setting(
         60.0, "Time for a client to take its answer", unit="s", minimum=0.1, flag=False
     )
+    idle_timeout_crowded: float = setting(
+        1.0,
+        "Time an idle connection is kept when most of connections_max are taken",
+        unit="s",
+        minimum=0.01,
+        flag=False,
+    )
+    linger_timeout: float = setting(
+        2.0,
+        "Time to read on after a request was refused, so that its sender sees why",
+        unit="s",
+        minimum=0.0,
+        flag=False,
+    )
+    head_bytes_max: int = setting(
+        256 * KIB, "Longest request head, SQL in a URL included", minimum=8 * KIB, flag=False
+    )
+    pipeline_bytes_max: int = setting(
+        256 * KIB,
+        "Bytes of further requests taken while a connection's answer is pending",
+        minimum=4 * KIB,
+        flag=False,
+    )
     shortcut_heads_max: int = setting(
         1024, "Request heads remembered by the short cut", minimum=1, flag=False
     )

@@ -1,1 +1,1 @@
-"""storage"""
+"""The log on disk: identity, term and vote, entries."""

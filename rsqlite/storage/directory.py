@@ -1,0 +1,250 @@
+"""The data directory: who owns it, who uses it now, and where its parts are.
+
+    lock            held while a node runs; holds its process id
+    identity.json   who this node is (below), replaced by rename
+    log/            the log (`logstore.py`)
+    db/             the database (`statemachine`)
+
+The identity is JSON of one object: format, node_id (decimal string: 64 bits do not fit a JSON
+number), incarnation (how often the directory was opened), cluster_id, label, and checksum, the
+CRC-32 of the same object without it, keys sorted, no spaces.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from zlib import crc32
+
+from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory
+from rsqlite.ports import Disk
+from rsqlite.storage.finding import REJOIN_ADVICE
+
+FORMAT = 1
+"""Of everything in the directory. Raised when an older program could not read it any more."""
+
+LOCK_NAME = "lock"
+IDENTITY_NAME = "identity.json"
+IDENTITY_NEW_NAME = "identity.json.new"
+LOG_NAME = "log"
+DATABASE_NAME = "db"
+IDENTITY_BYTES_MAX = 64 * 1024
+
+OUR_NAMES = frozenset({LOCK_NAME, IDENTITY_NAME, IDENTITY_NEW_NAME, LOG_NAME, DATABASE_NAME})
+# What a fresh directory may hold: the root of a volume has this one.
+HARMLESS_NAMES = frozenset({"lost+found"})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a node is. `node_id` is never used again for another directory; `incarnation` rises at
+    each start, so that two copies of one directory can be told apart."""
+
+    node_id: int
+    incarnation: int
+    cluster_id: str | None
+    label: str
+    format: int = FORMAT
+
+
+def encode_identity(identity: Identity) -> bytes:
+    """The content of `identity.json`."""
+    value = {
+        "format": identity.format,
+        "node_id": str(identity.node_id),
+        "incarnation": identity.incarnation,
+        "cluster_id": identity.cluster_id,
+        "label": identity.label,
+    }
+    value["checksum"] = f"{crc32(_canonical(value)):08x}"
+    return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def decode_identity(data: bytes, path: str) -> Identity:
+    """The inverse of `encode_identity`; DamagedFile or ForeignDirectory for anything else."""
+    try:
+        value = json.loads(data)
+        checksum = value.pop("checksum")
+        if f"{crc32(_canonical(value)):08x}" != checksum:
+            raise ValueError("it fails its checksum")
+        if value["format"] > FORMAT:
+            raise ForeignDirectory(
+                f"{path} is of format {value['format']}, and this program knows formats up to"
+                f" {FORMAT}: start the version of rsqlite that wrote it, or a newer one"
+            )
+        return Identity(
+            int(value["node_id"]),
+            int(value["incarnation"]),
+            value["cluster_id"],
+            value["label"],
+            value["format"],
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DamagedFile(f"{path} is damaged: {error}. {REJOIN_ADVICE}") from error
+
+
+def read_identity(directory: str, disk: Disk) -> Identity:
+    """The identity in a directory that has one."""
+    path = os.path.join(directory, IDENTITY_NAME)
+    file = disk.open(path, writable=False)
+    try:
+        return decode_identity(file.pread(IDENTITY_BYTES_MAX, 0), path)
+    finally:
+        file.close()
+
+
+class DataDirectory:
+    """A data directory in use by this process; nobody else can open it until `close`."""
+
+    def __init__(self, directory: str, disk: Disk, unlock: Callable[[], None]) -> None:
+        self._disk = disk
+        self._unlock: Callable[[], None] | None = unlock
+        self.path = directory
+        self.identity = Identity(0, 0, None, "")
+
+    @staticmethod
+    def open(
+        directory: str,
+        *,
+        disk: Disk,
+        label: str = "",
+        random_bits: Callable[[int], int] = secrets.randbits,
+    ) -> DataDirectory:
+        """Lock the directory, make it if need be, and begin a new incarnation, durably.
+
+        `label`, if given, becomes the label of the node. Raises `ForeignDirectory` when somebody
+        else uses it or its content is not ours, `DamagedFile`, `DiskFault`.
+        """
+        directory = os.path.abspath(directory)
+        try:
+            return _open(directory, disk, label, random_bits)
+        except OSError as error:
+            raise DiskFault(f"cannot use the data directory {directory}: {error}") from error
+
+    def __repr__(self) -> str:
+        return f"DataDirectory({self.path!r}, {self.identity})"
+
+    @property
+    def log_path(self) -> str:
+        return os.path.join(self.path, LOG_NAME)
+
+    @property
+    def database_root(self) -> str:
+        return os.path.join(self.path, DATABASE_NAME)
+
+    def set_cluster(self, cluster_id: str) -> None:
+        """Bind the directory to a cluster, for good; durable when this returns."""
+        if self.identity.cluster_id == cluster_id:
+            return
+        if self.identity.cluster_id is not None:
+            raise ForeignDirectory(
+                f"{self.path} belongs to cluster {self.identity.cluster_id}, not to {cluster_id}:"
+                " a node changes its cluster only with an empty directory"
+            )
+        self._store(replace(self.identity, cluster_id=cluster_id))
+
+    def set_label(self, label: str) -> None:
+        """Change the operator's name of the node; durable when this returns."""
+        if label != self.identity.label:
+            self._store(replace(self.identity, label=label))
+
+    def close(self) -> None:
+        """Let others use the directory."""
+        if self._unlock is not None:
+            self._unlock()
+            self._unlock = None
+
+    def _store(self, identity: Identity) -> None:
+        new_path = os.path.join(self.path, IDENTITY_NEW_NAME)
+        try:
+            file = self._disk.open(new_path, create=True)
+            try:
+                file.truncate(0)
+                file.pwrite(encode_identity(identity), 0)
+                file.sync()
+            finally:
+                file.close()
+            self._disk.rename(new_path, os.path.join(self.path, IDENTITY_NAME))
+            self._disk.sync_directory(self.path)
+        except OSError as error:
+            raise DiskFault(f"cannot write the identity in {self.path}: {error}") from error
+        self.identity = identity
+
+
+def _canonical(value: dict[str, object]) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _open(
+    directory: str, disk: Disk, label: str, random_bits: Callable[[int], int]
+) -> DataDirectory:
+    is_there = disk.exists(directory)
+    if is_there:
+        _refuse_foreign(directory, disk)
+    else:
+        disk.mkdir(directory)
+        disk.sync_directory(os.path.dirname(directory))
+    unlock = _lock(directory, disk)
+    try:
+        data = DataDirectory(directory, disk, unlock)
+        if disk.exists(os.path.join(directory, IDENTITY_NAME)):
+            old = read_identity(directory, disk)
+        else:
+            # Looked at again under the lock: two nodes may have been started at once.
+            _refuse_foreign(directory, disk)
+            # Zero means "nobody" in messages and files.
+            node_id = random_bits(64)
+            while node_id == 0:
+                node_id = random_bits(64)
+            old = Identity(node_id, 0, None, "")
+        data._store(replace(old, incarnation=old.incarnation + 1, label=label or old.label))
+        for path in (data.log_path, data.database_root):
+            disk.mkdir(path)
+        disk.sync_directory(directory)
+    except BaseException:
+        unlock()
+        raise
+    return data
+
+
+def _refuse_foreign(directory: str, disk: Disk) -> None:
+    """Refuse to make a node among files that are not ours, or where one has lost its identity."""
+    names = frozenset(disk.listdir(directory)) - HARMLESS_NAMES
+    if IDENTITY_NAME in names:
+        return
+    foreign = sorted(names - OUR_NAMES)
+    if foreign:
+        raise ForeignDirectory(
+            f"{directory} holds files that are not of rsqlite ({', '.join(foreign[:5])}"
+            f"{', …' if len(foreign) > 5 else ''}): give an empty directory, or one that is new"
+        )
+    for name in (LOG_NAME, DATABASE_NAME):
+        if name in names and disk.listdir(os.path.join(directory, name)):
+            raise ForeignDirectory(
+                f"{directory} holds a {name} but no {IDENTITY_NAME}: whose it is cannot be known."
+                f" {REJOIN_ADVICE}"
+            )
+
+
+def _lock(directory: str, disk: Disk) -> Callable[[], None]:
+    path = os.path.join(directory, LOCK_NAME)
+    try:
+        return disk.lock(path)
+    except BlockingIOError as error:
+        owner = lock_owner(path, disk)
+        raise ForeignDirectory(
+            f"{directory} is in use by {owner}: stop that node, or give each its own directory"
+        ) from error
+
+
+def lock_owner(path: str, disk: Disk) -> str:
+    """Who holds the lock, in words."""
+    file = disk.open(path, writable=False)
+    try:
+        text = file.pread(32, 0).decode("ascii", "replace").strip()
+    finally:
+        file.close()
+    return f"process {text}" if text.isdigit() else "another process"

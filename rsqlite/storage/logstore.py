@@ -1,0 +1,368 @@
+"""The log of one node: appends through a thread with one sync for all that waits, reads at once.
+
+Two sides share the work. The loop's side (this file) knows what the log holds: terms, places, the
+recent entries. The thread's side (`writer.py`) owns the files. They meet in a queue: `append`
+leaves a work there, the thread takes everything queued with one sync, and the answers come back to
+the loop in order.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+
+from rsqlite.config import Settings
+from rsqlite.errors import DiskFault, InvariantViolation, NodeFault
+from rsqlite.ports import Disk, Loop
+from rsqlite.raft.types import NO_TERM, Entry, HardState, Index, Term
+from rsqlite.storage.cache import ENTRY_OVERHEAD_BYTES, EntryCache
+from rsqlite.storage.finding import Finding
+from rsqlite.storage.opening import open_log
+from rsqlite.storage.reading import SegmentReader
+from rsqlite.storage.segment import segment_name
+from rsqlite.storage.writer import LogWriter, Placement, Space, Step
+
+logger = logging.getLogger(__name__)
+
+FREE_SPACE_AGE_MAX_S = 0.1
+"""How long an answer of the file system about free space is believed."""
+
+Finished = Callable[[BaseException | None], None]
+
+
+class _Work:
+    """One append under way. `last_index` is what of it is still part of the log."""
+
+    __slots__ = ("done", "last_index", "queued_at", "size", "step")
+
+    def __init__(
+        self, step: Step, size: int, last_index: int, queued_at: float, done: Finished
+    ) -> None:
+        self.step = step
+        self.size = size
+        self.last_index = last_index
+        self.queued_at = queued_at
+        self.done = done
+
+
+class LogStore:
+    """Implements `raft.log.LogReader`. Everything here is called on the loop."""
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        disk: Disk,
+        loop: Loop,
+        settings: Settings,
+        node_id: int = 0,
+    ) -> None:
+        self._directory = directory
+        self._disk = disk
+        self._loop = loop
+        self._reserve_bytes = settings.disk_reserve_bytes
+        self._readers_max = settings.log_readers_max
+        opened = open_log(directory, disk, settings, node_id)
+        for finding in opened.findings:
+            logger.warning("%s", finding)
+        self.findings: tuple[Finding, ...] = opened.findings
+        """What was found and mended when the log was opened."""
+        self._terms = opened.terms
+        self._places = opened.places
+        self._writer: LogWriter = opened.writer
+        self.hard_state: HardState = opened.hard_state
+        """Term and vote as of the last append, durable or not."""
+        self.durable_index = Index(self._terms.last_index)
+        """The last index of the log, as it is now, that is on disk."""
+        self.backlog_bytes = 0
+        """Bytes of entries given to `append` and not on disk yet."""
+        self._cache = EntryCache(self._terms.last_index + 1, settings.log_cache_bytes_max)
+        self._readers: OrderedDict[int, SegmentReader] = OrderedDict()
+        self._queue: deque[_Work] = deque()
+        self._under_way: deque[_Work] = deque()
+        self._is_flush_waiting = False
+        self._is_preparing = False
+        self._is_closed = False
+        self._failure: NodeFault | None = None
+        self._space = self._writer.space
+        self._free_bytes = 0
+        self._free_at = float("-inf")
+        self._worker = loop.worker("rsqlite-log")
+
+    @staticmethod
+    def open(
+        directory: str, *, disk: Disk, loop: Loop, settings: Settings, node_id: int = 0
+    ) -> LogStore:
+        """Recover the log in `directory`, or begin one there. Everything in it is then durable.
+
+        `node_id` binds a new log to its node; a log of another one is refused. Raises
+        `DamagedFile`, `ForeignDirectory` or `DiskFault`, whose texts say what to do.
+        """
+        try:
+            return LogStore(directory, disk=disk, loop=loop, settings=settings, node_id=node_id)
+        except OSError as error:
+            raise DiskFault(f"cannot open the log in {directory}: {error}") from error
+
+    def __repr__(self) -> str:
+        return (
+            f"LogStore({self._directory!r}, {self.first_index}..{self.last_index},"
+            f" durable {self.durable_index}, {self.hard_state}, failure {self._failure!r})"
+        )
+
+    # What the core reads
+
+    @property
+    def first_index(self) -> Index:
+        """1 when the log was never cut; entries below are gone."""
+        return Index(self._terms.first_index)
+
+    @property
+    def last_index(self) -> Index:
+        """What `append` was given so far, durable or not."""
+        return Index(self._terms.last_index)
+
+    def term(self, index: Index) -> Term | None:
+        """The term of the entry at `index`; None when it was cut away or is not there yet."""
+        return NO_TERM if index == 0 else self._terms.term(index)
+
+    def entries(self, low: Index, high: Index, bytes_max: int) -> list[Entry]:
+        """The entries in [low, high), as many as fit `bytes_max` but at least one.
+
+        From memory when they are recent, else from disk, verified. Raises `DamagedFile` or
+        `DiskFault` when they cannot be read.
+        """
+        if low >= high:
+            return []
+        if low < self._terms.first_index or high > self._terms.last_index + 1:
+            raise InvariantViolation(
+                f"entries [{low}, {high}) of a log of {self.first_index} to {self.last_index}"
+            )
+        cached_from = self._cache.first_index
+        if low >= cached_from:
+            return _cut(self._cache.slice(low, high), bytes_max)
+        if self._failure is not None:
+            raise self._failure
+        taken = self._read(low, min(high, cached_from), bytes_max)
+        rest = bytes_max - sum(len(entry.data) for entry in taken)
+        if taken[-1].index + 1 == cached_from < high and rest > 0:
+            more = _cut(self._cache.slice(cached_from, high), rest)
+            if len(more[0].data) <= rest:
+                taken += more
+        return taken
+
+    # What the driver does
+
+    def append(
+        self,
+        *,
+        truncate_from: Index | None,
+        entries: Sequence[Entry],
+        hard_state: HardState | None,
+        done: Finished,
+    ) -> None:
+        """Change the log, in the order of the calls; visible at once, durable when `done` comes.
+
+        `done(None)` comes on the loop, in the order of the appends. After an error of the disk all
+        that were under way, and all later ones, get `done(DiskFault)`: nothing is tried twice.
+        """
+        if self._failure is not None or self._is_closed:
+            error = self._failure or DiskFault(f"the log in {self._directory} is closed")
+            self._loop.call_soon(done, error)
+            return
+        if hard_state is not None:
+            if hard_state.term < self.hard_state.term:
+                raise InvariantViolation(f"term {hard_state} after {self.hard_state}")
+            self.hard_state = hard_state
+        previous_term = 0
+        if truncate_from is not None:
+            if truncate_from > self._terms.last_index:
+                truncate_from = None
+            else:
+                previous_term = self._truncate(truncate_from)
+        size = self._note(entries) if entries else 0
+        step = Step(truncate_from, previous_term, entries, hard_state)
+        work = _Work(step, size, self._terms.last_index, self._loop.monotonic(), done)
+        self.backlog_bytes += size
+        self._under_way.append(work)
+        self._queue.append(work)
+        # At most one flush waits for the thread while another runs. The thread clears the flag
+        # before it empties the queue, so a work that sees the flag set is taken by that flush.
+        if not self._is_flush_waiting:
+            self._is_flush_waiting = True
+            self._worker.submit(self._flush, self._flushed)
+
+    @property
+    def oldest_pending_s(self) -> float:
+        """Age of the oldest append that is not durable: how long the disk has been silent."""
+        if not self._under_way:
+            return 0.0
+        return self._loop.monotonic() - self._under_way[0].queued_at
+
+    @property
+    def failure(self) -> NodeFault | None:
+        """Why the log can no longer be written; None while all is well."""
+        return self._failure
+
+    @property
+    def syncs(self) -> int:
+        """How many groups of appends were synced, each with one sync of the segment."""
+        return self._writer.syncs
+
+    @property
+    def unprepared_syncs(self) -> int:
+        """How many of them had to write beyond the zero-filled space."""
+        return self._writer.unprepared_syncs
+
+    def free_bytes(self) -> int:
+        """What the log may still write: free on the volume or prepared, less what waits."""
+        now = self._loop.monotonic()
+        if now - self._free_at > FREE_SPACE_AGE_MAX_S:
+            self._free_bytes = self._disk.free_bytes(self._directory)
+            self._free_at = now
+        return self._free_bytes + self._space.ahead - self.backlog_bytes
+
+    def has_room(self, size: int) -> bool:
+        """Whether entries of `size` bytes can be taken without touching the reserve. Asked before
+        a write is proposed, so that a full disk is found before the log holds what it cannot."""
+        return self._failure is None and self.free_bytes() - self._reserve_bytes >= size
+
+    def close(self) -> None:
+        """Write what was given, then end the thread. The answers still come, on the loop."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._worker.close()
+        self._writer.close()
+        for file in self._readers.values():
+            file.close()
+        self._readers.clear()
+
+    # The loop's books
+
+    def _truncate(self, index: Index) -> int:
+        """Forget the entries from `index` on; the term of the entry before."""
+        if index < self._terms.first_index:
+            raise InvariantViolation(f"truncation at {index} of a log from {self.first_index}")
+        self._terms.truncate(index)
+        self._cache.truncate(index)
+        self.durable_index = min(self.durable_index, Index(index - 1))
+        for work in self._under_way:
+            work.last_index = min(work.last_index, index - 1)
+        return self._terms.last_term
+
+    def _note(self, entries: Sequence[Entry]) -> int:
+        """Take the entries into the books; the bytes of their data."""
+        terms = self._terms
+        size = 0
+        for term, index, _, data in entries:
+            if index != terms.last_index + 1 or term < terms.last_term:
+                raise InvariantViolation(
+                    f"entry {index} of term {term} after {terms.last_index} of {terms.last_term}"
+                )
+            terms.append(term, index)
+            size += len(data)
+        if terms.last_term > self.hard_state.term:
+            raise InvariantViolation(f"entry of term {terms.last_term} under {self.hard_state}")
+        self._cache.append(entries, size)
+        return size + len(entries) * ENTRY_OVERHEAD_BYTES
+
+    # The thread, and what comes back from it
+
+    def _flush(self) -> tuple[list[_Work], list[Placement], Space]:
+        """In the thread: everything queued, with one sync."""
+        self._is_flush_waiting = False
+        works: list[_Work] = []
+        try:
+            while True:
+                works.append(self._queue.popleft())
+        except IndexError:
+            pass
+        placements = self._writer.write([work.step for work in works])
+        return works, placements, self._writer.space
+
+    def _flushed(
+        self,
+        result: tuple[list[_Work], list[Placement], Space] | None,
+        error: BaseException | None,
+    ) -> None:
+        if error is not None or result is None:
+            self._fail(error)
+            return
+        works, placements, space = result
+        self._space = space
+        for placement in placements:
+            self._places.apply(*placement)
+        for work in works:
+            self._under_way.popleft()
+            self.backlog_bytes -= work.size
+            self.durable_index = max(self.durable_index, Index(work.last_index))
+            work.done(None)
+        self._cache.evict(self.durable_index)
+        is_due = space.is_urgent or (space.is_wanted and not self._under_way)
+        if is_due and not self._is_preparing and not self._is_closed:
+            self._is_preparing = True
+            self._worker.submit(self._prepare, self._prepared)
+
+    def _prepare(self) -> Space:
+        self._writer.prepare()
+        return self._writer.space
+
+    def _prepared(self, space: Space | None, error: BaseException | None) -> None:
+        self._is_preparing = False
+        if error is not None or space is None:
+            self._fail(error)
+            return
+        self._space = space
+
+    def _fail(self, error: BaseException | None) -> None:
+        """The disk failed: everything under way hears it, and nothing is tried again."""
+        if self._failure is None:
+            failure = DiskFault(f"the log in {self._directory} cannot be written: {error}")
+            failure.__cause__ = error
+            self._failure = failure
+        works, self._under_way = self._under_way, deque()
+        self._queue.clear()
+        self.backlog_bytes = 0
+        for work in works:
+            work.done(self._failure)
+
+    # Reading old entries
+
+    def _read(self, low: int, high: int, bytes_max: int) -> list[Entry]:
+        taken: list[Entry] = []
+        try:
+            while low < high and (bytes_max > 0 or not taken):
+                sequence, end, offsets = self._places.run(low, high)
+                more = self._reader(sequence).read(low, offsets, bytes_max)
+                if taken and len(more[0].data) > bytes_max:
+                    break
+                taken += more
+                bytes_max -= sum(len(entry.data) for entry in more)
+                if taken[-1].index + 1 < end:
+                    break
+                low = end
+        except OSError as error:
+            raise DiskFault(f"cannot read the log in {self._directory}: {error}") from error
+        return taken
+
+    def _reader(self, sequence: int) -> SegmentReader:
+        reader = self._readers.get(sequence)
+        if reader is not None:
+            self._readers.move_to_end(sequence)
+            return reader
+        path = os.path.join(self._directory, segment_name(sequence))
+        reader = self._readers[sequence] = SegmentReader(path, self._disk)
+        if len(self._readers) > self._readers_max:
+            self._readers.popitem(last=False)[1].close()
+        return reader
+
+
+def _cut(entries: list[Entry], bytes_max: int) -> list[Entry]:
+    """The first of the entries that fit, at least one."""
+    for n, entry in enumerate(entries):
+        bytes_max -= len(entry.data)
+        if bytes_max < 0 and n > 0:
+            return entries[:n]
+    return entries

@@ -1,0 +1,160 @@
+"""Opening a log: refuse what is damaged, mend what a crash may leave, begin a new one.
+
+Order matters, for a crash may come at each step. First the files are read and judged; only a log
+without damage is touched. Then:
+
+1. the hard state is written again under the next generation, and synced;
+2. the remains of a torn write are overwritten with zeros, and synced;
+3. what is past the durable mark is written again with the bytes just read, and synced. After a
+   failed sync the kernel may call pages clean that never reached the disk, so a new process reads
+   bytes that a power loss would take back (ATC'20); written again, they are really there;
+4. the mark is moved to the end of the log.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from rsqlite.config import Settings
+from rsqlite.errors import DamagedFile, ForeignDirectory
+from rsqlite.ports import Disk, DiskFile
+from rsqlite.raft.types import HardState
+from rsqlite.storage import hardstate
+from rsqlite.storage.finding import Finding
+from rsqlite.storage.hardstate import HardStateContent, HardStateFile
+from rsqlite.storage.index import PlaceTable, TermRuns
+from rsqlite.storage.recovery import LogImage, examine_log
+from rsqlite.storage.segment import (
+    PAGE_BYTES,
+    WINDOW_BYTES,
+    ScanEnd,
+    SegmentHeader,
+    encode_header,
+    segment_name,
+    sequence_of,
+)
+from rsqlite.storage.writer import LogWriter
+
+
+class OpenedLog(NamedTuple):
+    """A log that is ready to be written; everything in it is durable."""
+
+    terms: TermRuns
+    places: PlaceTable
+    hard_state: HardState
+    writer: LogWriter
+    findings: tuple[Finding, ...]
+
+
+def open_log(directory: str, disk: Disk, settings: Settings, node_id: int) -> OpenedLog:
+    """Read, judge and mend the log in `directory`; begin one if there is none."""
+    _begin(directory, disk, node_id)
+    image = examine_log(directory, disk)
+    damage = image.damage
+    if damage is not None:
+        raise DamagedFile(str(damage))
+    assert image.hard is not None
+    assert image.hard.slot is not None
+    slot = image.hard.slot
+    if slot.node_id != node_id:
+        raise ForeignDirectory(
+            f"the log in {directory} belongs to node {slot.node_id}, not to {node_id};"
+            " directories of two nodes were mixed up: put each back in its place"
+        )
+    file = disk.open(os.path.join(directory, hardstate.NAME))
+    hard = HardStateFile(file, slot, image.hard.mark_serial)
+    try:
+        hard.write(slot.state, generation=slot.generation + 1)
+        _remove_unused(directory, disk, image)
+        if image.tail is None:
+            _create_first(directory, disk, settings, hard, image)
+        else:
+            _mend(directory, disk, image, image.hard)
+        assert image.tail is not None
+        last_term = image.terms.last_term
+        writer = LogWriter(
+            directory,
+            disk,
+            settings,
+            hard,
+            image.tail,
+            image.tail_end,
+            image.terms.last_index,
+            last_term,
+        )
+        hard.write_mark(writer.mark)
+        hard.sync()
+    except BaseException:
+        file.close()
+        raise
+    return OpenedLog(image.terms, image.places, slot.state, writer, tuple(image.findings))
+
+
+def _begin(directory: str, disk: Disk, node_id: int) -> None:
+    """Make a directory and a hard state, if there is nothing that could be a log."""
+    if not disk.exists(directory):
+        disk.mkdir(directory)
+        disk.sync_directory(os.path.dirname(directory))
+    names = disk.listdir(directory)
+    if hardstate.NEW_NAME in names:
+        # A crash before the rename: the file never counted.
+        disk.unlink(os.path.join(directory, hardstate.NEW_NAME))
+    if hardstate.NAME not in names and not any(sequence_of(name) for name in names):
+        HardStateFile.create(directory, disk, node_id)
+
+
+def _remove_unused(directory: str, disk: Disk, image: LogImage) -> None:
+    """Files without a header are made anew: what is in them cannot be told from a torn write."""
+    for name in image.unused:
+        disk.unlink(os.path.join(directory, name))
+    if image.unused:
+        disk.sync_directory(directory)
+
+
+def _create_first(
+    directory: str, disk: Disk, settings: Settings, hard: HardStateFile, image: LogImage
+) -> None:
+    slot = hard.slot
+    page, header = encode_header(
+        SegmentHeader(
+            sequence=slot.first_segment,
+            generation=slot.generation,
+            node_id=slot.node_id,
+            first_index=1,
+            previous_term=0,
+            capacity=settings.segment_bytes,
+            previous_chain=0,
+        )
+    )
+    file = disk.open(os.path.join(directory, segment_name(header.sequence)), create=True)
+    try:
+        file.pwrite(page, 0)
+        file.sync()
+    finally:
+        file.close()
+    disk.sync_directory(directory)
+    image.places.open_segment(header.sequence)
+    image.tail = header
+    image.tail_end = ScanEnd(PAGE_BYTES, header.checksum)
+
+
+def _mend(directory: str, disk: Disk, image: LogImage, content: HardStateContent) -> None:
+    """Cut a torn tail; make sure that the rest is on the disk and not only in the cache."""
+    assert image.tail is not None
+    end = image.tail_end.offset
+    mark = content.mark
+    start = mark.offset if mark.segment == image.tail.sequence else 0
+    file = disk.open(os.path.join(directory, segment_name(image.tail.sequence)))
+    try:
+        _overwrite_with_zeros(file, end, image.torn_end)
+        for offset in range(start, end, WINDOW_BYTES):
+            file.pwrite(file.pread(min(WINDOW_BYTES, end - offset), offset), offset)
+        file.sync()
+    finally:
+        file.close()
+
+
+def _overwrite_with_zeros(file: DiskFile, start: int, end: int) -> None:
+    for offset in range(start, end, WINDOW_BYTES):
+        file.pwrite(bytes(min(WINDOW_BYTES, end - offset)), offset)

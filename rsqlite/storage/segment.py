@@ -1,0 +1,196 @@
+"""One segment file: its header, and reading its records in order.
+
+    offset size
+         0    8  magic "RSQLSEG1"
+         8    4  version (1)
+        12    4  zero
+        16    8  sequence: 1, 2, 3 …; also the name, `0000000000000001.log`
+        24    8  generation: which start of the node made the file
+        32    8  node id
+        40    8  first index: of the first entry that may stand here
+        48    8  term of the entry before it
+        56    8  capacity: the size the file may grow to
+        64    4  chain value at the end of the segment before (0: there is none)
+        68    4  CRC-32 of bytes 0 to 67: the segment's checksum
+
+Zeros follow up to 4096, then records without a gap, then zeros. The checksum begins the chain of
+the records and is in the check of each of them: bytes of another segment, node or generation never
+pass, so a file may be made from an old one without wiping it.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+from zlib import crc32
+
+from rsqlite.ports import DiskFile
+from rsqlite.storage.record import (
+    HEADER,
+    HEADER_BYTES,
+    KINDS,
+    header_at,
+    is_payload_sound,
+    record_bytes,
+)
+
+MAGIC = b"RSQLSEG1"
+VERSION = 1
+SUFFIX = ".log"
+PAGE_BYTES = 4096
+"""Records begin here: the page of the header is never written twice."""
+
+WINDOW_BYTES = 1024 * 1024
+"""Read at a time when a segment is scanned."""
+
+BODY = struct.Struct("<8sIIQQQQQQI")
+CHECKSUM = struct.Struct("<I")
+
+
+class SegmentHeader(NamedTuple):
+    """What the first page of a segment says. `checksum` is filled in by `encode_header`."""
+
+    sequence: int
+    generation: int
+    node_id: int
+    first_index: int
+    previous_term: int
+    capacity: int
+    previous_chain: int
+    checksum: int = 0
+
+
+def segment_name(sequence: int) -> str:
+    return f"{sequence:016d}{SUFFIX}"
+
+
+def sequence_of(name: str) -> int | None:
+    """The sequence that a file name says, or None if it is no segment's."""
+    stem = name.removesuffix(SUFFIX)
+    if name.endswith(SUFFIX) and len(stem) == 16 and stem.isascii() and stem.isdigit():
+        return int(stem)
+    return None
+
+
+def encode_header(header: SegmentHeader) -> tuple[bytes, SegmentHeader]:
+    """The first page of the file, and the header with its checksum."""
+    body = BODY.pack(MAGIC, VERSION, 0, *header[:7])
+    checksum = crc32(body)
+    page = body + CHECKSUM.pack(checksum)
+    return page + bytes(PAGE_BYTES - len(page)), header._replace(checksum=checksum)
+
+
+def decode_header(page: bytes) -> SegmentHeader | str:
+    """The header, or in words why there is none."""
+    if len(page) < BODY.size + 4:
+        return "the header is cut short"
+    magic, version, _, *fields = BODY.unpack_from(page)
+    (checksum,) = CHECKSUM.unpack_from(page, BODY.size)
+    if magic != MAGIC:
+        return "it does not begin as a log segment does"
+    if crc32(page[: BODY.size]) != checksum:
+        return "the header fails its checksum"
+    if version != VERSION:
+        return f"it is of version {version}, and this program knows {VERSION}"
+    return SegmentHeader._make((*fields, checksum))
+
+
+class ScanEnd(NamedTuple):
+    """Where reading stopped: at the first place that holds no record that continues the chain."""
+
+    offset: int
+    chain: int
+
+
+Visit = Callable[[int, int, int, int, int, int], None]
+"""Called with kind, term, index, offset, end and chain value of each sound record, in order."""
+
+
+def scan_records(file: DiskFile, header: SegmentHeader, visit: Visit) -> ScanEnd:
+    """Read and verify the records one after the other."""
+    size = file.size()
+    seed = header.checksum
+    unpack = HEADER.unpack_from
+    offset, chain = PAGE_BYTES, seed
+    window, window_start = b"", offset
+    while offset + HEADER_BYTES <= size:
+        at = offset - window_start
+        if at + HEADER_BYTES > len(window):
+            window, window_start, at = file.pread(WINDOW_BYTES, offset), offset, 0
+            if len(window) < HEADER_BYTES:
+                break
+        length, kind, term, index, group, previous, stored, check = unpack(window, at)
+        fields = window[at : at + 32]
+        if (
+            kind not in KINDS
+            or crc32(fields, stored ^ (seed + offset) & 0xFFFFFFFF) != check
+            or previous != chain
+            or group > offset
+            or offset + HEADER_BYTES + length > size
+        ):
+            break
+        start = at + HEADER_BYTES
+        if start + length > len(window):
+            window = file.pread(max(WINDOW_BYTES, HEADER_BYTES + length), offset)
+            window_start, start = offset, HEADER_BYTES
+            if len(window) < HEADER_BYTES + length:
+                break
+        if crc32(memoryview(window)[start : start + length], crc32(fields)) != stored:
+            break
+        end = offset + record_bytes(length)
+        visit(kind, term, index, offset, end, stored)
+        offset, chain = end, stored
+    return ScanEnd(offset, chain)
+
+
+class Rest(enum.Enum):
+    """What follows the last sound record of a segment."""
+
+    ZEROS = "zeros"
+    TORN = "torn"
+    DAMAGED = "damaged"
+
+
+class RestOfSegment(NamedTuple):
+    """`end` is where the last byte that is not zero ends; `proof` where a later record stands."""
+
+    rest: Rest
+    end: int
+    proof: int
+
+
+def examine_rest(file: DiskFile, header: SegmentHeader, offset: int) -> RestOfSegment:
+    """Tell an unused rest from a torn write and from damage.
+
+    Records of one write lie next to each other and are synced together, so after a power loss any
+    of them may be there without the others. A sound record whose write began after `offset` is the
+    proof that what was at `offset` had been synced before: that is damage, never a tear.
+    """
+    size = file.size()
+    end = offset
+    position = offset
+    while position < size:
+        window = file.pread(WINDOW_BYTES, position)
+        if not window:
+            break
+        sound = window.rstrip(b"\0")
+        if sound:
+            end = position + len(sound)
+        position += len(window)
+    if end == offset:
+        return RestOfSegment(Rest.ZEROS, end, 0)
+    data = file.pread(size - offset, offset)
+    seed = header.checksum
+    first = -offset % 8
+    unpack = HEADER.unpack_from
+    for at in range(first, min(end - offset, len(data) - HEADER_BYTES + 1), 8):
+        length, kind, _, _, group, _, _, _ = unpack(data, at)
+        place = offset + at
+        if kind not in KINDS or not offset < group <= place or length > len(data) - at:
+            continue
+        record = header_at(data, at, seed + place)
+        if record is not None and is_payload_sound(data, at, record):
+            return RestOfSegment(Rest.DAMAGED, end, place)
+    return RestOfSegment(Rest.TORN, end, 0)

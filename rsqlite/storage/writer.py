@@ -1,0 +1,300 @@
+"""The thread's side of the log: bytes into segments, one sync, the mark, and space ahead.
+
+Everything here runs in the log's own thread, one call at a time, after the log was opened. An
+`OSError` out of `write` means that nothing is known of what is on disk; the caller never calls
+again (fsync is not retried: after a failure the kernel may call pages clean that it lost).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rsqlite.config import Settings
+from rsqlite.ports import Disk, DiskFile
+from rsqlite.raft.types import Entry, HardState
+from rsqlite.storage.hardstate import HardStateFile, Mark
+from rsqlite.storage.record import PADDING, TRUNCATE, encode_record, record_bytes
+from rsqlite.storage.segment import (
+    PAGE_BYTES,
+    ScanEnd,
+    SegmentHeader,
+    encode_header,
+    segment_name,
+)
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class Step(NamedTuple):
+    """One change of the log, in the order in which they happen."""
+
+    truncate_from: int | None
+    previous_term: int
+    """The term of the entry before `truncate_from`; 0 without a truncation."""
+    entries: Sequence[Entry]
+    hard_state: HardState | None
+
+
+class Placement(NamedTuple):
+    """Where entries came to stand: first a truncation, then these offsets in this segment."""
+
+    truncate_from: int | None
+    sequence: int
+    offsets: array[int]
+
+
+class Space(NamedTuple):
+    """What is prepared. `ahead` bytes are zero-filled and synced; `is_wanted` asks for `prepare`,
+    and `is_urgent` says that the next writes would leave the prepared space."""
+
+    ahead: int
+    is_wanted: bool
+    is_urgent: bool
+
+
+class LogWriter:
+    """Owns the open tail segment, the hard state file, and the segment made ahead of need."""
+
+    def __init__(
+        self,
+        directory: str,
+        disk: Disk,
+        settings: Settings,
+        hard: HardStateFile,
+        tail: SegmentHeader,
+        end: ScanEnd,
+        last_index: int,
+        last_term: int,
+    ) -> None:
+        self._directory = directory
+        self._disk = disk
+        self._hard = hard
+        self._segment_bytes = settings.segment_bytes
+        self._step_bytes = settings.log_prepare_step_bytes
+        self._reserve_bytes = settings.disk_reserve_bytes
+        self._lead_bytes_max = settings.log_prepare_bytes_max
+        self._header = tail
+        self._file = disk.open(self._path(tail.sequence))
+        self._offset, self._chain = end
+        self._filled = max(self._file.size(), self._offset)
+        self._last_index = last_index
+        self._last_term = last_term
+        self._next_file: DiskFile | None = None
+        self._next_filled = 0
+        self._written = 0
+        self._failure: BaseException | None = None
+        self.syncs = 0
+        """How often a sync of a segment was asked for: one for each group of works."""
+        self.unprepared_syncs = 0
+        """Those that went beyond the zero-filled space and so had to wait for the journal."""
+        self.space_error: OSError | None = None
+        """Why the last attempt to prepare space failed, until one succeeds."""
+
+    @property
+    def space(self) -> Space:
+        ahead = self._filled - self._offset
+        if self._next_file is not None:
+            ahead += max(0, self._next_filled - PAGE_BYTES)
+        # A quiet log prepares one step; one that has written much, much: a small database does not
+        # pay for 64 MiB of zeros.
+        lead = min(max(self._written, self._step_bytes), self._lead_bytes_max)
+        is_possible = (
+            self._filled < self._header.capacity or self._next_filled < self._segment_bytes
+        )
+        is_wanted = is_possible and ahead < lead
+        return Space(ahead, is_wanted, is_wanted and ahead < self._step_bytes // 2)
+
+    @property
+    def mark(self) -> Mark:
+        """The end of what is written."""
+        return Mark(self._header.sequence, self._offset, self._last_index, self._chain)
+
+    def write(self, steps: Sequence[Step]) -> list[Placement]:
+        """Carry out the steps; everything is durable when this returns.
+
+        After an error, of this or of `prepare`, every later call raises it again and touches
+        nothing: the thread may be asked once more before the loop has heard.
+        """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._write(steps)
+        except BaseException as error:
+            self._failure = error
+            raise
+
+    def _write(self, steps: Sequence[Step]) -> list[Placement]:
+        """See `write`.
+
+        The newest hard state goes first and is synced first: an entry of term T must never be on
+        disk while term T is not, or a leader of T-1 could overwrite it (raft.md rule 3). A hard
+        state ahead of its entries is harmless.
+        """
+        hard_state = None
+        for step in steps:
+            if step.hard_state is not None:
+                hard_state = step.hard_state
+        if hard_state is not None and hard_state != self._hard.slot.state:
+            self._hard.write(hard_state)
+        placements: list[Placement] = []
+        parts: list[bytes] = []
+        group = offset = self._offset
+        for step in steps:
+            if step.truncate_from is not None:
+                if offset + record_bytes(0) > self._header.capacity:
+                    self._flush(parts, group, offset)
+                    parts = [self._roll(record_bytes(0))]
+                    group, offset = 0, PAGE_BYTES
+                head, self._chain = encode_record(
+                    TRUNCATE,
+                    step.previous_term,
+                    step.truncate_from,
+                    b"",
+                    group,
+                    self._chain,
+                    self._place(offset),
+                )
+                parts.append(head)
+                offset += len(head)
+                self._last_index = step.truncate_from - 1
+                self._last_term = step.previous_term
+            offsets = array("I")
+            truncate_from = step.truncate_from
+            for entry in step.entries:
+                length = len(entry.data)
+                size = record_bytes(length)
+                if offset + size > self._header.capacity:
+                    placements.append(Placement(truncate_from, self._header.sequence, offsets))
+                    truncate_from, offsets = None, array("I")
+                    self._flush(parts, group, offset)
+                    parts = [self._roll(size)]
+                    group, offset = 0, PAGE_BYTES
+                head, self._chain = encode_record(
+                    entry.kind,
+                    entry.term,
+                    entry.index,
+                    entry.data,
+                    group,
+                    self._chain,
+                    self._place(offset),
+                )
+                parts += (head, entry.data, PADDING[length & 7])
+                offsets.append(offset)
+                offset += size
+                self._last_index = entry.index
+                self._last_term = entry.term
+            placements.append(Placement(truncate_from, self._header.sequence, offsets))
+        if parts:
+            self._flush(parts, group, offset)
+            self._hard.write_mark(self.mark)
+        return placements
+
+    def prepare(self) -> None:
+        """Zero-fill and sync one step of space ahead, in this segment or the next.
+
+        Writing into space that was zero-filled and synced changes no metadata, so the sync of a
+        record waits for no journal (measured: a third less). Finding the volume full here is not
+        a fault of the log: it goes on in the space it has, and says that there is no room.
+        """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            self._prepare()
+        except OSError as error:
+            self.space_error = error
+            if error.errno not in NO_SPACE:
+                self._failure = error
+                raise
+        else:
+            self.space_error = None
+
+    def close(self) -> None:
+        """Close the files; after a failure nothing more is asked of the disk."""
+        if self._failure is None:
+            self._hard.sync()
+        self._hard.close()
+        self._file.close()
+        if self._next_file is not None:
+            self._next_file.close()
+
+    def _place(self, offset: int) -> int:
+        return self._header.checksum + offset
+
+    def _path(self, sequence: int) -> str:
+        return os.path.join(self._directory, segment_name(sequence))
+
+    def _flush(self, parts: list[bytes], group: int, end: int) -> None:
+        """Write what was collected, from `group` to `end`, and sync."""
+        if not parts:
+            return
+        if end > self._filled:
+            self.unprepared_syncs += 1
+            self._filled = end
+        self._file.pwrite(b"".join(parts), group)
+        self._file.sync()
+        self.syncs += 1
+        self._written += end - group
+        self._offset = end
+
+    def _roll(self, size: int) -> bytes:
+        """Take the next segment, for a record of `size`; its first page, to be written with it."""
+        old = self._header
+        if self._next_file is None:
+            self._create_next()
+        assert self._next_file is not None
+        page, self._header = encode_header(
+            SegmentHeader(
+                sequence=old.sequence + 1,
+                generation=self._hard.slot.generation,
+                node_id=old.node_id,
+                first_index=self._last_index + 1,
+                previous_term=self._last_term,
+                capacity=max(self._segment_bytes, PAGE_BYTES + size),
+                previous_chain=self._chain,
+            )
+        )
+        self._chain = self._header.checksum
+        self._file.close()
+        self._file, self._next_file = self._next_file, None
+        self._filled, self._next_filled = self._next_filled, 0
+        self._offset = 0
+        return page
+
+    def _create_next(self) -> None:
+        """Make the file of the next segment. Without a header it counts for nothing."""
+        self._next_file = self._disk.open(self._path(self._header.sequence + 1), create=True)
+        self._next_file.truncate(0)
+        self._disk.sync_directory(self._directory)
+        self._next_filled = 0
+
+    def _prepare(self) -> None:
+        free = self._disk.free_bytes(self._directory)
+        if free < self._step_bytes + self._reserve_bytes:
+            text = f"{free} bytes are left, the log wants to prepare {self._step_bytes}"
+            raise OSError(errno.ENOSPC, text, self._directory)
+        if self._filled < self._header.capacity:
+            size = min(self._step_bytes, self._header.capacity - self._filled)
+            self._fill(self._file, self._filled, size)
+            self._filled += size
+            return
+        if self._next_file is None:
+            self._create_next()
+        assert self._next_file is not None
+        size = min(self._step_bytes, self._segment_bytes - self._next_filled)
+        if size > 0:
+            self._fill(self._next_file, self._next_filled, size)
+            self._next_filled += size
+
+    def _fill(self, file: DiskFile, offset: int, size: int) -> None:
+        try:
+            file.pwrite(bytes(size), offset)
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                # Give back the part that fitted: the database may need it to finish a commit.
+                file.truncate(offset)
+            raise
+        file.sync()
