@@ -42,14 +42,14 @@ class EntryId(NamedTuple):
     """Names an entry for ever: the same (term, index) never has two contents (log matching)."""
 
     term: Term
-    index: Index
+    index: Index  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
 
 
 class Entry(NamedTuple):
     """One entry of the log. `data` is bytes to the core, but for configurations."""
 
     term: Term
-    index: Index
+    index: Index  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     kind: EntryKind
     data: bytes
 
@@ -133,7 +133,7 @@ class Configuration:
 class SnapshotMeta(NamedTuple):
     """What a state machine image covers: everything up to `index`, which was of `term`."""
 
-    index: Index
+    index: Index  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     term: Term
     configuration: Configuration
 
@@ -144,3 +144,18 @@ class SoftState(NamedTuple):
     role: Role
     term: Term
     leader_id: NodeId | None
+
+
+class InvariantViolation(AssertionError):
+    """The core broke one of its own promises, or was told something that cannot be.
+
+    The process must stop before it does harm (raft.md rule 18). A peer's message never raises it
+    unless it proves that committed entries differ. `rsqlite.errors` has a class of this name for
+    the rest of the house; the core imports the standard library only, so it has its own.
+    """
+
+
+def require(condition: bool, text: str, *values: object) -> None:
+    """An assertion that `python -O` keeps. `text` is formatted with `values` only on failure."""
+    if not condition:
+        raise InvariantViolation(text.format(*values))

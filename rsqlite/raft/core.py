@@ -1,0 +1,462 @@
+"""Raft, the only door to the core: tick, step, propose, appended, applied, poll.
+
+It dispatches and decides nothing itself, with one exception that keeps the floors apart: who must
+step down because of a message is settled in `step`, before anything else looks at it.
+"""
+
+from __future__ import annotations
+
+import random
+
+from rsqlite.raft import election, invariants, replication
+from rsqlite.raft.log import LogReader
+from rsqlite.raft.membership import check_target, enter_joint
+from rsqlite.raft.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    Heartbeat,
+    HeartbeatReply,
+    Message,
+    ReadIndex,
+    ReadIndexReply,
+    RequestVote,
+    RequestVoteReply,
+    TimeoutNow,
+)
+from rsqlite.raft.output import AppendWork, Output, ReadState
+from rsqlite.raft.progress import ProgressView
+from rsqlite.raft.state import CoreSettings, RaftState
+from rsqlite.raft.types import (
+    Configuration,
+    Entry,
+    EntryId,
+    EntryKind,
+    HardState,
+    Index,
+    NodeId,
+    Role,
+    SoftState,
+    Term,
+    require,
+)
+
+__all__ = ["CoreSettings", "Raft"]
+
+
+class Raft:
+    """One node of a Raft group. The package's docstring numbers the duties of its driver."""
+
+    checks_every_step = False
+    """Check all of `invariants.py` after every call: for tests, it reads whole logs."""
+
+    def __init__(
+        self,
+        *,
+        node_id: NodeId,
+        settings: CoreSettings,
+        log: LogReader,
+        hard_state: HardState,
+        configuration: Configuration,
+        applied: Index,
+        random: random.Random,
+    ) -> None:
+        """`configuration` is the database's, at index `applied`; newer ones are found in the log,
+        of which everything is durable now."""
+        self._state = RaftState(
+            node_id=node_id,
+            settings=settings,
+            log=log,
+            hard_state=hard_state,
+            configuration=configuration,
+            applied=applied,
+            random=random,
+        )
+        self._before = invariants.look(self._state) if self.checks_every_step else None
+
+    def __repr__(self) -> str:
+        state = self._state
+        return (
+            f"<Raft {state.node_id} {state.role.value} term={state.current_term} "
+            f"leader={state.leader_id} commit={state.commit_index} applied={state.applied_index} "
+            f"{state.log!r}>"
+        )
+
+    # -- what there is to see -----------------------------------------------------------------
+
+    @property
+    def node_id(self) -> NodeId:
+        return self._state.node_id
+
+    @property
+    def role(self) -> Role:
+        return self._state.role
+
+    @property
+    def current_term(self) -> Term:
+        return self._state.current_term
+
+    @property
+    def voted_for(self) -> NodeId | None:
+        return self._state.voted_for
+
+    @property
+    def leader_id(self) -> NodeId | None:
+        return self._state.leader_id
+
+    @property
+    def commit_index(self) -> Index:
+        return self._state.commit_index
+
+    @property
+    def applied_index(self) -> Index:
+        return self._state.applied_index
+
+    @property
+    def last_index(self) -> Index:
+        return self._state.log.last_index
+
+    @property
+    def durable_index(self) -> Index:
+        return self._state.log.durable_index
+
+    @property
+    def configuration(self) -> Configuration:
+        """The one in force: of the last configuration entry, committed or not."""
+        return self._state.configuration
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether this node leads and has applied everything that was committed before it did."""
+        state = self._state
+        return state.role is Role.LEADER and state.applied_index >= state.term_start_index
+
+    @property
+    def is_transferring(self) -> bool:
+        """Whether leadership is being handed over; proposals are refused meanwhile."""
+        return self._state.transfer_target is not None
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        """Proposed here and not committed yet."""
+        return self._state.uncommitted_bytes
+
+    def progress(self) -> tuple[ProgressView, ...]:
+        """The followers as a leader sees them; empty for others."""
+        return tuple(one.view(node_id) for node_id, one in sorted(self._state.progress.items()))
+
+    # -- what happens to it -------------------------------------------------------------------
+
+    def tick(self, n: int = 1) -> None:
+        """`n` ticks of the host's clock passed. A host that slept feeds them before messages."""
+        state = self._state
+        # In pieces: whoever slept through two checks of the quorum must not pass both on what was
+        # heard before (raft.md rule 45). More than two change nothing.
+        period = state.settings.election_ticks
+        n = min(n, 3 * period)
+        while n > 0:
+            piece = min(n, period)
+            n -= piece
+            if state.role is Role.LEADER:
+                election.tick_leader(state, piece)
+            else:
+                election.tick_follower(state, piece)
+        self._check()
+
+    def step(self, message: Message) -> None:
+        """A peer's message arrived. Whatever it says, this does not raise, unless it proves that
+        committed entries differ."""
+        state = self._state
+        if message.target != state.node_id or message.source == state.node_id:
+            return
+        if message.term > state.current_term:
+            if not self._step_newer(message):
+                return
+        elif message.term < state.current_term:
+            self._step_older(message)
+            self._check()
+            return
+        match message:
+            case AppendEntries():
+                if self._heard_leader(message.source):
+                    replication.handle_append_entries(state, message)
+            case AppendEntriesReply():
+                if state.role is Role.LEADER:
+                    replication.handle_append_reply(state, message)
+            case Heartbeat():
+                if self._heard_leader(message.source):
+                    replication.handle_heartbeat(state, message)
+            case HeartbeatReply():
+                if state.role is Role.LEADER:
+                    replication.handle_heartbeat_reply(state, message)
+            case ReadIndex():
+                replication.read_index(state, message.source, message.context)
+            case ReadIndexReply():
+                replication.handle_read_index_reply(state, message)
+            case RequestVote():
+                election.handle_request_vote(state, message)
+            case RequestVoteReply():
+                election.handle_vote_reply(state, message)
+            case TimeoutNow():
+                if message.source == state.leader_id:
+                    election.handle_timeout_now(state, message)
+        self._check()
+
+    def _step_newer(self, message: Message) -> bool:
+        """A message of a newer term: join that term. Returns whether to dispatch the message."""
+        state = self._state
+        match message:
+            case RequestVote():
+                # While a leader is heard nobody is voted for: a server that was cut off or removed
+                # must not disturb (thesis 4.2.3, raft.md rule 29). A transfer is wanted.
+                if state.is_in_lease and not message.transfer:
+                    if message.pre_vote:
+                        election.refuse_or_grant(state, message, granted=False)
+                    return False
+                if message.pre_vote:
+                    return True
+            case RequestVoteReply(pre_vote=True, granted=True):
+                # It echoes the term we asked for (raft.md rule 7); of another campaign, it is old.
+                if message.term == state.current_term + 1:
+                    election.handle_vote_reply(state, message)
+                return False
+            case _:
+                pass
+        leader_id = message.source if isinstance(message, AppendEntries | Heartbeat) else None
+        election.become_follower(state, message.term, leader_id)
+        return True
+
+    def _step_older(self, message: Message) -> None:
+        """A message of an older term. Who leads or campaigns there is told of ours: without an
+        answer, a node with a newer term and a shorter log would block the group (rule 8)."""
+        state = self._state
+        source, term = message.source, state.current_term
+        match message:
+            case AppendEntries():
+                state.send_when_durable(
+                    AppendEntriesReply(state.node_id, source, term, False, message.prev_log_index)
+                )
+            case Heartbeat():
+                state.send_when_durable(HeartbeatReply(state.node_id, source, term))
+            case RequestVote():
+                election.refuse_or_grant(state, message, granted=False)
+            case ReadIndex():
+                state.send_when_durable(
+                    ReadIndexReply(state.node_id, source, term, message.context, None)
+                )
+            case _:
+                pass
+
+    def _heard_leader(self, source: NodeId) -> bool:
+        """The leader of our term spoke: follow it. False if it cannot be the leader."""
+        state = self._state
+        if state.role is Role.FOLLOWER and state.leader_id == source:
+            state.election_elapsed = 0
+            if state.is_leader_closed:
+                state.is_leader_closed = False
+                state.draw_election_ticks()
+            return True
+        # Two leaders of a term cannot be; the second one is not believed.
+        if state.role is Role.LEADER or state.leader_id is not None:
+            return False
+        election.become_follower(state, state.current_term, source)
+        return True
+
+    def appended(self, token: int) -> None:
+        """Append work `token` is durable, and so is all before it. Late or repeated is fine."""
+        state = self._state
+        require(token <= state.token, "work {} was never handed out", token)
+        log = state.log
+        durable_index = log.durable_index
+        log.completed(token)
+        claims = state.hard_state_claims
+        while claims and claims[0][0] <= token:
+            state.hard_state_durable = claims.popleft()[1]
+        if state.role is Role.LEADER:
+            if log.durable_index > durable_index:
+                replication.advance_commit(state)
+        elif state.is_hard_state_durable:
+            election.vote_durable(state)
+        self._check()
+
+    def applied(self, index: Index) -> None:
+        """The effects of everything up to `index` are in the database."""
+        state = self._state
+        require(
+            state.applied_index <= index <= state.commit_index_handed,
+            "applied {} after {}, of {} handed over",
+            index,
+            state.applied_index,
+            state.commit_index_handed,
+        )
+        state.applied_index = index
+        unapplied = state.unapplied
+        while unapplied and unapplied[0][0] <= index:
+            state.unapplied_bytes -= unapplied.popleft()[1]
+        self._check()
+
+    def peer_closed(self, node_id: NodeId) -> None:
+        """The connection of a peer broke. If it was our leader, a pre-vote starts early."""
+        election.peer_closed(self._state, node_id)
+        self._check()
+
+    def disk_stalled(self, is_stalled: bool) -> None:
+        """An fsync is outstanding longer than the election timeout, or no longer is. A leader that
+        cannot write must not look healthy (raft.md rule 46)."""
+        state = self._state
+        state.is_disk_stalled = is_stalled
+        if is_stalled and state.role is not Role.FOLLOWER:
+            election.become_follower(state, state.current_term, None)
+            self._check()
+
+    # -- what is asked of it ------------------------------------------------------------------
+
+    def propose(self, data: bytes) -> EntryId | None:
+        """Append a command. None: we do not lead, or hand over, or too much is uncommitted."""
+        state = self._state
+        if state.role is not Role.LEADER or state.transfer_target is not None:
+            return None
+        uncommitted = state.uncommitted_bytes
+        if uncommitted and uncommitted + len(data) > state.settings.uncommitted_bytes_max:
+            return None
+        entry_id = replication.append_as_leader(state, EntryKind.COMMAND, data)
+        self._check()
+        return entry_id
+
+    def propose_configuration(self, configuration: Configuration) -> EntryId | None:
+        """Begin to change the configuration to this one; the joint form in between is entered and
+        left here. None: not now. ValueError: no cluster could end in it.
+
+        Two gates (raft.md rule 24): something of this term is committed, and so is the last
+        configuration. Without them, two leaders could change the same base to disjoint majorities.
+        """
+        check_target(configuration)
+        state = self._state
+        if (
+            state.role is not Role.LEADER
+            or state.transfer_target is not None
+            or state.commit_index < state.term_start_index
+            or state.configurations.index > state.commit_index
+            or state.configuration.outgoing
+        ):
+            return None
+        entry_id = replication.append_configuration(
+            state, enter_joint(state.configuration, configuration)
+        )
+        self._check()
+        return entry_id
+
+    def read_index(self, context: int) -> None:
+        """Ask for an index to read at; `Output.reads` answers with the same context, or with the
+        index None when nobody can confirm one."""
+        replication.read_index(self._state, None, context)
+        self._check()
+
+    def transfer_leadership(self, target: NodeId | None) -> bool:
+        """Hand leadership to `target`, or to the follower that has most. Returns whether it was
+        begun; it is given up after an election timeout."""
+        is_begun = election.transfer(self._state, target)
+        self._check()
+        return is_begun
+
+    def campaign(self) -> None:
+        """Do not wait for the election timeout. A node that is alone leads after one fsync."""
+        if self._state.role is not Role.LEADER:
+            election.campaign(self._state)
+            self._check()
+
+    def flush_commit(self) -> None:
+        """Tell the commit index to followers that were not told yet; nothing if all were."""
+        if self._state.role is Role.LEADER:
+            replication.flush_commit(self._state)
+
+    # -- what is to be done -------------------------------------------------------------------
+
+    def poll(self) -> Output | None:
+        """What became due since the last poll; None when there is nothing."""
+        state = self._state
+        if state.role is Role.LEADER:
+            replication.prepare_output(state)
+            election.step_down_if_removed(state)
+        else:
+            question = state.forwarded_reads.take_question()
+            if question is not None:
+                replication.send_question(state, question)
+        append = self._append_work()
+        committed = self._committed()
+        soft_state = self._soft_state()
+        if not (append or committed or soft_state or state.outbox or state.read_states):
+            return None
+        send: tuple[Message, ...] = ()
+        if state.outbox:
+            send = tuple(state.outbox)
+            state.outbox.clear()
+        reads: tuple[ReadState, ...] = ()
+        if state.read_states:
+            reads = tuple(state.read_states)
+            state.read_states.clear()
+        self._check()
+        return Output(soft_state, append, send, committed, reads)
+
+    def _append_work(self) -> AppendWork | None:
+        state = self._state
+        log = state.log
+        is_vote_new = state.hard_state_handed != state.hard_state_version
+        if not (is_vote_new or log.has_work):
+            if not state.outbox_when_durable:
+                return None
+            if not log.has_work_under_way:
+                # What they waited for was done meanwhile.
+                state.outbox += state.outbox_when_durable
+                state.outbox_when_durable.clear()
+                return None
+        state.token += 1
+        truncate_from, entries = log.hand_out(state.token)
+        state.hard_state_claims.append((state.token, state.hard_state_version))
+        hard_state = None
+        if is_vote_new:
+            hard_state = HardState(state.current_term, state.voted_for)
+            state.hard_state_handed = state.hard_state_version
+        replies: tuple[Message, ...] = ()
+        if state.outbox_when_durable:
+            replies = tuple(state.outbox_when_durable)
+            state.outbox_when_durable.clear()
+        return AppendWork(state.token, truncate_from, entries, hard_state, replies)
+
+    def _committed(self) -> tuple[Entry, ...]:
+        """Committed and on our own disk: the database must never be ahead of its own log."""
+        state = self._state
+        limit = min(state.commit_index, state.log.durable_index)
+        if limit <= state.commit_index_handed:
+            return ()
+        budget = state.settings.committed_bytes_max - state.unapplied_bytes
+        if state.unapplied and budget <= 0:
+            return ()
+        low = Index(state.commit_index_handed + 1)
+        entries = state.log.entries(low, Index(limit + 1), budget)
+        size = 0
+        for entry in entries:
+            size += len(entry.data)
+        state.commit_index_handed = entries[-1].index
+        state.unapplied.append((entries[-1].index, size))
+        state.unapplied_bytes += size
+        return tuple(entries)
+
+    def _soft_state(self) -> SoftState | None:
+        state = self._state
+        told = state.soft_state_told
+        if (
+            told.role is state.role
+            and told.term == state.current_term
+            and told.leader_id == state.leader_id
+        ):
+            return None
+        state.soft_state_told = SoftState(state.role, state.current_term, state.leader_id)
+        return state.soft_state_told
+
+    def _check(self) -> None:
+        if self.checks_every_step:
+            now = invariants.look(self._state)
+            if self._before is not None:
+                invariants.check_step(self._before, now)
+            invariants.check_state(self._state)
+            self._before = now
