@@ -30,7 +30,7 @@ class Listener(Protocol):
 
     def reads_confirmed(self, reads: tuple[ReadState, ...]) -> None: ...
 
-    def failed(self, error: BaseException) -> None: ...
+    def fail(self, error: BaseException) -> None: ...
 
 
 class Driver:
@@ -54,6 +54,7 @@ class Driver:
         self._listener = listener
         self._is_pumping = False
         self._is_stopped = False
+        self._may_lead = True
         self._last_tick = loop.monotonic()
         self._timer: Handle | None = None
         self._flush_timer: Handle | None = None
@@ -137,7 +138,8 @@ class Driver:
 
     def forbid_leading(self) -> None:
         """This node's database is not to be trusted: it votes, but never leads again."""
-        self.core.forbid_leading()
+        self._may_lead = False
+        self._tell_core_of_stall()
         self.pump()
 
     def pump(self) -> None:
@@ -149,7 +151,7 @@ class Driver:
             while not self._is_stopped and (output := self.core.poll()) is not None:
                 self._carry_out(output)
         except InvariantViolation as error:
-            self._listener.failed(error)
+            self._listener.fail(error)
         finally:
             self._is_pumping = False
         if self.core.commit_index != self._flushed_commit and self._flush_timer is None:
@@ -170,7 +172,7 @@ class Driver:
     def _append(self, work: AppendWork) -> None:
         def done(error: BaseException | None) -> None:
             if error is not None:
-                self._listener.failed(error)
+                self._listener.fail(error)
             elif not self._is_stopped:
                 # Only now may the replies leave (thesis 3.8): a vote or an acknowledgement that a
                 # power cut can take back would count twice.
@@ -219,6 +221,11 @@ class Driver:
             return
         self._last_tick += ticks * tick
         self.lag_max_s = max(self.lag_max_s, elapsed - tick)
-        # A disk that hangs would leave a leader that looks healthy and blocks everybody (rule 46).
-        self.core.disk_stalled(self._log.oldest_pending_s > self._settings.raft_election_timeout)
+        self._tell_core_of_stall()
         self.core.tick(ticks)
+
+    def _tell_core_of_stall(self) -> None:
+        """A disk that hangs would leave a leader that looks healthy and blocks everybody (raft.md
+        rule 46); a database that cannot be trusted counts as one."""
+        stalled = self._log.oldest_pending_s > self._settings.raft_election_timeout
+        self.core.disk_stalled(stalled or not self._may_lead)

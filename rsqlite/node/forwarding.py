@@ -254,6 +254,6 @@ def _decode_answer(payload: bytes | memoryview) -> Answer:
         raise ValueError(f"a peer answered with an unknown error {value.name!r}")
     if issubclass(kind, errors.SqlError):
         raise ValueError("a statement's failure is a result, not an answer")
-    error = kind(value.message)
-    error.fate = Fate[value.fate] if value.fate in Fate.__members__ else Fate.UNKNOWN
-    return error
+    answer = kind(value.message)
+    answer.fate = Fate[value.fate] if value.fate in Fate.__members__ else Fate.UNKNOWN
+    return answer

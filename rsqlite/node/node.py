@@ -66,7 +66,7 @@ class Node(Engine):
             loop=AsyncioLoop(threads=settings.read_threads),
             disk=RealDisk(),
             random=random.Random(),
-            failed=lambda error: self.failed.done() or self.failed.set_result(error),
+            failed=self._report_fault,
         )
         self._peers: PeerNetwork | NoNetwork = NoNetwork()
         try:
@@ -82,6 +82,10 @@ class Node(Engine):
             await self._close()
             raise
         self.is_started = True
+
+    def _report_fault(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_result(error)
 
     def _peer_network(self, settings: Settings) -> PeerNetwork:
         return PeerNetwork(

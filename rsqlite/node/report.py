@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rsqlite.node.status import MemberStatus, Status
 from rsqlite.ports import Network
-from rsqlite.transport.network import LinkStatus
+from rsqlite.transport.peer import LinkStatus
 
 if TYPE_CHECKING:
     from rsqlite.node.engine import Engine
