@@ -1,0 +1,246 @@
+"""Results as rqlite's JSON has them (rqlite.md 2.4), with the quirks of its SQLite driver.
+
+The driver decides by the declared type of a column: BOOLEAN integers become true and false, dates
+become RFC 3339 (`dates.py`), and a BLOB in a column of text or of no declared type becomes a string
+whatever it holds. `types` has the declared types in lower case; for expressions, the kind of the
+first row's value. `typed.py` has the form without such losses.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+from base64 import b64encode
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+
+import orjson
+
+from rsqlite.errors import Fate, RsqliteError
+from rsqlite.request import Failure, Outcome, Result, Rows, Write
+from rsqlite.server import gojson
+from rsqlite.server.dates import rfc3339_of_integer, rfc3339_of_text
+from rsqlite.server.flags import Flags
+from rsqlite.server.typed import typed_item
+
+_SHAPES_MAX = 1024
+_DATES = frozenset(("date", "datetime", "timestamp"))
+_TEXTUAL = ("varchar", "varying character", "nchar", "native character", "nvarchar", "clob")
+_KINDS = {int: "integer", float: "real", str: "text", bytes: "text", bool: "boolean"}
+"""Of a first row's value. A BLOB has become text by then."""
+
+
+class Unrepresentable(RsqliteError):
+    """The results hold a value that JSON has no form for; what was written stays written."""
+
+    fate = Fate.APPLIED
+
+
+def encode_outcome(outcome: Outcome, flags: Flags, elapsed_s: float) -> bytes:
+    """The body of a successful answer. `Unrepresentable` when JSON cannot hold it."""
+    results = outcome.results
+    if not (flags.typed or flags.associative or flags.timings or flags.raft_index or flags.pretty):
+        if len(results) == 1 and type(results[0]) is Write:
+            return b'{"results":[%b]}' % _write_text(results[0])
+        items: list[Any] = [_item(result) for result in results]
+    elif flags.typed:
+        items = [typed_item(result, timings=flags.timings) for result in results]
+    else:
+        make = _associative_item if flags.associative else _item
+        items = [_timed(make(result), result, flags.timings) for result in results]
+    envelope: dict[str, Any] = {"results": items}
+    if flags.timings:
+        envelope["time"] = elapsed_s
+    if flags.raft_index and outcome.is_logged:
+        envelope["raft_index"] = outcome.index
+    text = _dumps(envelope, results, items, flags)
+    return gojson.escape_html(gojson.pretty(text) if flags.pretty else text)
+
+
+def _write_text(result: Any) -> bytes:
+    rowid, changes = result.last_insert_rowid, result.changes
+    if rowid:
+        if changes:
+            return b'{"last_insert_id":%d,"rows_affected":%d}' % (rowid, changes)
+        return b'{"last_insert_id":%d}' % rowid
+    return b'{"rows_affected":%d}' % changes if changes else b"{}"
+
+
+def _item(result: Result) -> dict[str, Any]:
+    """The item of one statement: zeros, and `values` without rows, are left out."""
+    if type(result) is Write:
+        rowid, changes = result.last_insert_rowid, result.changes
+        if rowid and changes:
+            return {"last_insert_id": rowid, "rows_affected": changes}
+        if rowid:
+            return {"last_insert_id": rowid}
+        return {"rows_affected": changes} if changes else {}
+    if type(result) is Rows:
+        shape = _shape(tuple(result.decltypes))
+        rows = shape.converted(result.rows) if shape.converters else result.rows
+        types = shape.types_for(rows)
+        if rows:
+            return {"columns": result.columns, "types": types, "values": rows}
+        return {"columns": result.columns, "types": types}
+    assert type(result) is Failure
+    return {"error": result.message}
+
+
+def _associative_item(result: Result) -> dict[str, Any]:
+    """The item with rows as objects. Their keys are sorted; of columns with one name the last
+    wins."""
+    if type(result) is Write:
+        return {**_item(result), "rows": None}
+    if type(result) is Rows:
+        shape = _shape(tuple(result.decltypes))
+        rows = shape.converted(result.rows) if shape.converters else result.rows
+        types = shape.types_for(rows)
+        positions = {name: position for position, name in enumerate(result.columns)}
+        names = sorted(positions)
+        order = [positions[name] for name in names]
+        pick = itemgetter(*order) if len(order) > 1 else None
+        return {
+            "types": {name: types[positions[name]] for name in names},
+            "rows": [
+                dict(zip(names, pick(row) if pick else (row[order[0]],), strict=True))
+                for row in rows
+            ],
+        }
+    assert type(result) is Failure
+    return {"rows": [], "error": result.message} if result.is_read else {"error": result.message}
+
+
+def _timed(item: dict[str, Any], result: Result, timings: bool) -> dict[str, Any]:
+    if timings and result.time_s:
+        item["time"] = result.time_s
+        if "rows" in item and type(result) is Write:
+            # Go puts the embedded result's fields, time included, before `rows`.
+            item["rows"] = item.pop("rows")
+    return item
+
+
+class _Shape:
+    """What the declared types of a result's columns say, worked out once for each list of them."""
+
+    __slots__ = ("converters", "textual", "types", "unknown")
+
+    def __init__(self, decltypes: tuple[str | None, ...]) -> None:
+        self.types = [(declared or "").lower() for declared in decltypes]
+        self.unknown = [i for i, declared in enumerate(self.types) if not declared]
+        self.textual = [
+            i
+            for i, declared in enumerate(self.types)
+            if declared in ("", "text", "json") or declared.startswith(_TEXTUAL)
+        ]
+        self.converters: list[tuple[int, Callable[[Any], Any]]] = []
+        for position, declared in enumerate(self.types):
+            if declared == "boolean":
+                self.converters.append((position, _boolean))
+            elif declared in _DATES:
+                self.converters.append((position, _date))
+
+    def types_for(self, rows: list[Any]) -> list[str]:
+        """`types`, with those of expressions taken from the first row."""
+        if not self.unknown or not rows:
+            return self.types
+        types = self.types.copy()
+        first = rows[0]
+        for position in self.unknown:
+            types[position] = _KINDS.get(type(first[position]), "")
+        return types
+
+    def converted(self, rows: Iterable[Any]) -> list[Any]:
+        """`rows` with booleans and dates as the driver returns them."""
+        return _map_columns(rows, self.converters)
+
+
+@lru_cache(maxsize=_SHAPES_MAX)
+def _shape(decltypes: tuple[str | None, ...]) -> _Shape:
+    return _Shape(decltypes)
+
+
+def _map_columns(
+    rows: Iterable[Any], converters: list[tuple[int, Callable[[Any], Any]]]
+) -> list[Any]:
+    mapped = []
+    for row in rows:
+        cells = list(row)
+        for position, convert in converters:
+            cells[position] = convert(cells[position])
+        mapped.append(cells)
+    return mapped
+
+
+def _boolean(value: Any) -> Any:
+    return value > 0 if type(value) is int else value
+
+
+def _date(value: Any) -> Any:
+    if type(value) is str:
+        return rfc3339_of_text(value)
+    return rfc3339_of_integer(value) if type(value) is int else value
+
+
+def _dumps(
+    envelope: dict[str, Any], results: list[Result], items: list[Any], flags: Flags
+) -> bytes:
+    try:
+        # Bytes among the values end this attempt at the first of them. Most results have none,
+        # and looking for them beforehand would cost more than the JSON.
+        text = orjson.dumps(envelope)
+    except TypeError:
+        text = _dumps_with_blobs(envelope, results, items, flags)
+    if b"null" in text and not flags.typed and _has_infinity(results):
+        raise Unrepresentable("json: unsupported value: an infinite REAL (`typed` can carry it)")
+    return text
+
+
+def _dumps_with_blobs(
+    envelope: dict[str, Any], results: list[Result], items: list[Any], flags: Flags
+) -> bytes:
+    for position, result in enumerate(results):
+        if type(result) is Rows and not flags.typed:
+            textual = _shape(tuple(result.decltypes)).textual
+            if textual:
+                rows = _map_columns(result.rows, [(column, _mangled) for column in textual])
+                changed = Rows(result.columns, result.decltypes, rows, time_s=result.time_s)
+                make = _associative_item if flags.associative else _item
+                items[position] = _timed(make(changed), changed, flags.timings)
+    try:
+        return orjson.dumps(envelope, default=list if flags.blob_array else _base64)
+    except TypeError as error:
+        raise Unrepresentable("json: a text in the results is not valid UTF-8") from error
+
+
+def _base64(value: Any) -> str:
+    if type(value) is not bytes:
+        raise TypeError(type(value))
+    return b64encode(value).decode("ascii")
+
+
+def _mangled(value: Any) -> Any:
+    return value.decode("utf-8", _GO_REPLACE) if type(value) is bytes else value
+
+
+def _replace_each(error: UnicodeError) -> tuple[str, int]:
+    """One replacement character for each bad byte, as Go does; Python's own handler writes one
+    for a whole broken sequence."""
+    assert isinstance(error, UnicodeDecodeError)
+    return "\ufffd" * (error.end - error.start), error.end
+
+
+_GO_REPLACE = "rsqlite.server.results"
+codecs.register_error(_GO_REPLACE, _replace_each)
+
+
+def _has_infinity(results: list[Result]) -> bool:
+    """orjson writes infinities as null, so this is asked only when there is a null."""
+    for result in results:
+        if type(result) is Rows:
+            cells = chain.from_iterable(result.rows)
+            if any(type(cell) is float and math.isinf(cell) for cell in cells):
+                return True
+    return False

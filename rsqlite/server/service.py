@@ -1,0 +1,30 @@
+"""What the HTTP server needs of a node, and nothing more; `rsqlite.node.Node` has it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from rsqlite.node.status import Status
+from rsqlite.raft.types import Member
+from rsqlite.request import Done, Request
+
+
+class NodeService(Protocol):
+    """A node, from above. Everything is called on the loop and returns at once."""
+
+    @property
+    def is_leader(self) -> bool: ...
+
+    @property
+    def leader(self) -> Member | None:
+        """The member that leads as far as this node knows, itself included."""
+
+    @property
+    def is_synced(self) -> bool:
+        """True when this node has applied what its leader had committed as last heard."""
+
+    def submit(self, request: Request, done: Done) -> None:
+        """Run `request` here or on the leader; `done` is called exactly once on the loop, possibly
+        before this returns."""
+
+    def status(self) -> Status: ...

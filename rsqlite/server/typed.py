@@ -1,0 +1,142 @@
+"""`typed` on /db/*: values that lose nothing on the way through JSON.
+
+Values are tagged as in libSQL's SQL over HTTP:
+
+    {"type":"null"}
+    {"type":"integer","value":"-7"}      decimal digits in a string
+    {"type":"float","value":2.5}
+    {"type":"text","value":"..."}
+    {"type":"blob","base64":"AP8"}       standard alphabet, without padding in answers
+
+Request bodies: a JSON array of statements as always. What follows the SQL in a statement's array is
+either tagged values, one for each positional parameter, or objects of named parameters (names
+without `:`, `@` or `$`) whose members are tagged values: `["INSERT INTO t VALUES(:a)", {"a":
+{"type":"integer","value":"1"}}]`. An object is a tagged value when its `type` is a string. An
+integer may also be given as a JSON number; a float must be a JSON number and stays REAL when it is
+integral; base64 may be padded or not. Anything else is a 400 that names the statement's parameter.
+
+Answers: the envelope is that of the plain form; each item of `results` is one of
+
+    {"last_insert_id":n,"rows_affected":n}                       a statement without columns
+    {"columns":[...],"decltypes":[...],"values":[[...]]}         a read
+    {"columns":...,"decltypes":...,"values":...,"last_insert_id":n,"rows_affected":n}    RETURNING
+    {"error":"...","code":n,"name":"SQLITE_..."}                 SQLite's extended code and its name
+
+with `"time":f` at the end when `timings` is given. All members are always there: no zero is left
+out. `decltypes` are as declared, null for an expression; dates and booleans are not converted; an
+infinite REAL is `{"type":"float","value":null}`. `associative` and `blob_array` have no effect.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from typing import Any
+
+from rsqlite.errors import RequestError
+from rsqlite.request import Failure, Result, Rows, Write
+from rsqlite.server.body import merge_named
+
+_INTEGER = re.compile(r"-?\d{1,19}", re.ASCII)
+_INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**63 - 1
+_NULL = {"type": "null"}
+
+
+def typed_parameters(values: list[Any]) -> list[Any] | dict[str, Any]:
+    """Parameters from tagged values, or from objects of them."""
+    if any(type(value) is dict and type(value.get("type")) is not str for value in values):
+        return merge_named(values, untag)
+    return [untag(value) for value in values]
+
+
+def untag(value: Any) -> Any:
+    """The SQL value of one tagged value."""
+    if type(value) is not dict:
+        raise RequestError("unsupported type: a typed parameter must be a tagged value")
+    tag = value.get("type")
+    content = value.get("base64" if tag == "blob" else "value")
+    if tag == "null":
+        return None
+    if tag == "integer":
+        return _integer(content)
+    if tag == "float" and type(content) in (float, int):
+        return _float(content)
+    if tag == "text" and type(content) is str:
+        return content
+    if tag == "blob" and type(content) is str:
+        return _blob(content)
+    raise RequestError("unsupported type: not a tagged value of null, integer, float, text or blob")
+
+
+def _integer(content: Any) -> int:
+    if type(content) is str and _INTEGER.fullmatch(content):
+        content = int(content)
+    if type(content) is not int or not _INTEGER_MIN <= content <= _INTEGER_MAX:
+        raise RequestError("invalid number: a typed integer must be decimal digits within 64 bits")
+    return content
+
+
+def _float(content: Any) -> float:
+    # JSON cannot carry infinities: orjson has refused them, and an integer has at most 64 bits.
+    return float(content)
+
+
+def _blob(content: str) -> bytes:
+    bare = content.rstrip("=")
+    try:
+        return b64decode(bare + "=" * (-len(bare) % 4), validate=True)
+    except (Base64Error, ValueError) as error:
+        raise RequestError("invalid base64 in a typed blob") from error
+
+
+def _tag_text(value: str) -> dict[str, Any]:
+    return {"type": "text", "value": value}
+
+
+def _tag_integer(value: int) -> dict[str, Any]:
+    return {"type": "integer", "value": str(value)}
+
+
+def _tag_float(value: float) -> dict[str, Any]:
+    return {"type": "float", "value": value if math.isfinite(value) else None}
+
+
+def _tag_blob(value: bytes) -> dict[str, Any]:
+    return {"type": "blob", "base64": b64encode(value).rstrip(b"=").decode("ascii")}
+
+
+def _tag_null(value: None) -> dict[str, Any]:
+    return _NULL
+
+
+_TAGS: dict[type, Any] = {
+    str: _tag_text,
+    int: _tag_integer,
+    float: _tag_float,
+    bytes: _tag_blob,
+    bool: lambda value: _tag_integer(int(value)),
+    type(None): _tag_null,
+}
+
+
+def typed_item(result: Result, *, timings: bool) -> dict[str, Any]:
+    """The item of `results` for one statement, in the form of this module's docstring."""
+    match result:
+        case Write(last_insert_rowid=rowid, changes=changes):
+            item: dict[str, Any] = {"last_insert_id": rowid, "rows_affected": changes}
+        case Rows():
+            item = {
+                "columns": result.columns,
+                "decltypes": result.decltypes,
+                "values": [[_TAGS[type(value)](value) for value in row] for row in result.rows],
+            }
+            if not result.is_read:
+                item["last_insert_id"] = result.last_insert_rowid
+                item["rows_affected"] = result.changes
+        case Failure(message=message, code=code, name=name):
+            item = {"error": message, "code": code, "name": name}
+    if timings:
+        item["time"] = result.time_s
+    return item
