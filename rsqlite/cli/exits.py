@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 import errno
 
-from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory, NodeFault
+from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory, NodeFault, RequestError
 
 
 class Exit(enum.IntEnum):
@@ -27,10 +27,11 @@ class Exit(enum.IntEnum):
     DAMAGED = 6, "a file of the data directory is damaged; `rsqlite check DIR` says where"
     DISK = 7, "the disk cannot be written or read: full, read-only, not permitted or failing"
     SQLITE = 8, "SQLite is too old, or was built without what is needed"
+    CLUSTER = 9, "no cluster can be formed or found with these settings"
     ABORTED = 130, "a second signal ended it before the clean stop was over"
 
 
-class AddressInUse(Exception):
+class AddressUnusable(Exception):
     """A listener cannot be opened; the text names the address and the flag."""
 
 
@@ -48,7 +49,7 @@ ADDRESS_ERRORS = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
 def exit_for(error: BaseException) -> Exit:
     """The exit code that a fault of the node, or an error of its start, stands for."""
     match error:
-        case BlockingIOError():
+        case ForeignDirectory() if isinstance(error.__cause__, BlockingIOError):
             return Exit.LOCKED
         case ForeignDirectory():
             return Exit.FOREIGN
@@ -56,7 +57,7 @@ def exit_for(error: BaseException) -> Exit:
             return Exit.DAMAGED
         case DiskFault():
             return Exit.DISK
-        case AddressInUse():
+        case AddressUnusable():
             return Exit.ADDRESS
         case UnsuitableSqlite():
             return Exit.SQLITE
@@ -64,6 +65,8 @@ def exit_for(error: BaseException) -> Exit:
             return Exit.ADDRESS
         case OSError() if error.errno in DISK_ERRORS:
             return Exit.DISK
+        case RequestError():
+            return Exit.CLUSTER
         case NodeFault():
             return Exit.DISK
         case _:

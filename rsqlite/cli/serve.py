@@ -9,10 +9,12 @@ would: nothing acknowledged is lost by it.
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -20,7 +22,7 @@ import click
 
 import rsqlite
 from rsqlite.cli import logs
-from rsqlite.cli.exits import Exit, exit_for
+from rsqlite.cli.exits import AddressUnusable, Exit, UnsuitableSqlite, exit_for
 from rsqlite.cli.options import Configuration, Option, Source, configure, options, read_flags
 from rsqlite.config import Settings
 
@@ -28,6 +30,9 @@ log = logging.getLogger("rsqlite.serve")
 
 SWITCHES = ("help", "h", "version")
 """Flags without a value that are no settings."""
+SQLITE_VERSION_MIN = (3, 54, 0)
+"""The oldest that the tests have seen. APSW's wheels bring their own; a distribution's package
+may use the system's."""
 YOUNG_OBJECTS = 50_000
 """Allocations between two young collections: fewer pauses in the tail of answer times, no
 difference else. The collector stays on: exceptions and tasks make cycles."""
@@ -153,14 +158,90 @@ def report(error: BaseException) -> Exit:
 
 async def serve(directory: str, settings: Settings) -> Exit:
     """Run a node and its HTTP server until a signal or a fault ends them."""
+    check_sqlite()
     from rsqlite.node.node import Node
     from rsqlite.server.app import HttpServer
 
     stop = asyncio.Event()
     watch_signals(stop)
+    await check_addresses(settings)
     node = Node(directory, settings)
-    server = HttpServer(node, settings) if settings.http_addr else None
-    raise NotImplementedError(server)
+    server = HttpServer()
+    try:
+        await node.start()
+        if settings.http_addr:
+            await server.start(node, settings)
+            log.info("serving http", extra={"address": server.address})
+        calm_collector()
+        stopped = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((stopped, node.failed), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        code = report(node.failed.result()) if node.failed.done() else Exit.OK
+    finally:
+        await server.stop()
+        await node.stop()
+    log.info("stopped", extra={"exit": int(code)})
+    return code
+
+
+def check_sqlite() -> None:
+    """UnsuitableSqlite when the SQLite found here cannot carry a node."""
+    try:
+        import apsw
+    except ImportError as error:
+        raise UnsuitableSqlite(
+            f"APSW, which brings SQLite, cannot be loaded: {error}; pip install --upgrade apsw"
+        ) from error
+    refuse_old_sqlite(apsw.sqlite_lib_version())
+
+
+def refuse_old_sqlite(version: str) -> None:
+    """UnsuitableSqlite when `version`, such as `3.54.1`, is below what is needed."""
+    if tuple(map(int, version.split("."))) < SQLITE_VERSION_MIN:
+        needed = ".".join(map(str, SQLITE_VERSION_MIN))
+        raise UnsuitableSqlite(
+            f"SQLite {version} is older than {needed}: pip install --upgrade apsw, which brings"
+            " its own"
+        )
+
+
+async def check_addresses(settings: Settings) -> None:
+    """AddressUnusable when a listener could not be opened: found before the data directory is
+    touched, so that a second start of a running node changes nothing."""
+    for flag, address in (("-http-addr", settings.http_addr), ("-raft-addr", settings.raft_addr)):
+        try:
+            if address:
+                await try_to_bind(address)
+        except OSError as error:
+            raise AddressUnusable(
+                f"cannot listen on {address}: {error.strerror or error}; stop what uses it, or"
+                f" give this node another address with {flag}"
+            ) from error
+
+
+async def try_to_bind(address: str) -> None:
+    """OSError when `address` cannot be listened on. One of its families may be missing:
+    `localhost` has an IPv6 address also where there is no IPv6."""
+    host, _, port = address.rpartition(":")
+    missing: OSError | None = None
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host.strip("[]") or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    bound = 0
+    for family, kind, protocol, _, place in found:
+        try:
+            with socket.socket(family, kind, protocol) as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                listener.bind(place)
+                bound += 1
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise
+            missing = error
+    if missing is not None and not bound:
+        raise missing
 
 
 def watch_signals(stop: asyncio.Event) -> None:
