@@ -185,8 +185,7 @@ def _open(
     if is_there:
         _refuse_foreign(directory, disk)
     else:
-        disk.mkdir(directory)
-        disk.sync_directory(os.path.dirname(directory))
+        make_directory(directory, disk)
     unlock = _lock(directory, disk)
     try:
         data = DataDirectory(directory, disk, unlock)
@@ -202,8 +201,7 @@ def _open(
             old = Identity(node_id, 0, None, "")
         data._store(replace(old, incarnation=old.incarnation + 1, label=label or old.label))
         for path in (data.log_path, data.database_root):
-            disk.mkdir(path)
-        disk.sync_directory(directory)
+            make_directory(path, disk)
     except BaseException:
         unlock()
         raise
@@ -238,6 +236,15 @@ def _lock(directory: str, disk: Disk) -> Callable[[], None]:
         raise ForeignDirectory(
             f"{directory} is in use by {owner}: stop that node, or give each its own directory"
         ) from error
+
+
+def make_directory(path: str, disk: Disk) -> None:
+    """Make a directory whose name is durable, and its parents too."""
+    if not disk.exists(path):
+        parent = os.path.dirname(path)
+        make_directory(parent, disk)
+        disk.mkdir(path)
+        disk.sync_directory(parent)
 
 
 def lock_owner(path: str, disk: Disk) -> str:

@@ -215,6 +215,11 @@ class LogStore:
         """How many of them had to write beyond the zero-filled space."""
         return self._writer.unprepared_syncs
 
+    @property
+    def space_error(self) -> OSError | None:
+        """Why space could not be prepared the last time; the log goes on while there is some."""
+        return self._writer.space_error
+
     def free_bytes(self) -> int:
         """What the log may still write: free on the volume or prepared, less what waits."""
         now = self._loop.monotonic()
@@ -255,6 +260,8 @@ class LogStore:
     def _note(self, entries: Sequence[Entry]) -> int:
         """Take the entries into the books; the bytes of their data."""
         terms = self._terms
+        if entries[-1].term > self.hard_state.term:
+            raise InvariantViolation(f"entry of term {entries[-1].term} under {self.hard_state}")
         size = 0
         for term, index, _, data in entries:
             if index != terms.last_index + 1 or term < terms.last_term:
@@ -263,8 +270,6 @@ class LogStore:
                 )
             terms.append(term, index)
             size += len(data)
-        if terms.last_term > self.hard_state.term:
-            raise InvariantViolation(f"entry of term {terms.last_term} under {self.hard_state}")
         self._cache.append(entries, size)
         return size + len(entries) * ENTRY_OVERHEAD_BYTES
 
@@ -300,6 +305,11 @@ class LogStore:
             self.durable_index = max(self.durable_index, Index(work.last_index))
             work.done(None)
         self._cache.evict(self.durable_index)
+        self._prepare_if_due()
+
+    def _prepare_if_due(self) -> None:
+        """Let the thread prepare space when it is idle, or when it must."""
+        space = self._space
         is_due = space.is_urgent or (space.is_wanted and not self._under_way)
         if is_due and not self._is_preparing and not self._is_closed:
             self._is_preparing = True
@@ -315,6 +325,9 @@ class LogStore:
             self._fail(error)
             return
         self._space = space
+        # On a full volume the next append asks again, not this.
+        if self._writer.space_error is None:
+            self._prepare_if_due()
 
     def _fail(self, error: BaseException | None) -> None:
         """The disk failed: everything under way hears it, and nothing is tried again."""

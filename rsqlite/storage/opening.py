@@ -21,6 +21,7 @@ from rsqlite.errors import DamagedFile, ForeignDirectory
 from rsqlite.ports import Disk, DiskFile
 from rsqlite.raft.types import HardState
 from rsqlite.storage import hardstate
+from rsqlite.storage.directory import make_directory
 from rsqlite.storage.finding import Finding
 from rsqlite.storage.hardstate import HardStateContent, HardStateFile
 from rsqlite.storage.index import PlaceTable, TermRuns
@@ -93,9 +94,7 @@ def open_log(directory: str, disk: Disk, settings: Settings, node_id: int) -> Op
 
 def _begin(directory: str, disk: Disk, node_id: int) -> None:
     """Make a directory and a hard state, if there is nothing that could be a log."""
-    if not disk.exists(directory):
-        disk.mkdir(directory)
-        disk.sync_directory(os.path.dirname(directory))
+    make_directory(directory, disk)
     names = disk.listdir(directory)
     if hardstate.NEW_NAME in names:
         # A crash before the rename: the file never counted.
