@@ -27,13 +27,13 @@ class Oracle:
     def __init__(self, path: str, *, fk: bool = False) -> None:
         self.path = path
         self._fk = fk
-        self._keeper = apsw.Connection(path)
+        self.keeper = apsw.Connection(path)
         # WAL, so that a PRAGMA that asks is answered as by the engine; no syncs, for speed alone.
-        self._keeper.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF")
+        self.keeper.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF")
 
     def close(self) -> None:
         """Close, and remove the file."""
-        self._keeper.close()
+        self.keeper.close()
         os.unlink(self.path)
 
     def ask(self, ask: Ask, refused: Set[int] = frozenset()) -> list[Result]:
@@ -91,7 +91,7 @@ def run_text(connection: apsw.Connection, sql: Sql) -> Result | None:
         try:
             rows = connection.execute(first, here).fetchall()
         except apsw.Error as error:
-            return failure(error)
+            return failure(error, is_read=info.is_readonly)
         result = _result(connection, info, rows) or result
         text = rest
     return result
@@ -99,7 +99,7 @@ def run_text(connection: apsw.Connection, sql: Sql) -> Result | None:
 
 def _result(connection: apsw.Connection, info: Any, rows: list[Any]) -> Result | None:
     if not info.description:
-        if _is_empty(info.first_query):
+        if is_empty(info.first_query):
             return None
         return Write(connection.last_insert_rowid(), connection.changes())
     columns = [one[0] for one in info.description]
@@ -114,7 +114,7 @@ def _result(connection: apsw.Connection, info: Any, rows: list[Any]) -> Result |
     )
 
 
-def _is_empty(text: str) -> bool:
+def is_empty(text: str) -> bool:
     """Whether a text holds nothing but spaces, semicolons and comments."""
     position = 0
     while position < len(text):
@@ -131,8 +131,10 @@ def _is_empty(text: str) -> bool:
     return True
 
 
-def failure(error: apsw.Error) -> Failure:
+def failure(error: apsw.Error, *, is_read: bool = False) -> Failure:
     """An error of SQLite as the engine reports it."""
     code = getattr(error, "extendedresult", None) or 1
     names = apsw.mapping_extended_result_codes if code > 255 else apsw.mapping_result_codes
-    return Failure(str(error), code=code, name=str(names.get(code, "SQLITE_ERROR")))
+    return Failure(
+        str(error), code=code, name=str(names.get(code, "SQLITE_ERROR")), is_read=is_read
+    )

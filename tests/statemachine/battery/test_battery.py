@@ -1,0 +1,127 @@
+"""Every case on a leader and its replicas: equal content on all nodes, and for each client the
+answers of plain SQLite; alone, mixed with strangers and other cases, with other physical histories.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from rsqlite.config import Settings
+from tests.statemachine.battery.cases import all_cases
+from tests.statemachine.battery.judge import Trial
+from tests.statemachine.battery.model import Ask, Case
+from tests.statemachine.battery.rename import renamed
+from tests.statemachine.battery.strangers import GUESTS, SETUP, VOLATILE, mix
+from tests.statemachine.battery.world import Way, World
+
+STRANGERS = 9
+"""How many share a batch with the requests of one case."""
+
+CASES = [
+    pytest.param(case, id=case.id, marks=[pytest.mark.slow] if case.slow else [])
+    for case in all_cases()
+]
+
+
+def settings(case: Case, **changes: int) -> Settings:
+    """Every entry carries a digest of its row changes, so that replicas check them too."""
+    return Settings(fk=case.fk, verify_digest="always", **changes)
+
+
+@contextmanager
+def trial(case: Case, directory: Path, ways: Sequence[Way], **more: object) -> Iterator[Trial]:
+    """A leader and its replicas beside plain SQLite, closed at the end."""
+    options = {"settings": settings(case), **more}
+    world = World(directory, ways, **options)  # type: ignore[arg-type]
+    one = Trial.begin(world, directory, fk=case.fk)
+    try:
+        yield one
+    finally:
+        one.end()
+
+
+def run(one: Trial, asks: Sequence[Ask], *, batch_max: int) -> None:
+    """Give the requests in their order, so many at a time; reads go to all nodes."""
+    waiting: list[Ask] = []
+    for ask in asks:
+        if ask.kind == "query":
+            if waiting:
+                one.run(waiting)
+            waiting = []
+            one.read(ask)
+            continue
+        waiting.append(ask)
+        if len(waiting) == batch_max:
+            one.run(waiting)
+            waiting = []
+    if waiting:
+        one.run(waiting)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_alone(case: Case, tmp_path: Path) -> None:
+    with trial(case, tmp_path, (Way.LEAD, Way.STEP, Way.LAG)) as one:
+        run(one, [Ask(case.setup), *case.requests], batch_max=1)
+        one.compare(with_oracle=not case.volatile)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_with_strangers_in_one_batch(case: Case, tmp_path: Path) -> None:
+    mixed = mix(case.requests, random.Random(case.id), STRANGERS)
+    with trial(case, tmp_path, (Way.LEAD, Way.STEP)) as one:
+        run(one, [Ask(case.setup), Ask(SETUP)], batch_max=1)
+        run(one, mixed, batch_max=1000)
+        one.compare(with_oracle=not case.volatile, without=VOLATILE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_with_another_physical_history(case: Case, tmp_path: Path) -> None:
+    """The leader moves, restarts happen, and speculations are given up."""
+    chance = random.Random(case.id)
+    ways = (Way.LEAD, Way.STEP, Way.RESTART)
+    disturb = chance.sample(GUESTS, 4)
+    mixed = mix(case.requests, chance, 3)
+    with trial(case, tmp_path, ways, disturb=disturb, moving=True) as one:
+        run(one, [Ask(case.setup), Ask(SETUP)], batch_max=1)
+        run(one, mixed, batch_max=chance.choice((1, 2, 3)))
+        one.compare(with_oracle=not case.volatile, without=VOLATILE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_with_every_step_over_the_budget(case: Case, tmp_path: Path) -> None:
+    """A small budget sends whatever takes a while to a thread, one request at a time."""
+    small = settings(case, write_steps_max=1000)
+    with trial(case, tmp_path, (Way.LEAD, Way.STEP, Way.LAG), settings=small) as one:
+        run(one, [Ask(case.setup)], batch_max=1)
+        run(one, case.requests, batch_max=1000)
+        one.compare(with_oracle=not case.volatile)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_with_other_cases_in_one_batch(case: Case, tmp_path: Path) -> None:
+    """The requests of three cases, shuffled together without changing the order within each."""
+    if case.alone:
+        pytest.skip("it looks at the whole database")
+    chance = random.Random("others " + case.id)
+    pool = [one for one in all_cases() if one.fk == case.fk and not (one.alone or one.slow)]
+    others: list[Case] = []
+    while len(others) < 2:
+        other = renamed(chance.choice(pool), f"other{len(others)}_")
+        if other is not None:
+            others.append(other)
+    queues = [list(one.requests) for one in (case, *others)]
+    shuffled = []
+    while any(queues):
+        shuffled.append(chance.choice([queue for queue in queues if queue]).pop(0))
+    with trial(case, tmp_path, (Way.LEAD, Way.STEP, Way.LAG)) as one:
+        run(one, [Ask(case.setup), *(Ask(other.setup) for other in others)], batch_max=1)
+        run(one, shuffled, batch_max=1000)
+        one.compare(with_oracle=not any(c.volatile for c in (case, *others)))
