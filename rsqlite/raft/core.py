@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 
-from rsqlite.raft import election, invariants, replication
+from rsqlite.raft import confirmation, election, invariants, outbox, replication
 from rsqlite.raft.log import LogReader
 from rsqlite.raft.membership import check_target, enter_joint
 from rsqlite.raft.messages import (
@@ -23,24 +23,26 @@ from rsqlite.raft.messages import (
     RequestVoteReply,
     TimeoutNow,
 )
-from rsqlite.raft.output import AppendWork, Output, ReadState
+from rsqlite.raft.output import Output, ReadState
 from rsqlite.raft.progress import ProgressView
 from rsqlite.raft.state import CoreSettings, RaftState
 from rsqlite.raft.types import (
     Configuration,
-    Entry,
     EntryId,
     EntryKind,
     HardState,
     Index,
     NodeId,
     Role,
-    SoftState,
     Term,
     require,
 )
 
 __all__ = ["CoreSettings", "Raft"]
+
+TERM_MAX = Term(2**62)
+"""A term above this is a lie: elections cannot get there, and no later one could be held if a
+message had taken us there (raft.md rule 50)."""
 
 
 class Raft:
@@ -189,9 +191,9 @@ class Raft:
                 if state.role is Role.LEADER:
                     replication.handle_heartbeat_reply(state, message)
             case ReadIndex():
-                replication.read_index(state, message.source, message.context)
+                confirmation.read_index(state, message.source, message.context)
             case ReadIndexReply():
-                replication.handle_read_index_reply(state, message)
+                confirmation.handle_read_index_reply(state, message)
             case RequestVote():
                 election.handle_request_vote(state, message)
             case RequestVoteReply():
@@ -204,6 +206,8 @@ class Raft:
     def _step_newer(self, message: Message) -> bool:
         """A message of a newer term: join that term. Returns whether to dispatch the message."""
         state = self._state
+        if message.term > TERM_MAX:
+            return False
         match message:
             case RequestVote():
                 # While a leader is heard nobody is voted for: a server that was cut off or removed
@@ -348,7 +352,7 @@ class Raft:
     def read_index(self, context: int) -> None:
         """Ask for an index to read at; `Output.reads` answers with the same context, or with the
         index None when nobody can confirm one."""
-        replication.read_index(self._state, None, context)
+        confirmation.read_index(self._state, None, context)
         self._check()
 
     def transfer_leadership(self, target: NodeId | None) -> bool:
@@ -380,10 +384,10 @@ class Raft:
         else:
             question = state.forwarded_reads.take_question()
             if question is not None:
-                replication.send_question(state, question)
-        append = self._append_work()
-        committed = self._committed()
-        soft_state = self._soft_state()
+                confirmation.send_question(state, question)
+        append = outbox.append_work(state)
+        committed = outbox.committed(state)
+        soft_state = outbox.soft_state(state)
         if not (append or committed or soft_state or state.outbox or state.read_states):
             return None
         send: tuple[Message, ...] = ()
@@ -396,62 +400,6 @@ class Raft:
             state.read_states.clear()
         self._check()
         return Output(soft_state, append, send, committed, reads)
-
-    def _append_work(self) -> AppendWork | None:
-        state = self._state
-        log = state.log
-        is_vote_new = state.hard_state_handed != state.hard_state_version
-        if not (is_vote_new or log.has_work):
-            if not state.outbox_when_durable:
-                return None
-            if not log.has_work_under_way:
-                # What they waited for was done meanwhile.
-                state.outbox += state.outbox_when_durable
-                state.outbox_when_durable.clear()
-                return None
-        state.token += 1
-        truncate_from, entries = log.hand_out(state.token)
-        state.hard_state_claims.append((state.token, state.hard_state_version))
-        hard_state = None
-        if is_vote_new:
-            hard_state = HardState(state.current_term, state.voted_for)
-            state.hard_state_handed = state.hard_state_version
-        replies: tuple[Message, ...] = ()
-        if state.outbox_when_durable:
-            replies = tuple(state.outbox_when_durable)
-            state.outbox_when_durable.clear()
-        return AppendWork(state.token, truncate_from, entries, hard_state, replies)
-
-    def _committed(self) -> tuple[Entry, ...]:
-        """Committed and on our own disk: the database must never be ahead of its own log."""
-        state = self._state
-        limit = min(state.commit_index, state.log.durable_index)
-        if limit <= state.commit_index_handed:
-            return ()
-        budget = state.settings.committed_bytes_max - state.unapplied_bytes
-        if state.unapplied and budget <= 0:
-            return ()
-        low = Index(state.commit_index_handed + 1)
-        entries = state.log.entries(low, Index(limit + 1), budget)
-        size = 0
-        for entry in entries:
-            size += len(entry.data)
-        state.commit_index_handed = entries[-1].index
-        state.unapplied.append((entries[-1].index, size))
-        state.unapplied_bytes += size
-        return tuple(entries)
-
-    def _soft_state(self) -> SoftState | None:
-        state = self._state
-        told = state.soft_state_told
-        if (
-            told.role is state.role
-            and told.term == state.current_term
-            and told.leader_id == state.leader_id
-        ):
-            return None
-        state.soft_state_told = SoftState(state.role, state.current_term, state.leader_id)
-        return state.soft_state_told
 
     def _check(self) -> None:
         if self.checks_every_step:

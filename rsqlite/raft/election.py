@@ -6,7 +6,7 @@ votes while the leader is heard (4.2.3), and a no-op on election (6.4).
 
 from __future__ import annotations
 
-from rsqlite.raft import replication
+from rsqlite.raft import confirmation, replication
 from rsqlite.raft.membership import is_voter, replicas
 from rsqlite.raft.messages import ReadIndexReply, RequestVote, RequestVoteReply, TimeoutNow
 from rsqlite.raft.output import ReadState
@@ -171,6 +171,9 @@ def handle_request_vote(state: RaftState, message: RequestVote) -> None:
         refuse_or_grant(state, message, granted=granted)
         return
     if granted:
+        if state.role is Role.PRE_CANDIDATE:
+            # Our own campaign would only disturb the one we just voted for.
+            become_follower(state, state.current_term, None)
         state.set_vote(state.current_term, message.source)
         # Only a vote that is given postpones our own campaign (raft.md rule 12).
         state.election_elapsed = 0
@@ -209,7 +212,7 @@ def tick_follower(state: RaftState, n: int) -> None:
         for context in failed:
             state.read_states.append(ReadState(context, None))
         if question is not None:
-            replication.send_question(state, question)
+            confirmation.send_question(state, question)
     if state.election_elapsed >= state.randomized_election_ticks:
         campaign(state)
 

@@ -6,17 +6,15 @@ Roles do not change here: who must step down is told by `core.step` before anyth
 
 from __future__ import annotations
 
+from rsqlite.raft.confirmation import acknowledge_round, ask_followers, send_heartbeat
 from rsqlite.raft.membership import leave_joint, replicas
 from rsqlite.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
     Heartbeat,
     HeartbeatReply,
-    ReadIndex,
-    ReadIndexReply,
     TimeoutNow,
 )
-from rsqlite.raft.output import ReadState
 from rsqlite.raft.progress import Progress, ProgressState
 from rsqlite.raft.quorum import quorum_index
 from rsqlite.raft.state import RaftState
@@ -28,7 +26,6 @@ from rsqlite.raft.types import (
     Index,
     InvariantViolation,
     NodeId,
-    Role,
     Term,
 )
 
@@ -101,12 +98,8 @@ def advance_commit(state: RaftState) -> None:
 
 def prepare_output(state: RaftState) -> None:
     """Before a leader's output is collected: send what followers can take, ask for reads."""
+    ask_followers(state)
     reads = state.leader_reads
-    if reads.is_waiting and not reads.asked_round:
-        reads.next_round()
-        reads.asked_round = reads.round
-        if not confirm_reads(state):
-            broadcast_heartbeats(state)
     last_index = state.log.last_index
     for node_id, progress in state.progress.items():
         if progress.next_index <= last_index and not progress.is_paused:
@@ -154,12 +147,6 @@ def send_append(
     )
 
 
-def broadcast_heartbeats(state: RaftState) -> None:
-    """Tell everybody that we lead, and how much of what they have is committed."""
-    for node_id, progress in state.progress.items():
-        _send_heartbeat(state, node_id, progress)
-
-
 def heartbeat_due(state: RaftState) -> None:
     """The interval passed: heartbeats, and a look at followers that did not answer an append
     since the last one. The append may be lost, and a follower that is heard again is asked."""
@@ -170,26 +157,14 @@ def heartbeat_due(state: RaftState) -> None:
         else:
             progress.is_suspect = oldest > 0 and oldest == progress.oldest_inflight
         progress.oldest_inflight = oldest
-        _send_heartbeat(state, node_id, progress)
+        send_heartbeat(state, node_id, progress)
 
 
 def flush_commit(state: RaftState) -> None:
     """Tell the commit index to everybody who could use it and was not told."""
     for node_id, progress in state.progress.items():
         if progress.told_commit < min(progress.match_index, state.commit_index):
-            _send_heartbeat(state, node_id, progress)
-
-
-def _send_heartbeat(state: RaftState, node_id: NodeId, progress: Progress) -> None:
-    # Never more than the follower is known to have: beyond its match it may hold something else
-    # at the same index (raft.md rule 16).
-    commit_index = min(progress.match_index, state.commit_index)
-    progress.told_commit = max(progress.told_commit, commit_index)
-    state.outbox.append(
-        Heartbeat(
-            state.node_id, node_id, state.current_term, commit_index, state.leader_reads.round
-        )
-    )
+            send_heartbeat(state, node_id, progress)
 
 
 # -- answers of followers -------------------------------------------------------------------------
@@ -234,75 +209,12 @@ def handle_heartbeat_reply(state: RaftState, message: HeartbeatReply) -> None:
     acknowledge_round(state, progress, message.round)
 
 
-def acknowledge_round(state: RaftState, progress: Progress, round_: int) -> None:
-    """A follower echoed a round: it followed us after that was handed out (raft.md rule 41)."""
-    reads = state.leader_reads
-    if progress.acknowledged_round < round_ <= reads.round:
-        progress.acknowledged_round = round_
-        if reads.is_waiting:
-            confirm_reads(state)
-
-
-def confirm_reads(state: RaftState) -> bool:
-    """Answer the reads that a quorum of the present configuration confirms (raft.md rule 43).
-    Returns whether that leaves none to ask for."""
-    reads = state.leader_reads
-    rounds = {node_id: progress.acknowledged_round for node_id, progress in state.progress.items()}
-    rounds[state.node_id] = reads.round
-    for read in reads.confirmed(quorum_index(state.configuration, rounds)):
-        if read.source is None:
-            state.read_states.append(ReadState(read.context, read.index))
-        else:
-            state.send_when_durable(
-                ReadIndexReply(
-                    state.node_id, read.source, state.current_term, read.context, read.index
-                )
-            )
-    return not reads.is_waiting
-
-
 def finish_transfer(state: RaftState) -> None:
     """Tell the target to campaign once it has everything (thesis 3.10)."""
     target = state.transfer_target
     progress = state.progress.get(target) if target is not None else None
     if target is not None and progress and progress.match_index == state.log.last_index:
         state.send(TimeoutNow(state.node_id, target, state.current_term))
-
-
-# -- reads ----------------------------------------------------------------------------------------
-
-
-def read_index(state: RaftState, source: NodeId | None, context: int) -> None:
-    """A read wants an index: ours to confirm if we lead, else the leader's."""
-    if state.role is Role.LEADER:
-        if state.commit_index < state.term_start_index:
-            state.leader_reads.add_early(source, context)
-        else:
-            state.leader_reads.add(source, context, state.commit_index)
-    elif source is not None:
-        state.send_when_durable(
-            ReadIndexReply(state.node_id, source, state.current_term, context, None)
-        )
-    elif state.leader_id is None:
-        state.read_states.append(ReadState(context, None))
-    else:
-        state.forwarded_reads.add(context)
-
-
-def send_question(state: RaftState, question: int) -> None:
-    """Ask the leader for an index on behalf of the reads waiting here."""
-    if state.leader_id is not None:
-        state.send_when_durable(
-            ReadIndex(state.node_id, state.leader_id, state.current_term, question)
-        )
-
-
-def handle_read_index_reply(state: RaftState, message: ReadIndexReply) -> None:
-    """The leader answered a question."""
-    if message.source != state.leader_id:
-        return
-    for context in state.forwarded_reads.answered(message.context):
-        state.read_states.append(ReadState(context, message.index))
 
 
 # -- the follower ---------------------------------------------------------------------------------
