@@ -8,17 +8,24 @@ batch, whose output is polled in the same pump.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
+from rsqlite import errors
 from rsqlite.config import Settings
-from rsqlite.errors import InvariantViolation
 from rsqlite.ports import Handle, Loop, Network
+from rsqlite.raft import types
 from rsqlite.raft.core import Raft
 from rsqlite.raft.messages import Message
 from rsqlite.raft.output import AppendWork, Output, ReadState
 from rsqlite.raft.types import Entry, EntryId, Index, NodeId, Role, SoftState
 from rsqlite.storage.logstore import LogStore
 from rsqlite.transport.codec import decode_message, encode_message, is_urgent
+
+T = TypeVar("T")
+
+BROKEN_PROMISES = (types.InvariantViolation, errors.InvariantViolation)
+"""The core's own, which may import nothing from outside, and everybody else's."""
 
 
 class Listener(Protocol):
@@ -94,47 +101,37 @@ class Driver:
         # If the host slept, the time that passed counts before what arrived meanwhile, or old
         # acknowledgements would renew a dead lease (raft.md rule 45).
         if now - self._last_tick >= 2 * self._settings.tick:
-            self._advance(now)
+            self._feed(self._advance, now)
         self.last_contact_s[source] = now
         if source == core.leader_id:
             self.leader_contact_s = now
-        core.step(message)
-        self.pump()
+        self._feed(core.step, message)
 
     def propose(self, data: bytes) -> EntryId | None:
         """Append a command if we lead. It leaves for the peers before this returns, or, when
         called from within a pump, as soon as the present output is carried out."""
-        entry_id = self.core.propose(data)
-        if entry_id is not None:
-            self.pump()
-        return entry_id
+        return self._feed(self.core.propose, data)
 
     def read_index(self, context: int) -> None:
         """Ask for an index to read at; `Listener.reads_confirmed` answers."""
-        self.core.read_index(context)
-        self.pump()
+        self._feed(self.core.read_index, context)
 
     def applied(self, index: Index) -> None:
         """The effects up to `index` are in the database."""
-        self.core.applied(index)
-        self.pump()
+        self._feed(self.core.applied, index)
 
     def campaign(self) -> None:
         """Stand for election now; for a node that is alone."""
-        self.core.campaign()
-        self.pump()
+        self._feed(self.core.campaign)
 
     def peer_closed(self, node_id: int) -> None:
         """The connection of a peer broke."""
         if not self._is_stopped:
-            self.core.peer_closed(NodeId(node_id))
-            self.pump()
+            self._feed(self.core.peer_closed, NodeId(node_id))
 
     def transfer_leadership(self, target: NodeId | None) -> bool:
         """Hand leadership to `target`, or to the follower that has most."""
-        accepted = self.core.transfer_leadership(target)
-        self.pump()
-        return accepted
+        return bool(self._feed(self.core.transfer_leadership, target))
 
     def forbid_leading(self) -> None:
         """This node's database is not to be trusted: it votes, but never leads again."""
@@ -150,12 +147,23 @@ class Driver:
         try:
             while not self._is_stopped and (output := self.core.poll()) is not None:
                 self._carry_out(output)
-        except InvariantViolation as error:
+        except BROKEN_PROMISES as error:
             self._listener.fail(error)
         finally:
             self._is_pumping = False
         if self.core.commit_index != self._flushed_commit and self._flush_timer is None:
             self._arm_flush()
+
+    def _feed(self, tell: Callable[..., T], *args: object) -> T | None:
+        """Tell the core something and carry out what follows. A broken promise of our own code
+        stops the node before it does harm."""
+        try:
+            answer = tell(*args)
+        except BROKEN_PROMISES as error:
+            self._listener.fail(error)
+            return None
+        self.pump()
+        return answer
 
     def _carry_out(self, output: Output) -> None:
         if output.append is not None:
@@ -178,8 +186,7 @@ class Driver:
                 # power cut can take back would count twice.
                 for reply in work.replies:
                     self._send(reply)
-                self.core.appended(work.token)
-                self.pump()
+                self._feed(self.core.appended, work.token)
 
         self._log.append(
             truncate_from=work.truncate_from,
@@ -204,12 +211,10 @@ class Driver:
     def _flush_commit(self) -> None:
         self._flush_timer = None
         self._flushed_commit = self.core.commit_index
-        self.core.flush_commit()
-        self.pump()
+        self._feed(self.core.flush_commit)
 
     def _on_timer(self) -> None:
-        self._advance(self._loop.monotonic())
-        self.pump()
+        self._feed(self._advance, self._loop.monotonic())
         if not self._is_stopped:
             self._timer = self._loop.call_later(self._settings.tick, self._on_timer)
 

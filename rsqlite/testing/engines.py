@@ -1,0 +1,159 @@
+"""Whole nodes on virtual time: `Engine`s over a `Switchboard`, real files and real SQLite.
+
+Nothing runs unless the test advances the clock, and threads are none: a run with the same seed
+takes the same decisions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rsqlite.config import MIB, Settings
+from rsqlite.node.engine import Engine
+from rsqlite.request import Answer, Outcome, ReadLevel, Request, RequestKind
+from rsqlite.storage.disk import RealDisk
+from rsqlite.testing.loop import ManualLoop
+from rsqlite.testing.network import MemoryNetwork, Switchboard
+
+QUIET = Settings(segment_bytes=1 * MIB, disk_reserve_bytes=0, leader_wait=1.0)
+
+
+class EngineCluster:
+    """`size` nodes that know each other's addresses; `start` forms them into a cluster."""
+
+    def __init__(self, directory: Path, size: int, *, seed: int = 1, **settings: Any) -> None:
+        self.loop = ManualLoop()
+        self.random = random.Random(seed)
+        self.board = Switchboard(self.loop, self.random)
+        self.directory = directory
+        addresses = [f"node{number}:4002" for number in range(size)]
+        base = dataclasses.replace(
+            QUIET, bootstrap_expect=size if size > 1 else 0, join=",".join(addresses)
+        )
+        self.settings = dataclasses.replace(base, **settings)
+        self.addresses = addresses
+        self.engines: list[Engine | None] = [None] * size
+        self.networks: list[MemoryNetwork | None] = [None] * size
+        self.faults: list[tuple[int, BaseException]] = []
+
+    def start(self) -> Engine:
+        """Start every node; the leader once there is one that is ready."""
+        for number in range(len(self.engines)):
+            self.start_node(number)
+        return self.wait_leader()
+
+    def start_node(self, number: int) -> Engine:
+        """Start a node in its directory, new or again."""
+        address = self.addresses[number]
+        engine = Engine(
+            str(self.directory / f"node{number}"),
+            dataclasses.replace(self.settings, node_id=f"n{number}"),
+            loop=self.loop,
+            disk=RealDisk(),
+            random=random.Random(self.random.getrandbits(64)),
+            failed=lambda error: self.faults.append((number, error)),
+        )
+        engine.open_files()
+        network = self.board.network(
+            node_id=engine.node_id,
+            address=address,
+            identity=engine.identity,
+            cluster_id=lambda: engine.cluster_id,
+            accept_cluster=engine.accept_cluster,
+            receive=engine.receive,
+            opened=lambda node_id: None,
+            closed=engine.link_closed,
+        )
+        self.engines[number], self.networks[number] = engine, network
+        network.start()
+        engine.run(network, raft_addr=address, http_addr=f"node{number}:4001")
+        return engine
+
+    def kill(self, number: int) -> None:
+        """End a node without hand-over; what is not on its disk is gone."""
+        engine, network = self.engines[number], self.networks[number]
+        assert engine is not None
+        assert network is not None
+        self.engines[number] = self.networks[number] = None
+        network.stop()
+        engine.halt(lambda: None)
+        engine.close_files()
+
+    def close(self) -> None:
+        """Stop what still runs."""
+        for number, engine in enumerate(self.engines):
+            if engine is not None:
+                self.kill(number)
+
+    def running(self) -> list[Engine]:
+        """The nodes that run."""
+        return [engine for engine in self.engines if engine is not None]
+
+    def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Advance the clock until `holds()`; AssertionError after `seconds` of it."""
+        end = self.loop.monotonic() + seconds
+        while not holds():
+            assert self.loop.monotonic() < end, f"not within {seconds} s"
+            self.loop.advance(0.005)
+
+    def wait_leader(self) -> Engine:
+        """The node that leads, once it is ready."""
+        self.until(lambda: any(engine.is_leader and engine.is_synced for engine in self.running()))
+        return self.leader()
+
+    def leader(self) -> Engine:
+        """The leader of the highest term."""
+        leaders = [engine for engine in self.running() if engine.is_leader]
+        return max(leaders, key=lambda engine: engine.core.current_term if engine.core else 0)
+
+    def followers(self) -> list[Engine]:
+        """The others."""
+        leader = self.leader()
+        return [engine for engine in self.running() if engine is not leader]
+
+    def number(self, engine: Engine) -> int:
+        """Its place in `engines`."""
+        return self.engines.index(engine)
+
+    def isolate(self, engine: Engine) -> None:
+        """Cut a node off in both directions."""
+        for other in self.running():
+            if other is not engine:
+                self.board.cut(engine.node_id, other.node_id)
+                self.board.cut(other.node_id, engine.node_id)
+
+    def ask(self, engine: Engine, request: Request) -> list[Answer]:
+        """Submit; the answer appears in the list once it is there."""
+        answers: list[Answer] = []
+        engine.submit(request, answers.append)
+        return answers
+
+    def answer(self, engine: Engine, request: Request, seconds: float = 10.0) -> Answer:
+        """Submit and advance the clock until it is answered."""
+        answers = self.ask(engine, request)
+        self.until(lambda: bool(answers), seconds)
+        return answers[0]
+
+    def execute(self, engine: Engine, *sqls: str, **options: Any) -> Outcome:
+        """Run statements; they must be answered with an outcome."""
+        answer = self.answer(engine, execute(*sqls, **options))
+        assert isinstance(answer, Outcome), answer
+        return answer
+
+    def rows(
+        self, engine: Engine, sql: str, level: ReadLevel = ReadLevel.LINEARIZABLE
+    ) -> list[tuple[Any, ...]]:
+        """The rows of one query."""
+        answer = self.answer(engine, Request(RequestKind.QUERY, [sql], [None], level=level))
+        assert isinstance(answer, Outcome), answer
+        (result,) = answer.results
+        return [tuple(row) for row in result.rows]  # type: ignore[union-attr]
+
+
+def execute(*sqls: str, **options: Any) -> Request:
+    """A request of writing statements without parameters."""
+    return Request(RequestKind.EXECUTE, list(sqls), [None] * len(sqls), **options)

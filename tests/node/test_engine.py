@@ -1,0 +1,178 @@
+"""Whole nodes on virtual time: writes, reads, lost leaders, and what became of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rsqlite.errors import Fate, NoLeader, RsqliteError, StaleRead
+from rsqlite.request import Failure, Outcome, ReadLevel, Request, RequestKind, Rows, Write
+from rsqlite.testing.engines import EngineCluster, execute
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[EngineCluster]:
+    cluster = EngineCluster(tmp_path, 3)
+    cluster.start()
+    cluster.execute(cluster.leader(), "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    yield cluster
+    cluster.close()
+    assert cluster.faults == []
+
+
+def query(sql: str, **options: object) -> Request:
+    return Request(RequestKind.QUERY, [sql], [None], **options)  # type: ignore[arg-type]
+
+
+def test_one_node_alone_serves(tmp_path: Path) -> None:
+    cluster = EngineCluster(tmp_path, 1, join="")
+    engine = cluster.start()
+    cluster.execute(engine, "CREATE TABLE t(v)", "INSERT INTO t VALUES(1)")
+    assert cluster.rows(engine, "SELECT v FROM t") == [(1,)]
+    cluster.kill(0)
+    again = cluster.start()
+    assert cluster.rows(again, "SELECT v FROM t") == [(1,)]
+    cluster.close()
+
+
+def test_a_write_through_a_follower_is_on_all_nodes(three: EngineCluster) -> None:
+    follower = three.followers()[0]
+    outcome = three.execute(follower, "INSERT INTO t(v) VALUES('x')")
+    assert outcome.results == [Write(1, 1)]
+    assert outcome.served_by == three.leader().raft_addr
+    three.loop.advance(0.5)
+    for engine in three.running():
+        assert three.rows(engine, "SELECT v FROM t", ReadLevel.NONE) == [("x",)]
+
+
+def test_a_follower_reads_what_was_acknowledged_before_it_asked(three: EngineCluster) -> None:
+    for number in range(5):
+        three.execute(three.leader(), f"INSERT INTO t(v) VALUES({number})")
+        for follower in three.followers():
+            assert three.rows(follower, "SELECT count(*) FROM t") == [(number + 1,)]
+
+
+def test_min_index_reads_ones_own_write_anywhere(three: EngineCluster) -> None:
+    outcome = three.execute(three.leader(), "INSERT INTO t(v) VALUES(1)")
+    for engine in three.running():
+        answer = three.answer(
+            engine,
+            query("SELECT count(*) FROM t", level=ReadLevel.NONE, min_index=outcome.index),
+        )
+        assert isinstance(answer, Outcome)
+        assert answer.index >= outcome.index
+        assert isinstance(answer.results[0], Rows)
+        assert [tuple(row) for row in answer.results[0].rows] == [(1,)]
+
+
+def test_an_sql_error_never_touches_the_log(three: EngineCluster) -> None:
+    leader = three.leader()
+    before = leader.log.last_index
+    outcome = three.execute(leader, "INSERT INTO nowhere VALUES(1)")
+    assert isinstance(outcome.results[0], Failure)
+    assert leader.log.last_index == before
+
+
+def test_requests_of_one_turn_share_an_entry_and_fail_alone(three: EngineCluster) -> None:
+    leader = three.leader()
+    before = leader.log.last_index
+    answers = [
+        three.ask(leader, execute("INSERT INTO t VALUES(1, 'a')")),
+        three.ask(leader, execute("INSERT INTO t VALUES(1, 'b')")),
+        three.ask(leader, execute("INSERT INTO t VALUES(2, 'c')")),
+    ]
+    three.until(lambda: all(answers))
+    kinds = [type(answer[0].results[0]) for answer in answers if isinstance(answer[0], Outcome)]
+    assert kinds == [Write, Failure, Write]
+    assert leader.log.last_index == before + 1
+
+
+def test_a_cut_off_leader_does_not_answer_and_its_write_is_not_applied(
+    three: EngineCluster,
+) -> None:
+    old = three.leader()
+    three.isolate(old)
+    answers = three.ask(old, execute("INSERT INTO t(v) VALUES('lost')"))
+    three.until(lambda: any(e.is_leader and e.is_synced for e in three.running() if e is not old))
+    new = three.leader()
+    assert new is not old
+    three.execute(new, "INSERT INTO t(v) VALUES('kept')")
+    three.board.heal()
+    three.until(lambda: bool(answers), 40.0)
+    answer = answers[0]
+    assert isinstance(answer, RsqliteError)
+    assert answer.fate in (Fate.NOT_APPLIED, Fate.UNKNOWN)
+    three.loop.advance(1.0)
+    for engine in three.running():
+        assert three.rows(engine, "SELECT v FROM t", ReadLevel.NONE) == [("kept",)]
+
+
+def test_a_write_whose_entry_survives_a_lost_leadership_is_answered_with_success(
+    three: EngineCluster,
+) -> None:
+    """The followers have the entry, the leader never hears of it: the log decides."""
+    old = three.leader()
+    answers = three.ask(old, execute("INSERT INTO t(v) VALUES('survives')"))
+    for other in three.followers():
+        three.board.cut(other.node_id, old.node_id)
+    three.until(lambda: any(e.is_leader for e in three.running() if e is not old))
+    three.board.heal()
+    three.until(lambda: bool(answers), 40.0)
+    three.loop.advance(1.0)
+    rows = three.rows(three.leader(), "SELECT v FROM t")
+    if isinstance(answers[0], Outcome):
+        assert rows == [("survives",)]
+    elif answers[0].fate is Fate.NOT_APPLIED:
+        assert rows == []
+
+
+def test_a_minority_fails_linearizable_reads_and_serves_none(three: EngineCluster) -> None:
+    follower = three.followers()[0]
+    three.isolate(follower)
+    three.loop.advance(1.0)
+    answer = three.answer(follower, query("SELECT 1", level=ReadLevel.LINEARIZABLE))
+    assert isinstance(answer, NoLeader)
+    assert three.rows(follower, "SELECT 1", ReadLevel.NONE) == [(1,)]
+
+
+def test_freshness_refuses_a_copy_that_heard_nothing_for_too_long(three: EngineCluster) -> None:
+    follower = three.followers()[0]
+    fresh = query("SELECT 1", level=ReadLevel.NONE, freshness_s=0.5)
+    assert isinstance(three.answer(follower, fresh), Outcome)
+    three.isolate(follower)
+    three.loop.advance(2.0)
+    assert isinstance(three.answer(follower, fresh), StaleRead)
+
+
+def test_the_cluster_goes_on_without_its_leader_and_takes_it_back(three: EngineCluster) -> None:
+    old = three.number(three.leader())
+    three.kill(old)
+    three.wait_leader()
+    three.execute(three.leader(), "INSERT INTO t(v) VALUES('after')")
+    again = three.start_node(old)
+    three.until(lambda: again.is_synced)
+    assert three.rows(again, "SELECT v FROM t") == [("after",)]
+
+
+def test_all_killed_at_once_keep_what_was_acknowledged(three: EngineCluster) -> None:
+    for number in range(10):
+        three.execute(three.leader(), f"INSERT INTO t(v) VALUES({number})")
+    for number in range(3):
+        three.kill(number)
+    three.start()
+    assert three.rows(three.leader(), "SELECT count(*) FROM t") == [(10,)]
+
+
+def test_nodes_that_start_late_are_found(tmp_path: Path) -> None:
+    cluster = EngineCluster(tmp_path, 3)
+    cluster.start_node(2)
+    cluster.loop.advance(3.0)
+    cluster.start_node(0)
+    cluster.loop.advance(3.0)
+    assert all(engine.cluster_id is None for engine in cluster.running())
+    cluster.start_node(1)
+    cluster.wait_leader()
+    cluster.until(lambda: len({engine.cluster_id for engine in cluster.running()}) == 1)
+    cluster.close()
