@@ -1,7 +1,6 @@
 """One established connection between two nodes: frames on an asyncio transport.
 
-Whoever dialled sends frames; the other side sends back nothing but signs of life. Both ends of a
-link feel its pulse: the dialler says something at least once per `peer_pulse`, the listener
+Both ends feel its pulse: the dialler gives a sign of life once per `peer_pulse`, the listener
 answers once per pulse if it heard anything, and either side ends the connection after
 `peer_stall_timeout` of silence. So a peer that vanished without a word, a cut in one direction and
 a connection that TCP retries more and more rarely are all noticed, while a link that is merely
@@ -17,7 +16,7 @@ from typing import Final, cast
 from zlib import crc32
 
 from rsqlite.config import Settings
-from rsqlite.transport.frames import HEADER, MAGIC, URGENT, FrameError, FrameQueue, FrameReader
+from rsqlite.transport.frames import HEADER, MAGIC, URGENT, FrameQueue, FrameReader
 
 SIGN_OF_LIFE: Final = b"\x00"
 """The frame of kind 0, which never leaves the transport."""
@@ -51,11 +50,7 @@ class FrameConnection(asyncio.Protocol):
         self._is_dialler = is_dialler
         self._stall_timeout = settings.peer_stall_timeout
         self._piece_bytes = settings.peer_fragment_bytes
-        self._reader = FrameReader(
-            self._deliver,
-            # Only signs of life come back to the dialler.
-            frame_bytes_max=1 if is_dialler else settings.peer_frame_bytes_max,
-        )
+        self._reader = FrameReader(self._deliver, frame_bytes_max=settings.peer_frame_bytes_max)
         self._queue = FrameQueue(
             piece_bytes_max=settings.peer_fragment_bytes,
             frame_bytes_max=settings.peer_frame_bytes_max,
@@ -161,8 +156,6 @@ class FrameConnection(asyncio.Protocol):
 
     def _deliver(self, kind: int, payload: bytes | memoryview) -> None:
         if kind:
-            if self._is_dialler:
-                raise FrameError(f"a frame of kind {kind} on the way back")
             self._receive(kind, payload)
 
     def _send_later(self, frame: bytes, is_urgent: bool) -> bool:

@@ -29,6 +29,14 @@ class LinkRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a link is not granted: an HTTP status and a sentence."""
+
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Hello:
     """What a dialler says about itself and about whom it wants."""
 
@@ -63,6 +71,31 @@ class Hello:
             target=_number(headers, "Rsqlite-Target"),
             version=_number(headers, "Rsqlite-Protocol"),
         )
+
+
+def refusal(
+    hello: Hello,
+    *,
+    node_id: int,
+    cluster_id: str | None,
+    accept_cluster: Callable[[str, int], bool],
+) -> Refusal | None:
+    """Why the node `node_id` does not grant this link, or None: it does.
+
+    421 and 409 tell two mistakes apart: the dialler means somebody else, or is not one of us.
+    """
+    if hello.version != PROTOCOL_VERSION:
+        return Refusal(426, f"this node speaks protocol {PROTOCOL_VERSION}, not {hello.version}")
+    if hello.target != node_id:
+        return Refusal(421, f"this is node {node_id}, not {hello.target}")
+    if hello.source == node_id:
+        return Refusal(409, f"node id {node_id} is this node's own: a copied data directory?")
+    if cluster_id is None:
+        if not accept_cluster(hello.cluster_id, hello.source):
+            return Refusal(409, "this node belongs to no cluster, and does not join this one")
+    elif cluster_id != hello.cluster_id:
+        return Refusal(409, f"this node belongs to cluster {cluster_id}, not {hello.cluster_id}")
+    return None
 
 
 def acceptance(node_id: int, cluster_id: str) -> bytes:

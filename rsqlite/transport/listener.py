@@ -7,10 +7,10 @@ aiohttp reads the requests; a granted link leaves it by `set_protocol` in the tu
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final
 
 import orjson
 from aiohttp import web
@@ -24,20 +24,11 @@ from rsqlite.transport.handshake import (
     PROTOCOL_VERSION,
     UPGRADE,
     Hello,
+    Refusal,
     acceptance,
     format_address,
     parse_address,
 )
-
-_logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a link is not granted: an HTTP status and a sentence."""
-
-    status: int
-    reason: str
 
 
 class Listener:
@@ -61,7 +52,7 @@ class Listener:
         self._admit = admit
         self._attach = attach
         self._node_id = node_id
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._web: web.Server | None = None
         self._runner: web.AppRunner | None = None
         self._strangers: dict[asyncio.BaseProtocol, float] = {}  # since when they are here
@@ -70,7 +61,6 @@ class Listener:
     async def start(self) -> str:
         """Listen; the answer is the address, with the port that the system chose if 0 was asked.
         OSError if it cannot be had."""
-        host, port = parse_address(self._settings.raft_addr)
         application = web.Application(client_max_size=1)
         application.router.add_get(IDENTITY_PATH, self._serve_identity, allow_head=False)
         application.router.add_get(LINK_PATH, self._serve_link, allow_head=False)
@@ -84,16 +74,12 @@ class Listener:
         )
         await self._runner.setup()
         self._web = self._runner.server
-        self._server = await asyncio.get_running_loop().create_server(
-            self._accept, host or None, port
-        )
-        bound = self._server.sockets[0].getsockname()[1]
-        return format_address(host, bound)
+        return await self._bind()
 
     async def stop(self) -> None:
         """Stop listening and end what is not a link; the links end with their connections."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -106,6 +92,32 @@ class Listener:
             too_long = now - self._strangers[one] > self._settings.peer_handshake_timeout
             if too_long and one.transport is not None:
                 one.transport.abort()
+
+    async def _bind(self) -> str:
+        """Listen on every address that the host name has, with one port for all of them.
+
+        `localhost` is often two addresses, of which one does not exist (containers without IPv6):
+        that one is left out, if another can be had.
+        """
+        host, port = parse_address(self._settings.raft_addr)
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        missing: OSError | None = None
+        for address in dict.fromkeys(str(info[4][0]) for info in found):
+            try:
+                server = await loop.create_server(self._accept, address, port)
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = error
+            else:
+                self._servers.append(server)
+                port = port or server.sockets[0].getsockname()[1]
+        if missing is not None and not self._servers:
+            raise missing
+        return format_address(host, port)
 
     def _accept(self) -> asyncio.BaseProtocol:
         assert self._web is not None
@@ -178,6 +190,3 @@ class _Refused(asyncio.Protocol):
 def _is_ours(record: logging.LogRecord) -> bool:
     """Whether this is about our code: what strangers send is no reason to fill a log."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
-
-
-__all__: Final = ["Listener", "Refusal"]

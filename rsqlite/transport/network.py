@@ -1,15 +1,16 @@
 """PeerNetwork: the real `ports.Network`, and all links of this node.
 
-Each node sends on the links it dialled and receives on those it accepted: no rule is needed for
-two nodes that dial each other at once, and one sender's frames come in one order.
+Each node sends on the link it dialled, or, while there is none, on the one it accepted. So no rule
+is needed for two nodes that dial each other at once, and one sender's frames come in one order, but
+for the moment in which its own link opens.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 
 import orjson
 
@@ -18,24 +19,16 @@ from rsqlite.ports import Done, Handle, Loop
 from rsqlite.transport.connection import FrameConnection
 from rsqlite.transport.handshake import (
     IDENTITY_PATH,
-    PROTOCOL_VERSION,
     Hello,
     LinkRefused,
+    Refusal,
     exchange,
+    refusal,
 )
-from rsqlite.transport.listener import Listener, Refusal
+from rsqlite.transport.listener import Listener
 from rsqlite.transport.peer import Link, LinkStatus
 
-
 _NO_ADDRESS = "this node has no raft address"
-
-
-@dataclass(slots=True)
-class _Inbound:
-    """The link of another node to us, and the address it gave."""
-
-    address: str
-    connection: FrameConnection
 
 
 class PeerNetwork:
@@ -79,8 +72,8 @@ class PeerNetwork:
         self._address = settings.raft_adv_addr or settings.raft_addr
         self._members: dict[int, str] = {}
         self._links: dict[int, Link] = {}
-        self._inbound: dict[int, _Inbound] = {}
-        self._asking: set[asyncio.Task[None]] = set()
+        self._inbound: dict[int, FrameConnection] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # attempts to dial, questions who one is
         self._pulse: Handle | None = None
         self._pulse_due = 0.0
         self._is_running = False
@@ -107,19 +100,20 @@ class PeerNetwork:
         self._is_running = False
         if self._pulse is not None:
             self._pulse.cancel()
-        for task in tuple(self._asking):
-            task.cancel()
         links, self._links = self._links, {}
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await _gone([link.close() for link in links.values()], self._settings.peer_connect_timeout)
         for inbound in tuple(self._inbound.values()):
-            inbound.connection.fail("this node is stopping")
+            inbound.fail("this node is stopping")
         await self._listener.stop()
 
     # ports.Network
 
     def connect(self, addresses: Mapping[int, str]) -> None:
-        """Keep a link to each of these nodes, and to nobody else but those that are linked to us.
-        This node itself may be among them."""
+        """Keep a link to each of these nodes, and to no others. This node itself may be named.
+        Nodes that are not may link to us, and get what is sent to them on that link."""
         self._members = {one: at for one, at in addresses.items() if one != self._node_id}
         if self._is_running:
             self._reconcile()
@@ -128,27 +122,32 @@ class PeerNetwork:
         """Write or queue a frame; False when it was dropped: no open link, no room in its queue,
         or a frame over `peer_frame_bytes_max`."""
         link = self._links.get(target)
-        return link is not None and link.send(frame, urgent)
+        connection = None if link is None else link.connection
+        if connection is None:
+            connection = self._inbound_connection(target)
+        if connection is not None and connection.send(frame, urgent):
+            return True
+        if link is not None:
+            link.dropped += 1
+        return False
 
     def identify(self, address: str, done: Done[Mapping[str, object]]) -> None:
         """Ask the node at `address` who it is. An OSError, TimeoutError, ValueError or LinkRefused
         says that it did not tell. Not called any more after `stop`."""
-        task = asyncio.get_running_loop().create_task(self._identify(address, done))
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
+        self._spawn(self._identify(address, done))
 
     def links(self) -> tuple[LinkStatus, ...]:
-        """A picture of every link, by node id."""
+        """A picture of every link we keep, by node id."""
         return tuple(
-            link.status(inbound_heard_at=self._inbound_heard_at(node_id))
+            link.status(inbound=self._inbound_connection(node_id))
             for node_id, link in sorted(self._links.items())
         )
 
     # Outgoing
 
     def _reconcile(self) -> None:
-        """Open and close links so that they are those to members and to the nodes linked to us."""
-        wanted = {one: inbound.address for one, inbound in self._inbound.items()} | self._members
+        """Open and close links so that they are those that `connect` named."""
+        wanted = self._members
         for node_id, link in tuple(self._links.items()):
             if wanted.get(node_id) != link.address:
                 link.close()
@@ -161,17 +160,30 @@ class PeerNetwork:
                     loop=self._loop,
                     settings=self._settings,
                     random=self._random,
+                    spawn=self._spawn,
                     hello=self._hello,
+                    receive=self._receive,
                     opened=self._opened,
                     closed=self._closed,
                 )
-            self._links[node_id].dial()
+                self._links[node_id].dial()
 
     def _hello(self, target: int) -> Hello | None:
         cluster_id = self._cluster_id()
         if cluster_id is None:
             return None
         return Hello(cluster_id, self._node_id, self._address, target)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.result()  # what no one expected goes to the loop's handler, not into oblivion
 
     async def _identify(self, address: str, done: Done[Mapping[str, object]]) -> None:
         request = (
@@ -190,31 +202,18 @@ class PeerNetwork:
     # Inbound
 
     def _admit(self, hello: Hello) -> Refusal | None:
-        """Whether this node gets its link. 421 and 409 tell the two kinds of mistaken identity
-        apart: it means somebody else, or it is not one of us."""
-        if hello.version != PROTOCOL_VERSION:
-            return Refusal(426, f"protocol {hello.version}, this node speaks {PROTOCOL_VERSION}")
-        if hello.target != self._node_id:
-            return Refusal(421, f"this is node {self._node_id}, not {hello.target}")
-        if hello.source == self._node_id:
-            return Refusal(409, f"node id {hello.source} is this node's own: a copied directory?")
         if not self._is_running:
             return Refusal(503, "this node is stopping")
-        cluster_id = self._cluster_id()
-        if cluster_id is None:
-            if not self._accept_cluster(hello.cluster_id, hello.source):
-                return Refusal(409, "this node belongs to no cluster, and does not join this one")
-        elif cluster_id != hello.cluster_id:
-            return Refusal(409, f"this node belongs to cluster {cluster_id}")
-        return None
+        return refusal(
+            hello,
+            node_id=self._node_id,
+            cluster_id=self._cluster_id(),
+            accept_cluster=self._accept_cluster,
+        )
 
     def _attach(self, hello: Hello, ended: Callable[[], None]) -> FrameConnection:
         """The connection for a link that was granted."""
         source = hello.source
-        receive = self._receive
-
-        def received(kind: int, payload: bytes | memoryview) -> None:
-            receive(source, kind, payload)
 
         def lost(reason: str) -> None:
             ended()
@@ -223,43 +222,38 @@ class PeerNetwork:
         connection = FrameConnection(
             settings=self._settings,
             monotonic=self._loop.monotonic,
-            receive=received,
+            receive=partial(self._receive, source),
             ended=lost,
             is_dialler=False,
         )
         former = self._inbound.get(source)
-        self._inbound[source] = _Inbound(hello.source_address, connection)
+        self._inbound[source] = connection
         if former is not None:
             # The peer dialled again, so its former connection broke, though we have not heard.
-            former.connection.fail("the peer has dialled again")
+            former.fail("the peer has dialled again")
             self._loop.call_soon(self._tell_closed, source)
         self._loop.call_soon(self._greet, source)
         return connection
 
     def _greet(self, source: int) -> None:
         """A node has linked to us: it is up, so our link to it need not wait."""
-        if self._is_running and source in self._inbound:
-            self._reconcile()
-            link = self._links.get(source)
-            if link is not None and not link.is_open:
-                link.hurry()
+        link = self._links.get(source)
+        if link is not None and link.connection is None:
+            link.hurry()
 
     def _inbound_ended(self, source: int, connection: FrameConnection) -> None:
-        inbound = self._inbound.get(source)
-        if inbound is None or inbound.connection is not connection:
+        if self._inbound.get(source) is not connection:
             return  # replaced by a newer one
         del self._inbound[source]
-        if self._is_running:
-            self._reconcile()
-            self._closed(source)
+        self._tell_closed(source)
 
     def _tell_closed(self, source: int) -> None:
         if self._is_running:
             self._closed(source)
 
-    def _inbound_heard_at(self, node_id: int) -> float | None:
-        inbound = self._inbound.get(node_id)
-        return None if inbound is None else inbound.connection.heard_at
+    def _inbound_connection(self, node_id: int) -> FrameConnection | None:
+        connection = self._inbound.get(node_id)
+        return None if connection is None or connection.is_closed else connection
 
     # The pulse
 
@@ -275,8 +269,8 @@ class PeerNetwork:
             link.pulse(now, is_late)
         for inbound in self._inbound.values():
             if is_late:
-                inbound.connection.forgive(now)
-            inbound.connection.pulse(now)
+                inbound.forgive(now)
+            inbound.pulse(now)
         self._listener.sweep(now)
         self._schedule_pulse()
 

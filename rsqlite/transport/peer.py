@@ -1,11 +1,12 @@
-"""Our outgoing link to one node: dialled again and again, with pauses, until it is closed."""
+"""Our link to one node: dialled again and again, with pauses, until it is closed."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from rsqlite.config import Settings
 from rsqlite.ports import Handle, Loop
@@ -66,45 +67,41 @@ class Link:
         loop: Loop,
         settings: Settings,
         random: random.Random,
+        spawn: Callable[[Coroutine[None, None, None]], asyncio.Task[None]],
         hello: Callable[[int], Hello | None],
+        receive: Callable[[int, int, bytes | memoryview], None],
         opened: Callable[[int], None],
         closed: Callable[[int], None],
     ) -> None:
         self.node_id = node_id
         self.address = address
+        self.connection: FrameConnection | None = None
+        """The open link."""
+        self.dropped = 0
         self._loop = loop
         self._settings = settings
+        self._spawn = spawn
         self._hello = hello
+        self._receive = receive
         self._opened = opened
         self._closed = closed
         self._backoff = Backoff(settings.peer_backoff_min, settings.peer_backoff_max, random)
-        self._connection: FrameConnection | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._retry: Handle | None = None
         self._is_hurried = False  # the peer was seen alive while we dialled: no pause after it
         self._is_closed = False
         self._error = "not tried yet"
-        self._dropped = 0
         self._opened_count = 0
         self._heard_at: float | None = None
 
     def __repr__(self) -> str:
-        state = "open" if self._connection else "dialling" if self._dialling else "waiting"
+        state = "open" if self.connection else "dialling" if self._dialling else "waiting"
         return f"<Link to {self.node_id} at {self.address}: {state}>"
-
-    @property
-    def is_open(self) -> bool:
-        return self._connection is not None
-
-    @property
-    def heard_at(self) -> float | None:
-        """When something last came back on it."""
-        return self._heard_at if self._connection is None else self._connection.heard_at
 
     def dial(self) -> None:
         """Start an attempt now, unless one is under way or the link is open."""
         self._cancel_retry()
-        if self._is_closed or self._connection is not None or self._dialling is not None:
+        if self._is_closed or self.connection is not None or self._dialling is not None:
             return
         hello = self._hello(self.node_id)
         if hello is None:
@@ -112,7 +109,7 @@ class Link:
             self._wait()
             return
         self._is_hurried = False
-        self._dialling = asyncio.get_running_loop().create_task(self._dial(hello))
+        self._dialling = self._spawn(self._dial(hello))
 
     def hurry(self) -> None:
         """The peer was seen alive: forget the pauses."""
@@ -120,20 +117,12 @@ class Link:
         self._is_hurried = True
         self.dial()
 
-    def send(self, frame: bytes, is_urgent: bool) -> bool:
-        """Hand a frame to the connection; False when it was dropped."""
-        connection = self._connection
-        if connection is not None and connection.send(frame, is_urgent):
-            return True
-        self._dropped += 1
-        return False
-
     def pulse(self, now: float, is_late: bool) -> None:
         """Once per `peer_pulse`."""
-        if self._connection is not None:
+        if self.connection is not None:
             if is_late:
-                self._connection.forgive(now)
-            self._connection.pulse(now)
+                self.connection.forgive(now)
+            self.connection.pulse(now)
 
     def close(self) -> FrameConnection | None:
         """End it for good, without `closed`. The answer is the connection, if there was one: what
@@ -142,24 +131,25 @@ class Link:
         self._cancel_retry()
         if self._dialling is not None:
             self._dialling.cancel()
-        connection, self._connection = self._connection, None
+        connection, self.connection = self.connection, None
         if connection is not None:
             connection.detach()
             connection.close()
         return connection
 
-    def status(self, *, inbound_heard_at: float | None) -> LinkStatus:
-        """A picture of it; `inbound_heard_at` belongs to the link the other way, if there."""
-        heard = [at for at in (self.heard_at, inbound_heard_at) if at is not None]
-        connection = self._connection
+    def status(self, *, inbound: FrameConnection | None) -> LinkStatus:
+        """A picture of it, and of the link the other way."""
+        heard = [self._heard_at] if self._heard_at is not None else []
+        heard += [one.heard_at for one in (self.connection, inbound) if one is not None]
+        connection = self.connection
         return LinkStatus(
             node_id=self.node_id,
             address=self.address,
             is_connected=connection is not None,
-            is_heard=inbound_heard_at is not None,
+            is_heard=inbound is not None,
             contact_age_s=self._loop.monotonic() - max(heard) if heard else None,
             waiting_bytes=0 if connection is None else connection.waiting_bytes,
-            dropped=self._dropped,
+            dropped=self.dropped,
             opened=self._opened_count,
             error="" if connection is not None else self._error,
         )
@@ -182,18 +172,18 @@ class Link:
             self._error = str(error)
         finally:
             self._dialling = None
-            if self._connection is None and not self._is_closed:
+            if self.connection is None and not self._is_closed:
                 self._wait()
 
     def _open(self) -> FrameConnection:
         connection = FrameConnection(
             settings=self._settings,
             monotonic=self._loop.monotonic,
-            receive=_nothing_comes_back,
+            receive=partial(self._receive, self.node_id),
             ended=lambda reason: self._ended(connection, reason),
             is_dialler=True,
         )
-        self._connection = connection
+        self.connection = connection
         self._opened_count += 1
         self._backoff.reset()
         # In the next turn: the transport is the connection's own by then, and `opened` may send.
@@ -201,13 +191,13 @@ class Link:
         return connection
 
     def _tell_opened(self, connection: FrameConnection) -> None:
-        if self._connection is connection and not connection.is_closed:
+        if self.connection is connection and not connection.is_closed:
             self._opened(self.node_id)
 
     def _ended(self, connection: FrameConnection, reason: str) -> None:
-        assert self._connection is connection
+        assert self.connection is connection
         self._heard_at = connection.heard_at
-        self._connection = None
+        self.connection = None
         self._error = reason
         self._wait()
         self._closed(self.node_id)
@@ -223,7 +213,3 @@ class Link:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-
-
-def _nothing_comes_back(kind: int, payload: bytes | memoryview) -> None:
-    raise AssertionError("the connection refuses frames on the way back")
