@@ -57,6 +57,7 @@ check: $(READY)
 fix: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/python tests/test_docs.py --rewrite
 
 accept: $(READY)
 	$(BIN)/python tests/e2e/accept.py --minutes $(MINUTES) $(ARGS)

@@ -40,7 +40,7 @@ def test_imports_point_down() -> None:
         ("rsqlite/mystery.py", "", "imports point down"),
         ("rsqlite/raft/types.py", "import time", "the core does no I/O and keeps no time"),
         ("rsqlite/storage/disk.py", "import asyncio", "floors below the node know callbacks"),
-        ("rsqlite/server/__init__.py", "import apsw", "only the state machine knows SQLite"),
+        ("rsqlite/storage/disk.py", "import apsw", "the core, the log and the peers know"),
         ("client/rsqlite_client/__init__.py", "import rsqlite", "the client knows nothing"),
     ],
 )
