@@ -176,7 +176,13 @@ class Exchanges:
 
 
 def read_row(number: int) -> tuple[int, str, float, int, str]:
-    return number, f"name {number:08d}", number / 8, number * 7, f"note {number % 97:04d}"
+    return (
+        number,
+        f"name {number:08d}",
+        (2 * number + 1) / 16,
+        number * 7,
+        f"note {number % 97:04d}",
+    )
 
 
 def reads(url: str, table: str, level: str) -> Exchanges:
