@@ -130,6 +130,18 @@ class Settings:
     statement_cache_size: int = setting(
         512, "Compiled statements kept per connection", minimum=0, maximum=100_000, flag=False
     )
+    shapes_max: int = setting(
+        4096, "SQL texts whose kind is remembered per connection", minimum=16, flag=False
+    )
+    page_cache_bytes: int = setting(
+        16 * MIB, "Database pages cached per connection", minimum=256 * KIB, flag=False
+    )
+    speculate_reruns_max: int = setting(
+        16,
+        "Times a batch is run again without the statement that ended its transaction",
+        minimum=1,
+        flag=False,
+    )
     write_steps_max: int = setting(
         4_000_000,
         "VM steps a request may take on the loop; over it, it runs alone in a thread",
@@ -163,6 +175,12 @@ class Settings:
         "risky",
         "Which entries carry a digest of their row changes",
         choices=("always", "risky", "never"),
+    )
+    digest_sample: int = setting(
+        64,
+        "With verify_digest=risky, every so-many-th entry carries a digest all the same",
+        minimum=1,
+        flag=False,
     )
 
     # Node
