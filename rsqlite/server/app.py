@@ -19,12 +19,12 @@ from rsqlite.errors import RequestError
 from rsqlite.request import Answer, Request, RequestKind
 from rsqlite.server import admin_api
 from rsqlite.server.answers import Reply, retry_after, text_reply
-from rsqlite.server.connection import BODY_LATE_TEXT, Connection, HttpServerCore, Wording
+from rsqlite.server.connection import BODY_LATE_TEXT, HttpServerCore, Wording
 from rsqlite.server.flags import Flags, parse_flags, unescape
 from rsqlite.server.limits import HttpCounters
-from rsqlite.server.rqlite_api import Plan
+from rsqlite.server.rqlite_api import Plan, split_target
 from rsqlite.server.service import NodeService
-from rsqlite.server.shortcut import ShortcutConnection
+from rsqlite.server.shortcut import connection_server
 
 _BACKLOG = 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -83,12 +83,7 @@ class HttpServer:
         self.node = node
         self.settings = settings
         wording = Wording(settings, f"v{node.status().version}")
-        core = HttpServerCore(
-            self._handle,
-            settings=settings,
-            wording=wording,
-            connection_class=ShortcutConnection if settings.http_shortcut == "on" else Connection,
-        )
+        core = connection_server(settings)(self._handle, settings=settings, wording=wording)
         loop = asyncio.get_running_loop()
         server = await loop.create_server(core, host or None, port, backlog=_BACKLOG)
         bound = server.sockets[0].getsockname()
@@ -141,7 +136,7 @@ class HttpServer:
     async def _reply(self, request: web.BaseRequest) -> Reply:
         if request.method == "OPTIONS":
             return Reply(200)
-        path, query = split_target(request)
+        path, query = target_of(request)
         try:
             # Before routing, as in rqlite: a bad value is a 400 on every endpoint.
             flags = parse_flags(query)
@@ -363,14 +358,13 @@ def find_route(path: str) -> Route | None:
     return None
 
 
-def split_target(request: web.BaseRequest) -> tuple[str, str]:
+def target_of(request: web.BaseRequest) -> tuple[str, str]:
     """Path and query as they were sent; of `http://host/path?query` what follows the host."""
     target = request.raw_path
     if not target.startswith("/"):
         url = request.url
         return url.raw_path, url.raw_query_string
-    path, _, query = target.partition("#")[0].partition("?")
-    return path, query
+    return split_target(target)
 
 
 def split_address(address: str) -> tuple[str, int]:

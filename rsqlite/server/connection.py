@@ -28,7 +28,7 @@ from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDict
 
 from rsqlite.config import Settings
-from rsqlite.server.answers import Reply, retry_after, text_reply
+from rsqlite.server.answers import INDEX, JSON_TYPE, SERVED_BY, Reply, retry_after, text_reply
 from rsqlite.server.limits import ByteBudget, HttpCounters
 from rsqlite.server.service import NodeService
 
@@ -36,10 +36,11 @@ SERVER = "rsqlite"
 MALFORMED_TEXT = "malformed HTTP request"
 HEAD_LATE_TEXT = "the request's head took too long"
 BODY_LATE_TEXT = "the request's body took too long"
+INTERNAL_TEXT = "internal error"
 CROWDED_TEXT = "too many connections"
 
-_FIELD_BYTES_MAX = 8190
-_FIELDS_MAX = 128
+FIELD_BYTES_MAX = 8190
+FIELDS_MAX = 128
 _CROWDED_FROM = 7 / 8
 """Share of connections_max from which idle connections are kept only briefly."""
 _SWEEPS_PER_DEADLINE = 4
@@ -71,6 +72,11 @@ class Wording:
             self._second = second
             self._stamp = self._fixed + f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
         return self._stamp
+
+    def prefix(self, served_by: str) -> bytes:
+        """How an answer with JSON and an index begins, up to the index."""
+        start = f"HTTP/1.1 200 OK\r\nContent-Type: {JSON_TYPE}\r\n{SERVED_BY}: {served_by}\r\n"
+        return start.encode() + self.stamp() + f"{INDEX}: ".encode()
 
     def response(self, reply: Reply) -> web.Response:
         """The reply for aiohttp to send."""
@@ -207,7 +213,7 @@ class Connection(RequestHandler):
             self.log_exception("error in the handler of %s", request.path, exc_info=exc)
             if request.writer.output_size > 0:
                 raise ConnectionError("the answer had begun when its handler failed")
-            reply = text_reply(status, "internal error", close=True)
+            reply = text_reply(status, INTERNAL_TEXT, close=True)
         self._core.counters.failures += 1
         return self._core.wording.response(reply)
 
@@ -232,6 +238,8 @@ class HttpServerCore(web.Server):
         self._closed: asyncio.Future[None] | None = None
         self.node: NodeService
         self.advertised = ""
+        self.prefix = b""
+        """How the usual answer begins, up to the value of its index; its date is of the sweep."""
         self.now = self._loop.time()
         self._connection_class = connection_class
         self._connection_kwargs: dict[str, Any] = {
@@ -240,8 +248,8 @@ class HttpServerCore(web.Server):
             "access_log": None,
             "logger": server_logger,
             "max_line_size": settings.head_bytes_max,
-            "max_field_size": _FIELD_BYTES_MAX,
-            "max_headers": _FIELDS_MAX,
+            "max_field_size": FIELD_BYTES_MAX,
+            "max_headers": FIELDS_MAX,
             "lingering_time": settings.linger_timeout,
             "auto_decompress": False,
         }
@@ -274,6 +282,7 @@ class HttpServerCore(web.Server):
     def start_sweeping(self) -> None:
         """From now until `stop_sweeping`, connections that are late are ended."""
         self.now = self._loop.time()
+        self.prefix = self.wording.prefix(self.advertised)
         self._sweep_handle = self._loop.call_later(self._sweep_s, self._sweep)
 
     def stop_sweeping(self) -> None:
@@ -283,6 +292,7 @@ class HttpServerCore(web.Server):
 
     def _sweep(self) -> None:
         self.now = now = self._loop.time()
+        self.prefix = self.wording.prefix(self.advertised)
         settings = self.settings
         is_crowded = len(self.open) >= settings.connections_max * _CROWDED_FROM
         idle_s = settings.idle_timeout

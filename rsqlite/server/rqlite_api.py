@@ -29,6 +29,12 @@ from rsqlite.server.typed import typed_parameters
 
 QUEUE_TEXT = "queued writes are not supported: send the request without queue"
 
+DATABASE_PATHS = {
+    "/db/execute": RequestKind.EXECUTE,
+    "/db/query": RequestKind.QUERY,
+    "/db/request": RequestKind.MIXED,
+}
+
 _LEADER_LEVELS = frozenset((ReadLevel.WEAK, ReadLevel.STRONG, ReadLevel.AUTO))
 
 
@@ -141,18 +147,39 @@ class Plan:
             return None
         return leader_redirect(node, self.target, is_write=self.is_write)
 
+    def encode(self, outcome: Outcome, elapsed_s: float) -> bytes | Reply:
+        """The body of a successful answer, or the error when JSON cannot hold it."""
+        try:
+            return encode_outcome(outcome, self.flags, elapsed_s)
+        except RsqliteError as error:
+            return error_reply(error, is_write=self.is_write)
+
     def reply(self, answer: Answer, here: str, elapsed_s: float) -> Reply:
         """The answer in HTTP. `here` is the address that clients are told."""
         if isinstance(answer, Outcome):
-            try:
-                body = encode_outcome(answer, self.flags, elapsed_s)
-            except RsqliteError as error:
-                return error_reply(error, is_write=self.is_write)
+            body = self.encode(answer, elapsed_s)
+            if isinstance(body, Reply):
+                return body
             headers: Headers = ((SERVED_BY, answer.served_by or here),)
             if answer.index:
                 headers = (*headers, (INDEX, str(answer.index)))
             return json_reply(body, headers)
         return error_reply(answer, is_write=self.is_write, is_pretty=self.flags.pretty)
+
+
+def find_database_path(path: str, method: str) -> RequestKind | None:
+    """What a path (without escapes) and method of /db/* ask for. Paths match by their beginning."""
+    if method == "POST" or method == "GET":
+        for start, kind in DATABASE_PATHS.items():
+            if path.startswith(start) and (method == "POST" or kind is RequestKind.QUERY):
+                return kind
+    return None
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Path and query of a request target that begins with a slash."""
+    path, _, query = target.partition("#")[0].partition("?")
+    return path, query
 
 
 def leader_redirect(node: NodeService, target: str, *, is_write: bool) -> Reply:

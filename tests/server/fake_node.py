@@ -114,7 +114,7 @@ class FakeNode:
                 )
             return Write(connection.last_insert_rowid(), connection.changes())
         except apsw.Error as error:
-            code = error.extendedresult if error.extendedresult > 0 else 1
+            code = getattr(error, "extendedresult", 1)
             name = apsw.mapping_extended_result_codes.get(code) or apsw.mapping_result_codes[code]
             return Failure(str(error), code, str(name), is_read)
         except (TypeError, ValueError, OverflowError) as error:
