@@ -143,9 +143,7 @@ class Log:
         self.durable_index = min(self.durable_index, Index(keep))
         for claim in self._claims:
             claim[1] = min(claim[1], keep)
-        # The order matters: term() answers `last_index` from `last_term` when the tail is empty.
-        self.last_index = Index(-1)
-        term = self.term(keep)
+        term = self._tail[-1].term if self._tail else self._reader.term(Index(keep))
         require(term is not None, "no term known at {}", keep)
         self.last_index = Index(keep)
         self.last_term = term or Term(0)
