@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
 
 import click
 
 import rsqlite
-from rsqlite.cli.exits import Exit
+from rsqlite.cli.exits import Exit, exit_for
+from rsqlite.errors import NodeFault
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -18,18 +19,35 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("directory", type=click.Path(path_type=Path))
-def check(directory: Path) -> None:
+@click.argument("directory", type=click.Path(exists=True, file_okay=False))
+def check(directory: str) -> None:
     """Verify the files of a stopped node: identity, hard state, log and database.
 
-    Changes nothing. Prints a line for each finding; the exit code is 0 when all is well, and that
-    of rsqlited for the same fault when it is not.
+    Changes nothing. Prints a line for each finding. The exit code is 0 when no damage was found,
+    else that of rsqlited for the same fault.
     """
+    from rsqlite.statemachine import check_database
+    from rsqlite.storage.check import check as check_log
+    from rsqlite.storage.directory import DATABASE_NAME
+    from rsqlite.storage.finding import Severity
 
-    if not directory.is_dir():
-        click.echo(f"rsqlite: {directory} is no directory", err=True)
-        sys.exit(Exit.USAGE)
-    raise NotImplementedError
+    directory = os.path.abspath(directory)
+    try:
+        findings = check_log(directory)
+    except NodeFault as error:
+        click.echo(f"rsqlite: {error}", err=True)
+        sys.exit(exit_for(error))
+    for finding in findings:
+        click.echo(str(finding))
+    damaged = any(finding.severity is Severity.DAMAGE for finding in findings)
+    database = os.path.join(directory, DATABASE_NAME)
+    if not damaged and os.path.isdir(database):
+        for problem in check_database(database):
+            click.echo(f"{Severity.DAMAGE.value}: {problem}")
+            damaged = True
+    if damaged:
+        sys.exit(Exit.DAMAGED)
+    click.echo(f"{directory}: no damage found")
 
 
 if __name__ == "__main__":

@@ -25,14 +25,12 @@ from rsqlite.cli import logs
 from rsqlite.cli.exits import AddressUnusable, Exit, UnsuitableSqlite, exit_for
 from rsqlite.cli.options import Configuration, Option, Source, configure, options, read_flags
 from rsqlite.config import Settings
+from rsqlite.errors import NodeFault
 
 log = logging.getLogger("rsqlite.serve")
 
 SWITCHES = ("help", "h", "version")
 """Flags without a value that are no settings."""
-SQLITE_VERSION_MIN = (3, 54, 0)
-"""The oldest that the tests have seen. APSW's wheels bring their own; a distribution's package
-may use the system's."""
 YOUNG_OBJECTS = 50_000
 """Allocations between two young collections: fewer pauses in the tail of answer times, no
 difference else. The collector stays on: exceptions and tasks make cycles."""
@@ -187,22 +185,11 @@ async def serve(directory: str, settings: Settings) -> Exit:
 def check_sqlite() -> None:
     """UnsuitableSqlite when the SQLite found here cannot carry a node."""
     try:
-        import apsw
-    except ImportError as error:
-        raise UnsuitableSqlite(
-            f"APSW, which brings SQLite, cannot be loaded: {error}; pip install --upgrade apsw"
-        ) from error
-    refuse_old_sqlite(apsw.sqlite_lib_version())
+        from rsqlite.statemachine.connection import require_sqlite
 
-
-def refuse_old_sqlite(version: str) -> None:
-    """UnsuitableSqlite when `version`, such as `3.54.1`, is below what is needed."""
-    if tuple(map(int, version.split("."))) < SQLITE_VERSION_MIN:
-        needed = ".".join(map(str, SQLITE_VERSION_MIN))
-        raise UnsuitableSqlite(
-            f"SQLite {version} is older than {needed}: pip install --upgrade apsw, which brings"
-            " its own"
-        )
+        require_sqlite()
+    except (ImportError, NodeFault) as error:
+        raise UnsuitableSqlite(f"{error}; pip install --upgrade apsw brings its own") from error
 
 
 async def check_addresses(settings: Settings) -> None:
