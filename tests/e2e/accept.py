@@ -34,10 +34,10 @@ import apsw  # noqa: E402
 
 from rsqlite.testing.cluster import ClusterError, NodeState, ProcessCluster  # noqa: E402
 from tests.e2e.api import Api  # noqa: E402
-from tests.e2e.clients import ACCOUNTS, BALANCE, SCHEMA, Clients  # noqa: E402
+from tests.e2e.checks import CONTENT_QUERIES, content_problems, register_problems  # noqa: E402
+from tests.e2e.clients import SCHEMA, Clients  # noqa: E402
 from tests.e2e.files import differences  # noqa: E402
 from tests.e2e.history import History, Ledger  # noqa: E402
-from tests.e2e.linearizability import Undecided, is_linearizable  # noqa: E402
 from tests.e2e.nemesis import Nemesis  # noqa: E402
 
 START_S = 60.0
@@ -106,7 +106,10 @@ class Acceptance:
         finally:
             self.cluster.close()
         self.problems += self.history.violations
-        self._check_registers()
+        self.problems += register_problems(self.history)
+        registers = self.history.registers()
+        self.facts["registers"] = len(registers)
+        self.facts["register_operations"] = sum(map(len, registers.values()))
         verdict = Verdict(
             self.count, self.seed, time.monotonic() - begin, self.problems, self.facts
         )
@@ -176,35 +179,10 @@ class Acceptance:
     def _check_content(self) -> None:
         """Each node, asked for its own copy, against what its clients were told."""
         for node in self.cluster.nodes:
-            statements = [
-                "SELECT marker, count(*) FROM markers GROUP BY marker",
-                "SELECT rows FROM totals",
-                "SELECT count(*), sum(balance) FROM accounts",
-            ]
             path = "/db/query?level=none"
-            results = node.call("POST", path, statements, timeout_s=SETTLE_S)["results"]
-            markers, totals, accounts = (one.get("values", []) for one in results)
-            counted = dict(markers)
-            for problem in self.ledger.problems(counted):
+            answer = node.call("POST", path, CONTENT_QUERIES, timeout_s=SETTLE_S)
+            for problem in content_problems(self.ledger, answer["results"]):
                 self.problems.append(f"node {node.index}: {problem}")
-            rows = sum(counted.values())
-            if totals != [[rows]]:
-                self.problems.append(f"node {node.index}: a trigger counted {totals} of {rows}")
-            if accounts != [[ACCOUNTS, ACCOUNTS * BALANCE]]:
-                self.problems.append(f"node {node.index}: the accounts are {accounts}")
-
-    def _check_registers(self) -> None:
-        registers = self.history.registers()
-        for key, operations in registers.items():
-            try:
-                if not is_linearizable(operations, None):
-                    self.problems.append(f"register {key} is not linearizable")
-            except Undecided as undecided:
-                self.problems.append(f"register {key}: undecided, {undecided}")
-        self.facts["registers"] = len(registers)
-        self.facts["register_operations"] = sum(map(len, registers.values()))
-        if not registers:
-            self.problems.append("no register was used")
 
 
 def machine() -> dict[str, Any]:
