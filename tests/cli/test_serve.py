@@ -135,7 +135,7 @@ def test_a_node_with_only_a_directory_serves(tmp_path: Path) -> None:
         python=[sys.executable],
         environment=environment,
     )
-    node.command = lambda: [sys.executable, "-m", "rsqlite.cli.serve", str(node.directory)]  # type: ignore[method-assign]
+    node.command = lambda: [sys.executable, "-m", "rsqlite.cli.serve", str(node.directory)]
     node.start()
     try:
         node.wait_ready()
