@@ -186,7 +186,7 @@ def _open(
         _refuse_foreign(directory, disk)
     else:
         make_directory(directory, disk)
-    unlock = _lock(directory, disk)
+    unlock = lock_directory(directory, disk)
     try:
         data = DataDirectory(directory, disk, unlock)
         if disk.exists(os.path.join(directory, IDENTITY_NAME)):
@@ -201,7 +201,8 @@ def _open(
             old = Identity(node_id, 0, None, "")
         data._store(replace(old, incarnation=old.incarnation + 1, label=label or old.label))
         for path in (data.log_path, data.database_root):
-            make_directory(path, disk)
+            disk.mkdir(path)
+        disk.sync_directory(directory)
     except BaseException:
         unlock()
         raise
@@ -227,15 +228,26 @@ def _refuse_foreign(directory: str, disk: Disk) -> None:
             )
 
 
-def _lock(directory: str, disk: Disk) -> Callable[[], None]:
+def lock_directory(directory: str, disk: Disk) -> Callable[[], None]:
+    """Lock a data directory or say who has it; the answer releases it."""
     path = os.path.join(directory, LOCK_NAME)
     try:
         return disk.lock(path)
     except BlockingIOError as error:
-        owner = lock_owner(path, disk)
+        owner = _lock_owner(path, disk)
         raise ForeignDirectory(
             f"{directory} is in use by {owner}: stop that node, or give each its own directory"
         ) from error
+
+
+def _lock_owner(path: str, disk: Disk) -> str:
+    """Who holds the lock, in words."""
+    file = disk.open(path, writable=False)
+    try:
+        text = file.pread(32, 0).decode("ascii", "replace").strip()
+    finally:
+        file.close()
+    return f"process {text}" if text.isdigit() else "another process"
 
 
 def make_directory(path: str, disk: Disk) -> None:
@@ -245,13 +257,3 @@ def make_directory(path: str, disk: Disk) -> None:
         make_directory(parent, disk)
         disk.mkdir(path)
         disk.sync_directory(parent)
-
-
-def lock_owner(path: str, disk: Disk) -> str:
-    """Who holds the lock, in words."""
-    file = disk.open(path, writable=False)
-    try:
-        text = file.pread(32, 0).decode("ascii", "replace").strip()
-    finally:
-        file.close()
-    return f"process {text}" if text.isdigit() else "another process"

@@ -93,13 +93,17 @@ class RealDisk:
         return sorted(os.listdir(path))
 
     def mkdir(self, path: str) -> None:
+        """A symbolic link in place of the directory is refused as one in place of a file is."""
         parent = os.path.dirname(path)
         if parent and parent != path and not os.path.isdir(parent):
             self.mkdir(parent)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, DIRECTORY_MODE)
             return
-        if not stat.S_ISDIR(os.stat(path).st_mode):
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        if not stat.S_ISDIR(mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
     def rename(self, source: str, target: str) -> None:

@@ -11,7 +11,8 @@ The file `hardstate` is six pages of 4096 bytes; each holds one record at its st
           u32 chain, u32 CRC-32 of all before
 
 A state with serial n goes into slot n mod 2, both copies in one write, then the file is synced.
-The valid slot with the highest serial is the state. A crash leaves the old slot whole, so a torn
+The valid slot with the highest serial is the state; a new file has serials 0 and 1, so that no slot
+is ever empty. A crash leaves the old slot whole, so a torn
 slot would mean nothing; but a *rotten* newest slot would bring an old vote back, and a node that
 votes twice in a term can lose everything. The two look alike, hence the copies: one bad copy is
 harmless, both bad copies of a slot are damage and the node does not start.
@@ -128,7 +129,6 @@ def read_hard_state(path: str, file: DiskFile) -> HardStateContent:
     data = file.pread(FILE_BYTES, 0)
     pages = [data[n * PAGE_BYTES : (n + 1) * PAGE_BYTES] for n in range(6)]
     slots: list[Slot] = []
-    zero_slots = 0
     for parity in (0, 1):
         copies = [decode_slot(page, parity) for page in pages[2 * parity : 2 * parity + 2]]
         valid = [copy for copy in copies if copy is not None]
@@ -138,19 +138,13 @@ def read_hard_state(path: str, file: DiskFile) -> HardStateContent:
             offset = (2 * parity + number) * PAGE_BYTES
             if copy is not None:
                 continue
-            if not any(pages[2 * parity + number]) and not valid:
-                zero_slots += 1
-            elif valid:
+            if valid:
                 what = "one copy of term and vote is unreadable; the other is used"
                 findings.append(Finding(Severity.WARNING, path, offset, what))
             else:
                 what = "term and vote are unreadable in both copies of a slot"
                 findings.append(Finding(Severity.DAMAGE, path, offset, what, REJOIN_ADVICE))
     slot = max(slots, key=lambda slot: slot.serial) if slots else None
-    # Only a file that was just made has a slot without a state.
-    if zero_slots and (slot is None or slot.serial > 1):
-        what = "a slot that held term and vote is empty"
-        findings.append(Finding(Severity.DAMAGE, path, 0, what, REJOIN_ADVICE))
     marks = [decode_mark(page) for page in pages[4:]]
     for number, mark in enumerate(marks):
         if mark is None and any(pages[4 + number]):
@@ -174,9 +168,11 @@ class HardStateFile:
         path = os.path.join(directory, NEW_NAME)
         file = disk.open(path, create=True)
         try:
-            slot = encode_slot(Slot(0, HardState(), node_id, 0, 1))
-            page = slot + bytes(PAGE_BYTES - len(slot))
-            file.pwrite(page + page + bytes(FILE_BYTES - 2 * PAGE_BYTES), 0)
+            pages = []
+            for serial in (0, 1):
+                slot = encode_slot(Slot(serial, HardState(), node_id, 0, 1))
+                pages += [slot + bytes(PAGE_BYTES - len(slot))] * 2
+            file.pwrite(b"".join(pages) + bytes(2 * PAGE_BYTES), 0)
             file.sync()
         finally:
             file.close()

@@ -59,6 +59,7 @@ class LogStore:
         settings: Settings,
         node_id: int = 0,
     ) -> None:
+        directory = os.path.abspath(directory)
         self._directory = directory
         self._disk = disk
         self._loop = loop
@@ -234,15 +235,21 @@ class LogStore:
         return self._failure is None and self.free_bytes() - self._reserve_bytes >= size
 
     def close(self) -> None:
-        """Write what was given, then end the thread. The answers still come, on the loop."""
+        """Write what was given, then end the thread. The answers still come, on the loop.
+
+        `DiskFault` says that the very last sync failed, which nobody was promised anything of.
+        """
         if self._is_closed:
             return
         self._is_closed = True
         self._worker.close()
-        self._writer.close()
-        for file in self._readers.values():
-            file.close()
+        for reader in self._readers.values():
+            reader.close()
         self._readers.clear()
+        try:
+            self._writer.close()
+        except OSError as error:
+            raise DiskFault(f"cannot close the log in {self._directory}: {error}") from error
 
     # The loop's books
 

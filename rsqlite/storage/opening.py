@@ -3,12 +3,13 @@
 Order matters, for a crash may come at each step. First the files are read and judged; only a log
 without damage is touched. Then:
 
-1. the hard state is written again under the next generation, and synced;
-2. the remains of a torn write are overwritten with zeros, and synced;
-3. what is past the durable mark is written again with the bytes just read, and synced. After a
+1. names are synced: the file whose creation failed last time may be there in memory only;
+2. the hard state is written again under the next generation, and synced;
+3. the remains of a torn write are overwritten with zeros, and synced;
+4. what is past the durable mark is written again with the bytes just read, and synced. After a
    failed sync the kernel may call pages clean that never reached the disk, so a new process reads
    bytes that a power loss would take back (ATC'20); written again, they are really there;
-4. the mark is moved to the end of the log.
+5. the mark is moved to the end of the log.
 """
 
 from __future__ import annotations
@@ -95,6 +96,8 @@ def open_log(directory: str, disk: Disk, settings: Settings, node_id: int) -> Op
 def _begin(directory: str, disk: Disk, node_id: int) -> None:
     """Make a directory and a hard state, if there is nothing that could be a log."""
     make_directory(directory, disk)
+    for path in (os.path.dirname(directory), directory):
+        disk.sync_directory(path)
     names = disk.listdir(directory)
     if hardstate.NEW_NAME in names:
         # A crash before the rename: the file never counted.

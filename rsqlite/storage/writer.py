@@ -214,12 +214,13 @@ class LogWriter:
 
     def close(self) -> None:
         """Close the files; after a failure nothing more is asked of the disk."""
-        if self._failure is None:
-            self._hard.sync()
-        self._hard.close()
-        self._file.close()
-        if self._next_file is not None:
-            self._next_file.close()
+        try:
+            if self._failure is None:
+                self._hard.sync()
+        finally:
+            for file in (self._hard, self._file, self._next_file):
+                if file is not None:
+                    file.close()
 
     def _place(self, offset: int) -> int:
         return self._header.checksum + offset

@@ -41,7 +41,11 @@ class Rig:
     """One node's log through starts and crashes. `answers` holds what each append was told."""
 
     def __init__(self, disk: RamDisk | None = None, **changes: object) -> None:
-        self.disk = disk or RamDisk()
+        if disk is None:
+            disk = RamDisk()
+            disk.mkdir("/data")
+            disk.sync_directory("/")
+        self.disk = disk
         self.loop = ManualLoop()
         self.settings = small_settings(**changes)
         self.answers: list[tuple[int, BaseException | None]] = []

@@ -1,0 +1,77 @@
+"""`rsqlite check DIR` for what this floor keeps: identity, term and vote, and every log record."""
+
+from __future__ import annotations
+
+import os
+
+from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory
+from rsqlite.ports import Disk
+from rsqlite.storage import hardstate
+from rsqlite.storage.directory import (
+    IDENTITY_NAME,
+    IDENTITY_NEW_NAME,
+    LOG_NAME,
+    Identity,
+    lock_directory,
+    read_identity,
+)
+from rsqlite.storage.disk import RealDisk
+from rsqlite.storage.finding import REJOIN_ADVICE, Finding, Severity
+from rsqlite.storage.recovery import examine_log
+
+
+def check(directory: str, disk: Disk | None = None) -> list[Finding]:
+    """Everything that is not as it should be in a stopped node's directory; empty: all is well.
+
+    Reads every byte of the log and changes nothing. Raises `ForeignDirectory` when it cannot be
+    judged (no node's directory, in use, of a newer format) and `DiskFault` when it cannot be read.
+    """
+    directory = os.path.abspath(directory)
+    disk = disk or RealDisk()
+    try:
+        if not disk.exists(os.path.join(directory, IDENTITY_NAME)):
+            raise ForeignDirectory(
+                f"{directory} is no data directory of rsqlite: it holds no {IDENTITY_NAME}"
+            )
+        unlock = lock_directory(directory, disk)
+        try:
+            return _check(directory, disk)
+        finally:
+            unlock()
+    except OSError as error:
+        raise DiskFault(f"cannot read {directory}: {error}") from error
+
+
+def _check(directory: str, disk: Disk) -> list[Finding]:
+    findings: list[Finding] = []
+    names = disk.listdir(directory)
+    if IDENTITY_NEW_NAME in names:
+        path = os.path.join(directory, IDENTITY_NEW_NAME)
+        what = "left over from a change of the identity that a crash ended; it never counted"
+        findings.append(Finding(Severity.INFO, path, None, what))
+    identity = None
+    try:
+        identity = read_identity(directory, disk)
+    except DamagedFile as error:
+        path = os.path.join(directory, IDENTITY_NAME)
+        what = f"the identity is unreadable: {error.__cause__}"
+        findings.append(Finding(Severity.DAMAGE, path, None, what, REJOIN_ADVICE))
+    log_path = os.path.join(directory, LOG_NAME)
+    if LOG_NAME in names and disk.listdir(log_path):
+        findings.extend(_check_log(log_path, disk, identity))
+    elif identity is not None and identity.cluster_id is not None:
+        what = "the log is missing, but the node belongs to a cluster"
+        findings.append(Finding(Severity.DAMAGE, log_path, None, what, REJOIN_ADVICE))
+    return findings
+
+
+def _check_log(log_path: str, disk: Disk, identity: Identity | None) -> list[Finding]:
+    image = examine_log(log_path, disk)
+    findings = list(image.findings)
+    path = os.path.join(log_path, hardstate.NAME)
+    slot = image.hard.slot if image.hard is not None else None
+    if identity is not None and slot is not None and slot.node_id != identity.node_id:
+        what = f"the log belongs to node {slot.node_id}, the directory to {identity.node_id}"
+        advice = "Directories of two nodes were mixed up: put each back in its place"
+        findings.append(Finding(Severity.DAMAGE, path, None, what, advice))
+    return findings
