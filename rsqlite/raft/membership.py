@@ -84,6 +84,11 @@ class ConfigurationHistory:
         """The oldest one kept: what the log below every possible truncation says."""
         return self._stack[0][1]
 
+    def is_voter_in_any(self, node_id: NodeId) -> bool:
+        """Whether this node votes in the configuration in force, or in one before it that is not
+        certain to be over."""
+        return any(is_voter(configuration, node_id) for _, configuration in self._stack)
+
     def appended(self, index: Index, configuration: Configuration) -> None:
         """An entry with this configuration was appended; it is in force from now on."""
         require(index > self.index, "configuration at {} after that at {}", index, self.index)

@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from rsqlite.raft.log import Log, LogReader
-from rsqlite.raft.membership import ConfigurationHistory, is_voter
+from rsqlite.raft.membership import ConfigurationHistory
 from rsqlite.raft.messages import Message
 from rsqlite.raft.output import ReadState
 from rsqlite.raft.progress import Progress
@@ -193,9 +193,13 @@ class RaftState:
 
     @property
     def is_promotable(self) -> bool:
-        """Whether this node may campaign: a voter of the configuration, whose disk answers
-        (raft.md rules 10, 13, 46)."""
-        return not self.is_disk_stalled and is_voter(self.configurations.current, self.node_id)
+        """Whether this node may campaign: a voter, whose disk answers (raft.md rules 10, 13, 46).
+
+        Also one that its latest configuration has left out, as long as that is not committed:
+        it may hold the longest log, and then nobody else can be elected. Its own vote does not
+        count (thesis 4.2.2).
+        """
+        return not self.is_disk_stalled and self.configurations.is_voter_in_any(self.node_id)
 
     @property
     def is_in_lease(self) -> bool:

@@ -266,6 +266,7 @@ class Cluster:
                 busy |= bool(self.poll(server))
                 while server.log.pending:
                     self.sync(server)
+                    self.oracle.looked(server)
                     busy = True
                 server.apply()
             messages, self.network = self.network, []
@@ -275,6 +276,7 @@ class Cluster:
                 if target is None or target.raft is None or {message.source, message.target} & cut:
                     continue
                 target.core.step(message)
+                self.oracle.looked(target)
 
     def tick(self, n: int = 1, cut: Iterable[int] = (), only: Iterable[int] | None = None) -> None:
         """Let time pass, one tick at a time, with everything carried out in between."""
