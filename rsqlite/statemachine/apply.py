@@ -1,0 +1,284 @@
+"""A replica carries out committed entries, and checks each against what the leader saw.
+
+All entries handed over together share one SQLite transaction and one write of the applied row. The
+entry says everything that must be set before a statement (time, random stream, counters); nothing
+is judged here that the leader has judged. A difference is not repaired here: the transaction is
+rolled back, the entries before are applied again, and `Divergence` says what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from rsqlite.errors import Divergence
+from rsqlite.raft.types import Configuration, Entry, EntryKind
+from rsqlite.statemachine import results, schema
+from rsqlite.statemachine.command import FLAG_STATISTICS, Command, decode
+from rsqlite.statemachine.connection import Writer
+from rsqlite.statemachine.digest import Recorder
+from rsqlite.statemachine.speculation import (
+    apply_session,
+    defer_foreign_keys,
+    raise_schema_version,
+    restore_session,
+)
+
+Applied = tuple[int, int, int]
+"""Index, term, and the newest time of an entry."""
+
+
+class Decoded:
+    """An entry, and its command when it has one."""
+
+    __slots__ = ("command", "entry")
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.command = decode(entry.data) if entry.kind is EntryKind.COMMAND else None
+
+
+class Application:
+    """Entries in order, from BEGIN to COMMIT."""
+
+    def __init__(self, writer: Writer, recorder: Recorder, time_ms: int) -> None:
+        self._writer = writer
+        self._recorder = recorder
+        self.time_ms = time_ms
+        self.applied: Applied | None = None
+        self.configuration: Configuration | None = None
+        """The last one among the entries."""
+        self.statements = 0
+        self.entries = 0
+        self.schema_changed = False
+
+    def run(self, entries: Sequence[Decoded]) -> None:
+        """Divergence or another NodeFault: `applied` then says how far it got."""
+        start = 0
+        while start < len(entries):
+            end = _same_session(entries, start)
+            part = entries[start:end]
+            try:
+                self._transaction(part)
+            except Divergence as difference:
+                self._abandon(part)
+                position = getattr(difference, "position", 0)
+                if position:
+                    self._transaction(part[:position])
+                raise
+            except BaseException as error:
+                self._abandon(part)
+                if isinstance(error, apsw.Error):
+                    raise results.commit_fault(error) from error
+                raise
+            start = end
+
+    def _abandon(self, part: Sequence[Decoded]) -> None:
+        self._recorder.discard()
+        self._writer.rollback()
+        self._writer.shapes.forget()
+        restore_session(self._writer, _session(part[0]))
+
+    def _transaction(self, part: Sequence[Decoded]) -> None:
+        writer = self._writer
+        session = _session(part[0])
+        if session:
+            apply_session(writer, session)
+        version = writer.schema_version()
+        writer.budget(None, None)
+        writer.entropy.follow()
+        writer.begin()
+        if session:
+            defer_foreign_keys(writer, session)
+        time_ms, configuration, statements = self.time_ms, None, 0
+        for position, decoded in enumerate(part):
+            entry, command = decoded.entry, decoded.command
+            if command is not None:
+                try:
+                    self._command(command)
+                except Divergence as difference:
+                    raise _at(difference, entry, position) from difference
+                if command.times:
+                    time_ms = max(time_ms, command.times[-1])
+                statements += command.statement_count
+            elif entry.kind is EntryKind.CONFIGURATION:
+                configuration = Configuration.from_bytes(entry.data)
+                writer.engine(schema.SET_META, ("configuration", entry.data))
+        last = part[-1].entry
+        writer.engine(schema.UPDATE_APPLIED, (last.index, last.term, time_ms))
+        if writer.schema_version() != version:
+            self.schema_changed = True
+            writer.shapes.forget()
+        writer.commit()
+        if session:
+            restore_session(writer, session)
+        self.time_ms = time_ms
+        self.statements += statements
+        self.entries += len(part)
+        self.applied = (last.index, last.term, time_ms)
+        if configuration is not None:
+            self.configuration = configuration
+
+    def _command(self, command: Command) -> None:
+        if command.digest_from == 0:
+            self._recorder.follow()
+        if _is_simple(command):
+            self._simply(command)
+        else:
+            self._statements(command)
+        if command.flags & FLAG_STATISTICS:
+            raise_schema_version(self._writer)
+        if command.digest_from >= 0:
+            digest = self._recorder.end_following()
+            if digest != command.digest:
+                raise Divergence(
+                    f"row changes: digest {digest.hex()} here, {command.digest.hex()} on the leader"
+                )
+
+    def _simply(self, command: Command) -> None:
+        """The hot path: statements of one text, one for each request, and one time for all."""
+        writer = self._writer
+        connection = writer.connection
+        writer.vfs.set_time(command.times[0])
+        execute = writer.cursor.execute
+        changes_of, rowid_of = connection.changes, connection.last_insert_rowid
+        set_rowid = connection.set_last_insert_rowid
+        sql = command.sqls[0]
+        is_alone = not command.counts
+        if not is_alone:
+            set_rowid(0)
+        position = 0
+        try:
+            for parameters, changes, rowid in zip(
+                command.parameters, command.changes, command.rowids, strict=True
+            ):
+                if is_alone:
+                    set_rowid(0)
+                execute(sql, parameters)
+                if changes_of() != changes or rowid_of() != rowid:
+                    raise self._difference(command, position, 0)
+                position += 1
+        except apsw.Error as error:
+            raise self._error(command, position, error) from error
+
+    def _statements(self, command: Command) -> None:
+        """Everything the entry can say, one statement after the other."""
+        writer = self._writer
+        connection, counters, entropy = writer.connection, writer.counters, writer.entropy
+        execute = writer.cursor.execute
+        reads_rows = ["returning" in sql.lower() for sql in command.sqls]
+        firsts = _first_positions(command)
+        request = -1
+        for position, parameters in enumerate(command.parameters):
+            if position in firsts:
+                request += 1
+                times = command.times
+                writer.vfs.set_time(times[request] if len(times) > 1 else times[0])
+                connection.set_last_insert_rowid(0)
+                counters.start()
+            if position == command.digest_from and position:
+                self._recorder.follow()
+            reset = command.resets.get(position)
+            if reset is not None:
+                is_zero, rowid, total = reset
+                if is_zero:
+                    writer.engine(schema.RESET_CHANGES)
+                connection.set_last_insert_rowid(rowid)
+                counters.start(total)
+            entropy.open(command.streams.get(position))
+            place = command.texts[position] if command.texts else 0
+            code = 0
+            try:
+                cursor = execute(command.sqls[place], parameters)
+                if reads_rows[place]:
+                    for _ in cursor:
+                        pass
+            except apsw.Error as error:
+                code = results.extended_code(error)
+                if code != command.errors.get(position) or not connection.in_transaction:
+                    raise self._error(command, position, error) from error
+            if (
+                code != command.errors.get(position, 0)
+                or connection.changes() != command.changes[position]
+                or connection.last_insert_rowid() != command.rowids[position]
+            ):
+                raise self._difference(command, position, code)
+
+    def _difference(self, command: Command, position: int, code: int) -> Divergence:
+        connection = self._writer.connection
+        here = (connection.changes(), connection.last_insert_rowid(), code)
+        there = (
+            command.changes[position],
+            command.rowids[position],
+            command.errors.get(position, 0),
+        )
+        return Divergence(
+            f"statement {position} ({_text(command, position)}): (changes, last rowid, error code)"
+            f" is {here} here, {there} on the leader"
+        )
+
+    def _error(self, command: Command, position: int, error: apsw.Error) -> Exception:
+        """A difference if a statement may end so; this node's own fault if not."""
+        code = results.extended_code(error)
+        fault = results.node_fault(error)
+        if fault is not None:
+            return fault
+        if not results.is_statement_result(code):
+            return results.commit_fault(error)
+        return Divergence(
+            f"statement {position} ({_text(command, position)}): {error}"
+            f" ({results.code_name(code)}) here, error code"
+            f" {command.errors.get(position, 0)} on the leader"
+        )
+
+
+def _is_simple(command: Command) -> bool:
+    return (
+        len(command.sqls) == 1
+        and len(command.times) == 1
+        and (not command.counts or len(command.counts) == 1)
+        and not (command.errors or command.resets or command.streams)
+        and command.digest_from <= 0
+        and "returning" not in command.sqls[0].lower()
+    )
+
+
+def _first_positions(command: Command) -> frozenset[int]:
+    """The first statement of each request."""
+    if not command.counts:
+        return frozenset(range(len(command.changes)))
+    found, position = [], 0
+    for count in command.counts:
+        found.append(position)
+        position += count
+    return frozenset(found)
+
+
+def _session(decoded: Decoded) -> tuple[tuple[str, int], ...]:
+    if decoded.command is None:
+        return ()
+    return tuple((name, value) for name, value in decoded.command.settings)
+
+
+def _same_session(entries: Sequence[Decoded], start: int) -> int:
+    """The end of the run from `start` that one transaction can hold: session settings are set
+    before BEGIN, so an entry that has some is alone."""
+    if _session(entries[start]):
+        return start + 1
+    end = start + 1
+    while end < len(entries) and not _session(entries[end]):
+        end += 1
+    return end
+
+
+def _at(difference: Divergence, entry: Entry, position: int) -> Divergence:
+    found = Divergence(f"entry {entry.index} of term {entry.term}: {difference}")
+    found.position = position  # type: ignore[attr-defined]
+    return found
+
+
+def _text(command: Command, position: int) -> str:
+    sql: Any = command.sqls[command.texts[position] if command.texts else 0]
+    return sql if len(sql) <= 200 else f"{sql[:200]}..."

@@ -1,0 +1,277 @@
+"""Opening SQLite: every setting of a connection in one place, each with its reason.
+
+A `Writer` is the connection that speculates, commits and applies; a `Reader` never sees what is not
+committed. Both check what each PRAGMA answers: APSW runs a string of several statements only to the
+first row, so one statement a call, and a setting that silently did not take has cost half the speed
+before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import apsw
+
+from rsqlite.config import Settings
+from rsqlite.errors import DamagedFile, NodeFault
+from rsqlite.statemachine import functions, results, schema
+from rsqlite.statemachine.authorizer import Guard
+from rsqlite.statemachine.shapes import Shapes
+from rsqlite.statemachine.vfs import RESERVED_BYTES, ClockVfs, load_checksum_vfs
+
+OLDEST_SQLITE = 3_051_003
+"""Before it a reset of the WAL could race with a checkpoint and lose a commit."""
+
+STEPS_PER_TICK = 10_000
+"""VM steps between two calls of a writer's progress handler: free, and 0.2 ms at the most."""
+READ_STEPS_PER_TICK = 1_000
+
+_ENGINE = apsw.SQLITE_PREPARE_PERSISTENT
+"""Marks engine statements, so that the statement cache never hands one to a user."""
+
+_DBCONFIG = (
+    (apsw.SQLITE_DBCONFIG_DEFENSIVE, 1),  # no writes to shadow tables, sqlite_schema, the header
+    (apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0),  # a restored schema may not call what is dangerous
+    (apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1),  # plans do not depend on parameters
+    (apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0),
+    (apsw.SQLITE_DBCONFIG_DQS_DML, 1),  # clients send double-quoted strings
+    (apsw.SQLITE_DBCONFIG_DQS_DDL, 1),
+    (apsw.SQLITE_DBCONFIG_ENABLE_FKEY, 0),  # the setting `fk` decides below
+    (apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 1),
+    (apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 1),
+    (apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA, 0),
+    (apsw.SQLITE_DBCONFIG_LEGACY_ALTER_TABLE, 0),
+    (apsw.SQLITE_DBCONFIG_REVERSE_SCANORDER, 0),
+)
+
+
+class Writer:
+    """The connection that writes, with what makes its SQL deterministic."""
+
+    def __init__(self, path: str, settings: Settings) -> None:
+        require_sqlite()
+        self.settings = settings
+        self.vfs = ClockVfs()
+        is_new = not os.path.exists(path) or os.path.getsize(path) == 0
+        self.connection = apsw.Connection(
+            path, vfs=self.vfs.name, statementcachesize=settings.statement_cache_size
+        )
+        self.guard = Guard()
+        self.entropy = functions.Entropy(settings.blob_bytes_max)
+        self.counters = functions.Counters(self.connection)
+        self.wal_pages = 0
+        self.ticks_left = 0
+        self.deadline: float | None = None
+        self.clock: Callable[[], float] | None = None
+        self.is_cancelled = False
+        self.interrupted_by = ""
+        """What stopped the last statement: "steps", "deadline", "cancel", or nothing of ours."""
+        self.has_reserved_rowid = False
+        """A statement produced rowid 2^63-1 since this was last set to False."""
+        try:
+            self._configure(is_new)
+        except BaseException:
+            self.connection.close()
+            raise
+        self.cursor = self.connection.cursor()
+        self._engine_cursor = self.connection.cursor()
+        self.shapes = Shapes(self.connection, self.guard, count_max=settings.shapes_max)
+
+    def _configure(self, is_new: bool) -> None:
+        connection, settings = self.connection, self.settings
+        if is_new:
+            connection.reserve_bytes(reserve=RESERVED_BYTES)
+        configure(connection, settings)
+        if connection.reserve_bytes() != RESERVED_BYTES:
+            raise DamagedFile(f"{connection.filename} has no room for page checksums")
+        expect(connection, "journal_mode", "wal", "wal")
+        expect(connection, "synchronous", "NORMAL", 1)
+        expect(connection, "wal_autocheckpoint", 0, 0)
+        expect(connection, "foreign_keys", int(settings.fk), int(settings.fk))
+        # A busy wait on the loop would freeze the very node that must commit.
+        connection.set_busy_timeout(0)
+        connection.set_wal_hook(self._after_commit)
+        connection.set_progress_handler(self._tick, STEPS_PER_TICK)
+        connection.set_update_hook(self._row_changed)
+        functions.install(connection, self.entropy, self.counters)
+        connection.authorizer = self.guard
+
+    def engine(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+        """Run a statement of our own, with the guard lifted, and answer its rows."""
+        guard = self.guard
+        guard.is_lifted = True
+        try:
+            return self._engine_cursor.execute(sql, parameters, prepare_flags=_ENGINE).fetchall()
+        finally:
+            guard.is_lifted = False
+
+    def begin(self) -> None:
+        self.engine("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        self.engine("COMMIT")
+
+    def rollback(self) -> None:
+        """End the transaction, if SQLite has not already done so."""
+        if self.connection.in_transaction:
+            self.engine("ROLLBACK")
+
+    def schema_version(self) -> int:
+        return int(self.engine("PRAGMA schema_version")[0][0])
+
+    def budget(self, steps: int | None, deadline: float | None) -> None:
+        """Bound what runs from now on: in VM steps, and by the clock."""
+        self.ticks_left = -1 if steps is None else max(1, steps // STEPS_PER_TICK)
+        self.deadline = deadline
+        self.interrupted_by = ""
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def _tick(self) -> bool:
+        """SQLite asks whether to stop the statement."""
+        if self.guard.is_lifted:
+            return False
+        if self.is_cancelled:
+            self.interrupted_by = "cancel"
+            return True
+        if self.ticks_left > 0:
+            self.ticks_left -= 1
+            if self.ticks_left == 0:
+                self.interrupted_by = "steps"
+                self.ticks_left = 1
+                return True
+        if self.deadline is not None and self.clock is not None and self.clock() >= self.deadline:
+            self.interrupted_by = "deadline"
+            return True
+        return False
+
+    def _row_changed(self, op: int, database: str, table: str, rowid: int) -> None:
+        if rowid == _ROWID_MAX:
+            self.has_reserved_rowid = True
+
+    def _after_commit(self, connection: apsw.Connection, database: str, pages: int) -> int:
+        self.wal_pages = pages
+        return apsw.SQLITE_OK
+
+
+_ROWID_MAX = (1 << 63) - 1
+"""Once a table holds it, SQLite picks the next rowids from a generator of its own."""
+
+
+class Reader:
+    """A read-only connection: committed data only, the real clock, the real random()."""
+
+    def __init__(self, path: str, settings: Settings) -> None:
+        self.connection = apsw.Connection(
+            path,
+            flags=apsw.SQLITE_OPEN_READONLY,
+            vfs=load_checksum_vfs(),
+            statementcachesize=settings.statement_cache_size,
+        )
+        self.guard = Guard()
+        self.ticks_left = -1
+        self.deadline: float | None = None
+        self.clock: Callable[[], float] | None = None
+        self.is_cancelled = False
+        self.interrupted_by = ""
+        try:
+            configure(self.connection, settings)
+            expect(self.connection, "query_only", 1, 1)
+            # Waits only where the WAL is being opened or recovered, never for a writer.
+            self.connection.set_busy_timeout(1_000)
+            self.connection.set_progress_handler(self._tick, READ_STEPS_PER_TICK)
+            self.connection.authorizer = self.guard
+        except BaseException:
+            self.connection.close()
+            raise
+        self.cursor = self.connection.cursor()
+        self.index_cursor = self.connection.cursor()
+        self.shapes = Shapes(self.connection, self.guard, count_max=settings.shapes_max)
+
+    def open_snapshot(self) -> int:
+        """Begin to read, and answer the applied index of what is read. The cursor stays at its row
+        until `close_snapshot`, and with it the snapshot for every other statement."""
+        guard = self.guard
+        guard.is_lifted = True
+        try:
+            row = next(self.index_cursor.execute(schema.SELECT_INDEX, prepare_flags=_ENGINE))
+        finally:
+            guard.is_lifted = False
+        return int(row[0])
+
+    def page_count(self) -> int:
+        """Pages of the database, committed ones in the WAL included."""
+        rows = self.connection.execute("PRAGMA page_count", prepare_flags=_ENGINE).fetchall()
+        return int(rows[0][0])
+
+    def close_snapshot(self) -> None:
+        # There is one row: this finds the end, and the end resets the statement.
+        self.index_cursor.fetchall()
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def _tick(self) -> bool:
+        if self.is_cancelled:
+            self.interrupted_by = "cancel"
+            return True
+        if self.ticks_left > 0:
+            self.ticks_left -= 1
+            if self.ticks_left == 0:
+                self.interrupted_by = "steps"
+                self.ticks_left = 1
+                return True
+        if self.deadline is not None and self.clock is not None and self.clock() >= self.deadline:
+            self.interrupted_by = "deadline"
+            return True
+        return False
+
+
+def configure(connection: apsw.Connection, settings: Settings) -> None:
+    """What every connection has in common."""
+    for option, value in _DBCONFIG:
+        if connection.config(option, value) != value:
+            raise NodeFault(f"SQLite did not accept DBCONFIG {option} = {value}")
+    for limit, value in _limits(settings):
+        connection.limit(limit, value)
+    expect(connection, "mmap_size", 0, 0)  # an I/O error in a mapped page is a SIGBUS
+    expect(connection, "cell_size_check", 1, 1)
+    kib = settings.page_cache_bytes // 1024
+    expect(connection, "cache_size", -kib, -kib)
+
+
+def _limits(settings: Settings) -> tuple[tuple[int, int], ...]:
+    return (
+        (apsw.SQLITE_LIMIT_LENGTH, settings.blob_bytes_max),
+        (apsw.SQLITE_LIMIT_SQL_LENGTH, settings.sql_bytes_max),
+        (apsw.SQLITE_LIMIT_ATTACHED, 1),
+        (apsw.SQLITE_LIMIT_WORKER_THREADS, 0),
+    )
+
+
+def expect(connection: apsw.Connection, name: str, value: object, answer: object) -> None:
+    """Set a PRAGMA and check that it took."""
+    connection.execute(f"PRAGMA main.{name} = {value}", can_cache=False).fetchall()
+    rows = connection.execute(f"PRAGMA main.{name}", can_cache=False).fetchall()
+    # mmap_size answers nothing where a VFS has no mapping at all.
+    if rows != [(answer,)] and not (name == "mmap_size" and not rows):
+        raise NodeFault(f"SQLite answers {rows!r} to PRAGMA {name}, not {answer!r}")
+
+
+def require_sqlite() -> None:
+    """NodeFault when the SQLite in this process is too old."""
+    version = apsw.sqlite_lib_version()
+    major, minor, patch = (int(part) for part in version.split(".")[:3])
+    if major * 1_000_000 + minor * 1_000 + patch < OLDEST_SQLITE:
+        raise NodeFault(f"SQLite {version} is too old: install apsw 3.54 or newer")
+
+
+def open_error(error: apsw.Error, path: str) -> NodeFault:
+    """What stopped a database from being opened."""
+    fault = results.node_fault(error)
+    if fault is not None:
+        return type(fault)(f"{path}: {fault}")
+    return DamagedFile(f"{path} cannot be opened: {error}")

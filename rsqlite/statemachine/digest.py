@@ -1,0 +1,122 @@
+"""The digest of an entry's row changes: what counts cannot see.
+
+APSW's `Session` notes, through SQLite's preupdate hook, which rows changed and to what. The digest
+hashes these changes sorted, so that it does not depend on what else the leader tried and took back.
+It covers the statements from one position of the entry on: from the first that is at risk, or all
+of a sampled entry. Shadow tables of virtual tables are left out (they depend on transaction
+boundaries), and so are our own tables and planner statistics. A change of the schema ends what was
+covered; the next statement at risk begins anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import apsw
+
+from rsqlite.statemachine.authorizer import OWN_PREFIX
+from rsqlite.statemachine.connection import Writer
+from rsqlite.statemachine.journal import Journal
+
+DIGEST_BYTES = 16
+
+
+class Recorder:
+    """The digests of one writer's entries."""
+
+    def __init__(self, writer: Writer, *, mode: str, sample: int) -> None:
+        self._writer = writer
+        self._mode = mode
+        self._sample = sample
+        self._entries = 0
+        self._journal: Journal | None = None
+        self._session: apsw.Session | None = None
+        self._from = -1
+        self.count = 0
+        """Digests made or compared."""
+
+    def begin_leading(self, journal: Journal) -> None:
+        """A batch begins whose columns are `journal`."""
+        self.discard()
+        self._journal = journal
+        if self._mode == "never":
+            return
+        if self._mode == "always" or self._entries % self._sample == 0:
+            self._start(0)
+
+    def cover(self) -> None:
+        """The next statement is worth a digest."""
+        if self._session is None and self._journal is not None and self._mode != "never":
+            self._start(self._journal.mark())
+
+    def schema_changes(self) -> None:
+        """The next statement changes the schema: a session does not outlive that."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def end_leading(self) -> tuple[int, bytes]:
+        """The position from which on the digest counts, and the digest; (-1, b"") without one."""
+        self._entries += 1
+        position, digest = self._from, self._finish()
+        self._journal = None
+        return (position, digest) if digest else (-1, b"")
+
+    def follow(self) -> None:
+        """An entry's covered statements begin here, on a replica."""
+        self.discard()
+        self._start(0)
+
+    def end_following(self) -> bytes:
+        return self._finish()
+
+    def discard(self) -> None:
+        """The transaction is rolled back."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _start(self, position: int) -> None:
+        session = apsw.Session(self._writer.connection, "main")
+        # Tables without a declared primary key are covered by their rowid.
+        session.config(apsw.SQLITE_SESSION_OBJCONFIG_ROWID, 1)
+        session.table_filter(self._is_covered)
+        session.attach()
+        self._session = session
+        self._from = position
+
+    def _is_covered(self, table: str) -> bool:
+        name = table.lower()
+        return not (
+            name.startswith((OWN_PREFIX, "sqlite_stat"))
+            or name in self._writer.shapes.facts.shadows
+        )
+
+    def _finish(self) -> bytes:
+        session, self._session = self._session, None
+        if session is None:
+            return b""
+        self._writer.guard.is_lifted = True
+        try:
+            changeset = session.changeset()
+        finally:
+            self._writer.guard.is_lifted = False
+            session.close()
+        self.count += 1
+        return digest_changes(changeset)
+
+
+def digest_changes(changeset: bytes) -> bytes:
+    """A hash of the changes that does not depend on their order."""
+    changes = sorted(_describe(change) for change in apsw.Changeset.iter(changeset))
+    hasher = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for change in changes:
+        hasher.update(change)
+    return hasher.digest()
+
+
+def _describe(change: Any) -> bytes:
+    old = change.old or ()
+    new = change.new or ()
+    return repr((change.name, change.op, old, new)).encode("utf-8", "surrogatepass")

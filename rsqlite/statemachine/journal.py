@@ -1,0 +1,87 @@
+"""What a batch will write into its entry, column by column, while it is being run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rsqlite.statemachine.command import Command
+
+
+class Journal:
+    """The statements of the open transaction that took effect, in order.
+
+    `speculation.py` appends to the columns itself where it is hot; `mark` and `cut` take back what
+    a savepoint took back.
+    """
+
+    __slots__ = (
+        "changes",
+        "counts",
+        "errors",
+        "parameters",
+        "places",
+        "resets",
+        "rowids",
+        "sqls",
+        "streams",
+        "texts",
+    )
+
+    def __init__(self) -> None:
+        self.places: dict[str, int] = {}
+        self.sqls: list[str] = []
+        self.texts: list[int] = []
+        self.parameters: list[Any] = []
+        self.changes: list[int] = []
+        self.rowids: list[int] = []
+        self.counts: list[int] = []
+        self.errors: dict[int, int] = {}
+        self.resets: dict[int, tuple[int, int, int]] = {}
+        self.streams: dict[int, int] = {}
+
+    def place(self, sql: str) -> int:
+        """The number of this text in the entry."""
+        place = self.places.get(sql)
+        if place is None:
+            place = self.places[sql] = len(self.sqls)
+            self.sqls.append(sql)
+        return place
+
+    def mark(self) -> int:
+        """The position that the next statement gets."""
+        return len(self.changes)
+
+    def cut(self, mark: int) -> None:
+        """Forget everything from `mark` on."""
+        for column in (self.texts, self.parameters, self.changes, self.rowids):
+            del column[mark:]
+        for sparse in (self.errors, self.resets, self.streams):
+            for position in [position for position in sparse if position >= mark]:
+                del sparse[position]
+
+    def command(
+        self,
+        *,
+        flags: int,
+        time_ms: int,
+        settings: tuple[tuple[str, int], ...],
+        digest_from: int,
+        digest: bytes,
+    ) -> Command:
+        """The entry. Columns that say the same everywhere are left empty."""
+        return Command(
+            flags=flags,
+            times=[time_ms],
+            settings=list(settings),
+            counts=[] if len(self.counts) == len(self.changes) else self.counts,
+            sqls=self.sqls,
+            texts=[] if len(self.sqls) == 1 else self.texts,
+            parameters=self.parameters,
+            changes=self.changes,
+            rowids=self.rowids,
+            errors=self.errors,
+            resets=self.resets,
+            streams=self.streams,
+            digest_from=digest_from,
+            digest=digest,
+        )

@@ -1,0 +1,422 @@
+"""`StateMachine`: the database of one node, as the driver sees it.
+
+Everything runs on the loop, except long writes, reads over their budget and checkpoints. At most
+one transaction is open on the writing connection: a speculation (from `speculate` to `commit` or
+`rollback`) or an application (inside `apply`).
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import apsw
+
+from rsqlite.config import Settings
+from rsqlite.errors import Fate, InvariantViolation, LeadershipLost, NodeFault, RsqliteError
+from rsqlite.ports import Loop
+from rsqlite.raft.types import Configuration, Entry, EntryId, Index, Term
+from rsqlite.request import Failure, Outcome, Request
+from rsqlite.statemachine import functions, results, schema
+from rsqlite.statemachine.apply import Application, Decoded
+from rsqlite.statemachine.checkpoint import PAGE_BYTES, Checkpointer
+from rsqlite.statemachine.connection import Writer, open_error
+from rsqlite.statemachine.digest import Recorder
+from rsqlite.statemachine.fingerprint import fingerprint
+from rsqlite.statemachine.reader import Readers
+from rsqlite.statemachine.speculation import Batch, Speculation, restore_session
+
+Finished = Callable[[BaseException | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Counts since the start, and sizes now."""
+
+    database_bytes: int
+    wal_bytes: int
+    checkpoints: int
+    checkpointed_index: int
+    entries_applied: int
+    entries_committed: int
+    statements: int
+    digests: int
+    reads_in_threads: int
+    long_writes: int
+
+
+class StateMachine:
+    """A SQLite database that carries out entries. `open` makes one."""
+
+    def __init__(
+        self, path: str, *, loop: Loop, settings: Settings, random: random_module.Random
+    ) -> None:
+        functions.use_utc()
+        self._loop = loop
+        self._settings = settings
+        self._random = random
+        self._path = path
+        self._fault: NodeFault | None = None
+        self._writer = Writer(path, settings)
+        try:
+            self._load()
+            self._worker = loop.worker("rsqlite-sql")
+            self._checkpoint_worker = loop.worker("rsqlite-checkpoint")
+            self._readers = Readers(path, loop=loop, settings=settings)
+        except BaseException:
+            self._writer.close()
+            raise
+        self._writer.clock = loop.monotonic
+        self._recorder = Recorder(
+            self._writer, mode=settings.verify_digest, sample=settings.digest_sample
+        )
+        self._checkpointer = Checkpointer(
+            path,
+            worker=self._checkpoint_worker,
+            writer=self._writer,
+            settings=settings,
+            fail=self._fail,
+        )
+        self._speculation: Speculation | None = None
+        self._speculation_time = 0
+        self._is_in_thread = False
+        self._rollback_done: Callable[[], None] | None = None
+        self._schema_version = self._writer.schema_version()
+        self._is_closed = False
+        self._entries_applied = 0
+        self._entries_committed = 0
+        self._statements = 0
+        self._long_writes = 0
+        self.fingerprint = fingerprint(self._writer.connection)
+
+    @staticmethod
+    def open(
+        directory: str,
+        *,
+        loop: Loop,
+        settings: Settings,
+        random: random_module.Random | None = None,
+    ) -> StateMachine:
+        """The database under `directory`, made if there is none. NodeFault says what to do."""
+        path = schema.current_database(directory)
+        try:
+            return StateMachine(
+                path, loop=loop, settings=settings, random=random or random_module.SystemRandom()
+            )
+        except apsw.Error as error:
+            raise open_error(error, path) from error
+
+    def __repr__(self) -> str:
+        return (
+            f"<StateMachine {self._path} applied={self.applied_index}"
+            f" speculating={self.is_speculating}>"
+        )
+
+    # What is committed
+
+    def _load(self) -> None:
+        writer = self._writer
+        tables = writer.engine(
+            "SELECT count(*), coalesce(sum(name = '_rsqlite_meta'), 0) FROM sqlite_schema"
+        )
+        count, is_ours = tables[0]
+        if count == 0:
+            self._create()
+        elif not is_ours:
+            schema.check_format(None, self._path)
+        found = dict(writer.engine("SELECT name, value FROM _rsqlite_meta"))
+        schema.check_format(found.get("format"), self._path)
+        index, term, time_ms = writer.engine(schema.SELECT_APPLIED)[0]
+        self.applied_index = Index(index)
+        self.applied_term = Term(term)
+        self.last_time_ms = int(time_ms)
+        self.configuration = (
+            Configuration.from_bytes(found["configuration"])
+            if "configuration" in found
+            else Configuration()
+        )
+
+    def _create(self) -> None:
+        writer = self._writer
+        writer.begin()
+        for sql in schema.CREATE:
+            writer.engine(sql)
+        writer.engine(schema.INSERT_APPLIED)
+        writer.engine(schema.SET_META, ("format", schema.FORMAT))
+        writer.commit()
+
+    # Leading
+
+    @property
+    def is_speculating(self) -> bool:
+        """A transaction is open, or being run in a thread."""
+        return self._speculation is not None
+
+    def speculate(self, requests: Sequence[Request]) -> Batch:
+        """Run the requests in one write transaction, left open if `data` is not None."""
+        if not requests:
+            return Batch(0)
+        speculation = self._speculate(requests, is_long=False)
+        batch = speculation.run()
+        if batch.data is not None:
+            self._speculation = speculation
+        return batch
+
+    def speculate_long(
+        self, request: Request, done: Callable[[Batch | None, BaseException | None], None]
+    ) -> None:
+        """The same for one request in a thread, without a budget of steps."""
+        speculation = self._speculate([request], is_long=True)
+        self._speculation = speculation
+        self._is_in_thread = True
+        self._long_writes += 1
+
+        def finish(batch: Batch | None, error: BaseException | None) -> None:
+            self._is_in_thread = False
+            if self._rollback_done is not None:
+                rolled_back, self._rollback_done = self._rollback_done, None
+                self._end_speculation()
+                done(None, error or LeadershipLost(fate=Fate.NOT_APPLIED))
+                rolled_back()
+                return
+            if batch is None or batch.data is None:
+                self._speculation = None
+            done(batch, error)
+
+        self._worker.submit(speculation.run, finish)
+
+    def _speculate(self, requests: Sequence[Request], *, is_long: bool) -> Speculation:
+        self._require_idle()
+        writer = self._writer
+        writer.is_cancelled = False
+        version = writer.schema_version()
+        if version != self._schema_version:
+            self._schema_version = version
+            writer.shapes.forget()
+        self._speculation_time = max(self.last_time_ms, int(self._loop.wall() * 1000))
+        return Speculation(
+            writer,
+            self._recorder,
+            requests,
+            settings=self._settings,
+            time_ms=self._speculation_time,
+            seed=self._random.getrandbits(64),
+            is_long=is_long,
+            monotonic=self._loop.monotonic,
+        )
+
+    def commit(
+        self,
+        entry_id: EntryId,
+        configuration: Configuration | None = None,
+        done: Finished | None = None,
+    ) -> None:
+        """Make the speculation durable under this id. A NodeFault reaches `done`, or is raised
+        when there is none."""
+        speculation = self._speculation
+        if speculation is None or self._is_in_thread:
+            raise InvariantViolation("COMMIT without a finished speculation")
+        if entry_id.index <= self.applied_index:
+            raise InvariantViolation(f"{entry_id} committed at applied index {self.applied_index}")
+        if speculation.has_ddl or speculation.has_analyze:
+            self._readers.schema_changed()
+        if not speculation.is_long:
+            error: BaseException | None = None
+            try:
+                self._write_commit(speculation, entry_id, configuration)
+            except BaseException as caught:
+                if done is None:
+                    raise
+                error = caught
+            else:
+                self._committed(speculation, entry_id, configuration)
+            if done is not None:
+                done(error)
+            return
+        self._is_in_thread = True
+
+        def finish(_: None, error: BaseException | None) -> None:
+            self._is_in_thread = False
+            if error is None:
+                self._committed(speculation, entry_id, configuration)
+            if done is not None:
+                done(error)
+            elif error is not None:
+                raise error
+
+        self._worker.submit(
+            lambda: self._write_commit(speculation, entry_id, configuration), finish
+        )
+
+    def _write_commit(
+        self, speculation: Speculation, entry_id: EntryId, configuration: Configuration | None
+    ) -> None:
+        writer = self._writer
+        try:
+            writer.engine(
+                schema.UPDATE_APPLIED, (entry_id.index, entry_id.term, self._speculation_time)
+            )
+            if configuration is not None:
+                writer.engine(schema.SET_META, ("configuration", configuration.to_bytes()))
+            writer.commit()
+            if speculation.session:
+                restore_session(writer, speculation.session)
+        except apsw.Error as error:
+            raise results.commit_fault(error) from error
+
+    def _committed(
+        self, speculation: Speculation, entry_id: EntryId, configuration: Configuration | None
+    ) -> None:
+        self._speculation = None
+        self.applied_index, self.applied_term = entry_id.index, entry_id.term
+        self.last_time_ms = self._speculation_time
+        if configuration is not None:
+            self.configuration = configuration
+        self._entries_committed += 1
+        self._statements += speculation.statement_count
+        if speculation.has_ddl or speculation.has_analyze:
+            self._schema_version = self._writer.schema_version()
+            self._readers.schema_changed()
+
+    def rollback(self, done: Callable[[], None]) -> None:
+        """Take the speculation back. `done` is called before this returns, unless a thread runs: it
+        is stopped first."""
+        if self._is_in_thread:
+            if self._rollback_done is not None:
+                raise InvariantViolation("rolled back twice")
+            self._rollback_done = done
+            self._writer.is_cancelled = True
+            return
+        if self._speculation is not None:
+            self._end_speculation()
+        done()
+
+    def _end_speculation(self) -> None:
+        speculation, self._speculation = self._speculation, None
+        if speculation is not None:
+            speculation.abandon()
+
+    # Following
+
+    def apply(self, entries: Sequence[Entry], done: Finished) -> None:
+        """Carry out committed entries, all in one transaction, and check what they expect."""
+        self._require_idle()
+        try:
+            decoded = [Decoded(entry) for entry in entries]
+        except NodeFault as fault:
+            done(fault)
+            return
+        if not decoded:
+            done(None)
+            return
+        if decoded[0].entry.index != self.applied_index + 1:
+            raise InvariantViolation(
+                f"entry {decoded[0].entry.index} after applied index {self.applied_index}"
+            )
+        application = Application(self._writer, self._recorder, self.last_time_ms)
+        self._readers_may_change(decoded)
+        if not any(one.command is not None and one.command.is_long for one in decoded):
+            error: BaseException | None = None
+            try:
+                application.run(decoded)
+            except NodeFault as fault:
+                error = fault
+            self._applied(application)
+            done(error)
+            return
+        self._is_in_thread = True
+
+        def finish(_: None, error: BaseException | None) -> None:
+            self._is_in_thread = False
+            self._applied(application)
+            done(error)
+
+        self._worker.submit(lambda: application.run(decoded), finish)
+
+    def _readers_may_change(self, decoded: Sequence[Decoded]) -> None:
+        """Before a COMMIT in a thread: what readers learn of a text from here on may be of the old
+        schema or of the new one, and is forgotten again when it has ended."""
+        if any(one.command is not None and one.command.is_long for one in decoded):
+            self._readers.schema_changed()
+
+    def _applied(self, application: Application) -> None:
+        self._entries_applied += application.entries
+        self._statements += application.statements
+        if application.applied is not None:
+            index, term, time_ms = application.applied
+            self.applied_index, self.applied_term = Index(index), Term(term)
+            self.last_time_ms = time_ms
+        if application.configuration is not None:
+            self.configuration = application.configuration
+        if application.schema_changed:
+            self._schema_version = self._writer.schema_version()
+            self._readers.schema_changed()
+
+    # Reading
+
+    def classify(self, sql: str) -> bool | Failure:
+        """True when the text only reads; a Failure when it cannot be compiled or is refused."""
+        return self._readers.classify(sql)
+
+    def query(self, request: Request, done: Callable[[Outcome | RsqliteError], None]) -> None:
+        """Run a request that only reads, on committed data."""
+        self._readers.query(request, done)
+
+    # Upkeep
+
+    def maintain(self) -> None:
+        """Call after each COMMIT. NodeFault: a checkpoint failed, this node cannot go on."""
+        if self._fault is not None:
+            raise self._fault
+        if self._speculation is None and not self._is_in_thread:
+            self._checkpointer.maintain()
+
+    @property
+    def checkpointed_index(self) -> Index:
+        """Everything up to here is in the synced database file: so far the log may be cut."""
+        return Index(self._checkpointer.checkpointed_index)
+
+    def statistics(self) -> Statistics:
+        """A picture of now."""
+        return Statistics(
+            database_bytes=self._database_bytes(),
+            wal_bytes=self._writer.wal_pages * PAGE_BYTES,
+            checkpoints=self._checkpointer.count,
+            checkpointed_index=self._checkpointer.checkpointed_index,
+            entries_applied=self._entries_applied,
+            entries_committed=self._entries_committed,
+            statements=self._statements,
+            digests=self._recorder.count,
+            reads_in_threads=self._readers.threaded,
+            long_writes=self._long_writes,
+        )
+
+    def _database_bytes(self) -> int:
+        return self._readers.page_count() * PAGE_BYTES
+
+    def close(self) -> None:
+        """Roll back what is open and close all connections."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._writer.is_cancelled = True
+        self._worker.close()
+        self._checkpoint_worker.close()
+        self._is_in_thread = False
+        self._recorder.discard()
+        self._readers.close()
+        self._checkpointer.close()
+        self._writer.close()
+
+    def _require_idle(self) -> None:
+        if self._fault is not None:
+            raise self._fault
+        if self._speculation is not None or self._is_in_thread:
+            raise InvariantViolation("the writing connection is in use")
+
+    def _fail(self, fault: NodeFault) -> None:
+        self._fault = fault
+
+
+__all__ = ["Batch", "StateMachine", "Statistics"]

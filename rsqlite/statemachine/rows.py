@@ -1,0 +1,72 @@
+"""Fetching rows, bounded in number and bytes.
+
+`fetchall` is one call into C for all rows; a loop in Python costs a third more. So rows come in
+pieces, and each piece is measured as msgpack would write it (4 % of the cost of fetching it). What
+one piece can hold beyond the bound is limited by its number of rows and by SQLite's own limit on
+the length of a value.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any, NamedTuple
+
+import apsw
+import msgspec
+
+from rsqlite.request import Failure
+from rsqlite.statemachine import results
+
+_FIRST_ROWS = 16
+_PIECE_ROWS_MAX = 1024
+_PIECE_BYTES = 1 << 20
+
+_measure = msgspec.msgpack.Encoder().encode_into
+
+
+class RowLimits(NamedTuple):
+    """What one answer may hold."""
+
+    rows_max: int
+    bytes_max: int
+
+
+def fetch(cursor: apsw.Cursor, limits: RowLimits) -> list[Any] | Failure:
+    """All rows of a statement, or a Failure when they are more than an answer may hold. The cursor
+    is at its end in both cases: an open one blocks DDL, COMMIT and the reset of the WAL."""
+    rows: list[Any] = list(islice(cursor, _FIRST_ROWS))
+    if len(rows) < _FIRST_ROWS:
+        if not rows or _cells_are_small(rows, limits):
+            return rows
+        return _too_many(cursor, f"result_bytes_max is {limits.bytes_max}")
+    scratch = bytearray()
+    _measure(rows, scratch)
+    total = len(scratch)
+    while True:
+        if len(rows) > limits.rows_max:
+            return _too_many(cursor, f"rows_max is {limits.rows_max}")
+        if total > limits.bytes_max:
+            return _too_many(cursor, f"result_bytes_max is {limits.bytes_max}")
+        average = total // len(rows) + 1
+        count = max(1, min(_PIECE_ROWS_MAX, _PIECE_BYTES // average, len(rows)))
+        piece = list(islice(cursor, count))
+        if not piece:
+            return rows
+        rows += piece
+        _measure(piece, scratch)
+        total += len(scratch)
+
+
+def _cells_are_small(rows: list[Any], limits: RowLimits) -> bool:
+    """A few rows, cheaply: only strings and BLOBs count."""
+    total = 0
+    for row in rows:
+        for cell in row:
+            if cell.__class__ is str or cell.__class__ is bytes:
+                total += len(cell)
+    return total <= limits.bytes_max and len(rows) <= limits.rows_max
+
+
+def _too_many(cursor: apsw.Cursor, bound: str) -> Failure:
+    cursor.close(force=True)
+    return results.mistake(f"the result is too large ({bound}): ask for less at a time")
