@@ -29,6 +29,7 @@ from rsqlite.server.typed import typed_item
 _SHAPES_MAX = 1024
 _DATES = frozenset(("date", "datetime", "timestamp"))
 _TEXTUAL = ("varchar", "varying character", "nchar", "native character", "nvarchar", "clob")
+_WRITES = {Write}
 _KINDS = {int: "integer", float: "real", str: "text", bytes: "text", bool: "boolean"}
 """Of a first row's value. A BLOB has become text by then."""
 
@@ -45,6 +46,8 @@ def encode_outcome(outcome: Outcome, flags: Flags, elapsed_s: float) -> bytes:
     if not (flags.typed or flags.associative or flags.timings or flags.raft_index or flags.pretty):
         if len(results) == 1 and type(results[0]) is Write:
             return b'{"results":[%b]}' % _write_text(results[0])
+        if set(map(type, results)) == _WRITES:
+            return b'{"results":[%b]}' % b",".join([_write_text(result) for result in results])
         items: list[Any] = [_item(result) for result in results]
     elif flags.typed:
         items = [typed_item(result, timings=flags.timings) for result in results]
@@ -203,7 +206,11 @@ def _dumps_with_blobs(
 ) -> bytes:
     for position, result in enumerate(results):
         if type(result) is Rows and not flags.typed:
-            textual = _shape(tuple(result.decltypes)).textual
+            textual = [
+                column
+                for column in _shape(tuple(result.decltypes)).textual
+                if bytes in map(type, map(itemgetter(column), result.rows))
+            ]
             if textual:
                 rows = _map_columns(result.rows, [(column, _mangled) for column in textual])
                 changed = Rows(result.columns, result.decltypes, rows, time_s=result.time_s)

@@ -91,34 +91,31 @@ def _blob(content: str) -> bytes:
         raise RequestError("invalid base64 in a typed blob") from error
 
 
-def _tag_text(value: str) -> dict[str, Any]:
-    return {"type": "text", "value": value}
+def _tag(value: Any) -> dict[str, Any]:
+    """The rare kinds; text and integers are tagged where the rows are walked."""
+    if value is None:
+        return _NULL
+    kind = type(value)
+    if kind is float:
+        return {"type": "float", "value": value if math.isfinite(value) else None}
+    if kind is bytes:
+        return {"type": "blob", "base64": b64encode(value).rstrip(b"=").decode("ascii")}
+    assert kind is bool, kind
+    return {"type": "integer", "value": str(int(value))}
 
 
-def _tag_integer(value: int) -> dict[str, Any]:
-    return {"type": "integer", "value": str(value)}
-
-
-def _tag_float(value: float) -> dict[str, Any]:
-    return {"type": "float", "value": value if math.isfinite(value) else None}
-
-
-def _tag_blob(value: bytes) -> dict[str, Any]:
-    return {"type": "blob", "base64": b64encode(value).rstrip(b"=").decode("ascii")}
-
-
-def _tag_null(value: None) -> dict[str, Any]:
-    return _NULL
-
-
-_TAGS: dict[type, Any] = {
-    str: _tag_text,
-    int: _tag_integer,
-    float: _tag_float,
-    bytes: _tag_blob,
-    bool: lambda value: _tag_integer(int(value)),
-    type(None): _tag_null,
-}
+def _tagged(rows: list[Any]) -> list[list[dict[str, Any]]]:
+    return [
+        [
+            {"type": "text", "value": value}
+            if type(value) is str
+            else {"type": "integer", "value": str(value)}
+            if type(value) is int
+            else _tag(value)
+            for value in row
+        ]
+        for row in rows
+    ]
 
 
 def typed_item(result: Result, *, timings: bool) -> dict[str, Any]:
@@ -130,7 +127,7 @@ def typed_item(result: Result, *, timings: bool) -> dict[str, Any]:
             item = {
                 "columns": result.columns,
                 "decltypes": result.decltypes,
-                "values": [[_TAGS[type(value)](value) for value in row] for row in result.rows],
+                "values": _tagged(result.rows),
             }
             if not result.is_read:
                 item["last_insert_id"] = result.last_insert_rowid
