@@ -89,6 +89,7 @@ class Application:
         version = writer.schema_version()
         writer.budget(None, None)
         writer.entropy.follow()
+        writer.watch_rowids(False)
         writer.begin()
         if session:
             defer_foreign_keys(writer, session)

@@ -17,6 +17,11 @@ import apsw
 
 OWN_PREFIX = "_rsqlite"
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 SETTINGS = frozenset(
     {
         "foreign_keys",
@@ -35,7 +40,7 @@ LOGGED_PRAGMAS = frozenset({"user_version", "application_id"})
 READ_PRAGMAS = (
     SETTINGS
     | LOGGED_PRAGMAS
-    | frozenset(
+    | _words(
         """analysis_limit auto_vacuum automatic_index busy_timeout cache_size cache_spill
         cell_size_check checkpoint_fullfsync collation_list compile_options count_changes
         data_version database_list empty_result_callbacks encoding foreign_key_check
@@ -44,21 +49,18 @@ READ_PRAGMAS = (
         locking_mode max_page_count mmap_size module_list page_count page_size pragma_list
         query_only quick_check read_uncommitted reverse_unordered_selects schema_version
         secure_delete short_column_names soft_heap_limit synchronous table_info table_list
-        table_xinfo temp_store threads trusted_schema wal_autocheckpoint
-        writable_schema""".split()
+        table_xinfo temp_store threads trusted_schema wal_autocheckpoint writable_schema"""
     )
 )
 """PRAGMAs that only tell, without an argument."""
 
-ARGUMENT_PRAGMAS = frozenset(
+ARGUMENT_PRAGMAS = _words(
     """foreign_key_check foreign_key_list index_info index_list index_xinfo integrity_check
-    quick_check table_info table_list table_xinfo""".split()
+    quick_check table_info table_list table_xinfo"""
 )
 """Those that only tell with an argument too: it names what to look at."""
 
-_MODULES = frozenset(
-    "fts3 fts4 fts4aux fts5 fts5vocab rtree rtree_i32 geopoly fts3tokenize".split()
-)
+_MODULES = _words("fts3 fts4 fts4aux fts5 fts5vocab rtree rtree_i32 geopoly fts3tokenize")
 _FUNCTIONS_REFUSED = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile"})
 
 _TEMP_OPS = frozenset(

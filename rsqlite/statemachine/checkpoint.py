@@ -13,6 +13,7 @@ index that was read before it began: so far the log may be cut.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import apsw
 
@@ -134,6 +135,7 @@ def _checkpoint(connection: apsw.Connection, writer: Writer | None = None) -> tu
     if writer is not None:
         index = int(writer.engine(schema.SELECT_INDEX)[0][0])
     else:
-        index = int(connection.execute(schema.SELECT_INDEX).fetchall()[0][0])
+        rows: Any = connection.execute(schema.SELECT_INDEX).fetchall()
+        index = int(rows[0][0])
     pages, copied = connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
     return index, pages, copied

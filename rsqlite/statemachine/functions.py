@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from typing import Any
 
 import apsw
 
@@ -110,10 +111,13 @@ class Counters:
 
 def install(connection: apsw.Connection, entropy: Entropy, counters: Counters) -> None:
     """Make the connection's SQL use them."""
-    flags = apsw.SQLITE_INNOCUOUS
-    connection.create_scalar_function("random", entropy.random, 0, flags=flags)
-    connection.create_scalar_function("randomblob", entropy.randomblob, 1, flags=flags)
-    connection.create_scalar_function("total_changes", counters.total_changes, 0, flags=flags)
+    ours: tuple[tuple[str, Any, int], ...] = (
+        ("random", entropy.random, 0),
+        ("randomblob", entropy.randomblob, 1),
+        ("total_changes", counters.total_changes, 0),
+    )
+    for name, function, arguments in ours:
+        connection.create_scalar_function(name, function, arguments, flags=apsw.SQLITE_INNOCUOUS)
 
 
 def use_utc() -> None:

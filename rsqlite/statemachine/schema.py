@@ -1,13 +1,13 @@
 """Our own tables, and where a database lies.
 
-`<data>/db/CURRENT` names the generation in use, `<data>/db/<n>/main.db` is its database. A database
-that is installed later gets a folder of its own, and CURRENT is replaced by rename and synced: a new
-file swapped in under the old name would be undone by the old `-wal` after a crash.
+`<data>/db/CURRENT` names the generation in use, `<data>/db/<n>/main.db` is its database. A
+database that is installed later gets a folder of its own, and CURRENT is replaced by rename and
+synced: a new file swapped in under the old name would be undone by the old `-wal` after a crash.
 
 `_rsqlite_applied` holds one row: what has been applied, written in the same transaction as its
 effects. `_rsqlite_meta` holds what changes rarely (the configuration, the format), so that the row
-written with every entry stays small. Both are visible in `sqlite_schema`, and neither can be read or
-written by users.
+written with every entry stays small. Both are visible in `sqlite_schema`, and neither can be read
+or written by users.
 """
 
 from __future__ import annotations
@@ -89,5 +89,6 @@ def check_format(value: object, path: str) -> None:
         raise ForeignDirectory(f"{path} is a SQLite database that rsqlite did not make")
     if value != FORMAT:
         raise ForeignDirectory(
-            f"{path} has format {value!r}, this release knows {FORMAT}: use the release that wrote it"
+            f"{path} has format {value!r}, this release knows {FORMAT}:"
+            " use the release that wrote it"
         )

@@ -178,11 +178,11 @@ class Speculation:
 
     def _remember(self, culprit: _Culprit) -> None:
         position = culprit.key[0]
-        if len(self._culprits) + len(self._outcomes) >= self._settings.speculate_reruns_max:
-            if not self.is_long:
-                # Every further rerun would be paid by the others: they go on, it goes alone.
-                self._skipped.add(position)
-                return
+        reruns = len(self._culprits) + len(self._outcomes)
+        if reruns >= self._settings.speculate_reruns_max and not self.is_long:
+            # Every further rerun would be paid by the others: they go on, it goes alone.
+            self._skipped.add(position)
+            return
         if culprit.outcome is not None:
             self._outcomes[position] = culprit.outcome
         else:
@@ -242,6 +242,7 @@ class Speculation:
         writer.vfs.set_time(self._time_ms)
         writer.entropy.lead(self._seed)
         writer.has_reserved_rowid = False
+        writer.watch_rowids(True)
         recorder.begin_leading(self._journal)
         ticks = -1 if self.is_long else self._settings.write_steps_max
         writer.budget(None if self.is_long else ticks, None)
