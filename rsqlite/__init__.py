@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rsqlite.config import Settings as Settings
     from rsqlite.errors import RsqliteError as RsqliteError
+    from rsqlite.errors import SqlError as SqlError
     from rsqlite.node.node import Node as Node
+    from rsqlite.server.app import HttpServer as HttpServer
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "HttpServer": "rsqlite.server.app",
     "Node": "rsqlite.node.node",
     "RsqliteError": "rsqlite.errors",
     "Settings": "rsqlite.config",
+    "SqlError": "rsqlite.errors",
 }
 
-__all__ = ["Node", "RsqliteError", "Settings", "__version__"]
+__all__ = ["HttpServer", "Node", "RsqliteError", "Settings", "SqlError", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,12 +23,14 @@ from rsqlite.cli.rqlited_flags import FLAGS
 from rsqlite.cli.serve import SWITCHES, help_text
 from rsqlite.server.app import ROUTES
 from rsqlite.server.flags import Flags
+from rsqlite.testing.cluster import ProcessCluster, free_ports
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 RSQLITED = ROOT / "docs" / "rsqlited.md"
 HTTP = ROOT / "docs" / "http.md"
 README = ROOT / "README.md"
+EMBEDDING = ROOT / "docs" / "embedding.md"
 GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FLAG_NAMES = {
     *(one.flag for one in options()),
@@ -137,9 +139,21 @@ def test_the_config_file_of_the_documents_is_one(tmp_path: Path) -> None:
     assert configure({CONFIG_FLAG: str(file)}, {}).problems == ()
 
 
+PROGRAMS = [
+    (blocks(README, "python")[0], "['id', 'name'] [(1, 'Fiona')]\n"),
+    *zip(
+        blocks(EMBEDDING, "python"),
+        ["[(100,)]\nSQLITE_CONSTRAINT_PRIMARYKEY\n", "[(1,)]\n", "serving\n"],
+        strict=True,
+    ),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("program", blocks(README, "python"))
-def test_the_python_of_the_readme_runs(tmp_path: Path, program: str) -> None:
+@pytest.mark.parametrize(("program", "printed"), PROGRAMS)
+def test_the_python_of_the_documents_runs(tmp_path: Path, program: str, printed: str) -> None:
+    for port in re.findall(r"127.0.0.1:(17\d+)", program):
+        program = program.replace(port, str(free_ports(1)[0]))
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         cwd=tmp_path,
@@ -149,13 +163,11 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, program: str) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout == "['id', 'name'] [(1, 'Fiona')]\n"
+    assert result.stdout == printed
 
 
 @pytest.mark.slow
 def test_the_console_of_the_readme_shows_what_happens(tmp_path: Path) -> None:
-    from rsqlite.testing.cluster import ProcessCluster
-
     if shutil.which("curl") is None:
         pytest.skip("NOT RUN: curl is not on this machine")
     (console,) = blocks(README, "console")
