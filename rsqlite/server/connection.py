@@ -19,7 +19,7 @@ import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -127,7 +127,8 @@ class Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         core = self._core
-        assert isinstance(transport, asyncio.Transport)
+        # uvloop's transports have the methods, but not the base class.
+        transport = cast("asyncio.Transport", transport)
         self._wire = transport
         if len(core.open) >= core.settings.connections_max:
             core.counters.connections_refused += 1

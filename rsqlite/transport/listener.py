@@ -13,6 +13,8 @@ import socket
 from collections.abc import Callable, Mapping
 
 import orjson
+from typing import cast
+
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -183,8 +185,8 @@ class _Refused(asyncio.Protocol):
     """One connection too many."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
+        # uvloop's transports have the methods, but not the base class.
+        cast("asyncio.Transport", transport).abort()
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
