@@ -11,10 +11,9 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Mapping
-
-import orjson
 from typing import cast
 
+import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
