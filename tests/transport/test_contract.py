@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import pytest
+
 from rsqlite.config import Settings
 from rsqlite.transport import frame
 
@@ -113,6 +115,7 @@ def test_the_links_say_when_they_open_and_break(play: Any) -> None:
     play(scenario)
 
 
+@pytest.mark.slow
 def test_a_restarted_node_is_reached_again(play: Any) -> None:
     async def scenario(world: Any) -> None:
         a, b = await world.joined(1, 2)

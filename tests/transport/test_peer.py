@@ -1,0 +1,71 @@
+"""Pauses between attempts, and when there are none."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import Any
+
+from rsqlite.config import Settings
+from rsqlite.transport.peer import Backoff
+
+PATIENT = Settings(raft_addr="127.0.0.1:0", peer_backoff_min=30.0, peer_backoff_max=60.0)
+
+
+def test_pauses_double_up_to_the_longest_and_never_march_in_step() -> None:
+    backoff = Backoff(0.05, 1.0, random.Random(7))
+    pauses = [backoff.pause() for _ in range(50)]
+    for pause, longest in zip(pauses, [0.05, 0.1, 0.2, 0.4, 0.8] + [1.0] * 45, strict=True):
+        assert longest / 2 <= pause <= longest
+    assert len(set(pauses)) == 50
+    backoff.reset()
+    assert backoff.pause() <= 0.05
+
+
+def test_equal_seeds_give_equal_pauses() -> None:
+    one, other = (Backoff(0.05, 1.0, random.Random(7)) for _ in range(2))
+    assert [one.pause() for _ in range(10)] == [other.pause() for _ in range(10)]
+
+
+def test_a_link_that_cannot_be_opened_is_tried_at_the_pace_of_its_pauses(
+    play_sockets: Any,
+) -> None:
+    async def scenario(world: Any) -> None:
+        attempts: list[float] = []
+
+        async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            attempts.append(time.monotonic())
+            writer.close()
+
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        a = await world.peer(1)
+        started = time.monotonic()
+        a.network.connect({2: f"127.0.0.1:{port}"})
+        await world.until(lambda: len(attempts) >= 4 and not a.link(2).error.startswith("not"))
+        # Pauses of at least 5, 10 and 20 ms.
+        assert attempts[-1] - started >= 0.035
+        assert a.link(2).error == "closed without an answer"
+        server.close()
+
+    play_sockets(scenario)
+
+
+def test_a_node_that_shows_up_is_dialled_without_a_pause(play: Any) -> None:
+    """Reliability 1.3: a restarted node is back at once, whatever the pauses had grown to."""
+
+    async def scenario(world: Any) -> None:
+        a, b = await world.peer(1), await world.peer(2)
+        address = b.address
+        await world.stop(b)
+        a.network.connect({2: address})
+        await world.until(lambda: a.link(2).error not in ("", "not tried yet"))
+        await world.start(b, address)
+        started = world.loop.monotonic()
+        b.network.connect({1: a.address})
+        await world.until(lambda: a.is_linked(2) and b.is_linked(1))
+        assert world.loop.monotonic() - started < 10
+
+    play(scenario, PATIENT)
