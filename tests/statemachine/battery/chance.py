@@ -144,7 +144,7 @@ chance.case(
 )
 chance.case(
     "a random rowid",
-    "INSERT INTO dice(id) VALUES(abs(random() % 1000000))",
+    ask(varies("INSERT INTO dice(id) VALUES(abs(random() % 1000000))")),
     "SELECT count(*) FROM dice",
     setup=R,
     volatile=True,

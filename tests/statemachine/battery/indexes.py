@@ -118,7 +118,7 @@ indexes.case(
     ask(
         varies("EXPLAIN INSERT INTO item VALUES(7,7)"),
         "SELECT count(*) FROM item",
-        "EXPLAIN QUERY PLAN DELETE FROM item",
+        varies("EXPLAIN QUERY PLAN DELETE FROM item"),
         "SELECT count(*) FROM item",
     ),
     setup=DATA,

@@ -76,8 +76,6 @@ class Trial:
         assert len(results) == len(expected), f"{len(results)} results{shown}"
         for place, result, plain in zip(places, results, expected, strict=False):
             judge_result(ask.statements[place], result, plain)
-        if len(results) > len(places):
-            judge_result(Sql("COMMIT"), results[-1], expected[-1])
 
 
 def _judge_refusal(ask: Ask, error: RsqliteError) -> None:

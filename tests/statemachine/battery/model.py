@@ -54,7 +54,8 @@ class Ask:
     kind: str = "mixed"
     db_timeout_s: float = 0.0
     commit_fails: str = ""
-    """With `transaction`: COMMIT itself fails in plain SQLite, with this in its message."""
+    """With `transaction`: COMMIT itself fails in plain SQLite, with this in its message. The engine
+    reports it in the place of the last statement."""
 
 
 @dataclass(frozen=True, slots=True)

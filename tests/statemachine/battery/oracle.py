@@ -56,6 +56,9 @@ def _run(connection: apsw.Connection, ask: Ask, refused: Set[int]) -> list[Resul
         result = SKIPPED if position in refused else run_text(connection, sql)
         if result is None:
             continue
+        if ask.kind == "execute" and isinstance(result, Rows) and result.is_read:
+            # As rqlite answers a SELECT that is sent to /db/execute: with the counters.
+            result = Write(connection.last_insert_rowid(), connection.changes())
         results.append(result)
         if ask.transaction and isinstance(result, Failure):
             if connection.in_transaction:
@@ -65,7 +68,8 @@ def _run(connection: apsw.Connection, ask: Ask, refused: Set[int]) -> list[Resul
         try:
             connection.execute("COMMIT")
         except apsw.Error as error:
-            results.append(failure(error))
+            # The engine reports it in the place of the last statement.
+            results[-1:] = [failure(error)]
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
     return results
@@ -108,10 +112,15 @@ def _result(connection: apsw.Connection, info: Any, rows: list[Any]) -> Result |
         columns,
         decltypes,
         rows,
-        is_read=info.is_readonly or bool(info.is_explain),
+        is_read=info.is_readonly or bool(info.is_explain) or _is_pragma(info.first_query),
         last_insert_rowid=connection.last_insert_rowid(),
         changes=connection.changes(),
     )
+
+
+def _is_pragma(text: str) -> bool:
+    """SQLite counts some PRAGMAs as writes although they only tell."""
+    return text.lstrip().upper().startswith("PRAGMA")
 
 
 def is_empty(text: str) -> bool:

@@ -160,7 +160,7 @@ partial.case(
 partial.case(
     "RELEASE of a name nobody knows does not end the batch",
     "INSERT INTO item(name) VALUES('x')",
-    refused("RELEASE nothing", why="transaction|stream"),
+    refused("RELEASE nobody", why="transaction|stream"),
     "INSERT INTO item(name) VALUES('y')",
     setup=(ITEM, TWO),
 )

@@ -23,6 +23,14 @@ for _name, _text in (
     ("CREATE TEMPORARY VIEW", "CREATE TEMPORARY VIEW tmp AS SELECT 1"),
     ("CREATE TEMP TRIGGER", "CREATE TEMP TRIGGER tt AFTER INSERT ON val BEGIN SELECT 1; END"),
     ("CREATE TABLE temp.x", "CREATE TABLE temp.tmp(a)"),
+    ("CREATE TABLE IF NOT EXISTS temp.x", "CREATE TABLE IF NOT EXISTS Temp.tmp(a)"),
+    ("CREATE TABLE temp.x AS", "CREATE TABLE temp.tmp AS SELECT 1 AS a"),
+    ("CREATE VIEW temp.x", "CREATE VIEW temp.tmp AS SELECT 1"),
+    ("CREATE TRIGGER temp.x", "CREATE TRIGGER temp.t AFTER INSERT ON main.val BEGIN SELECT 1; END"),
+    ("CREATE VIRTUAL TABLE temp.x", "CREATE VIRTUAL TABLE temp.tmp USING fts5(a)"),
+    ("CREATE INDEX temp.x", "CREATE INDEX temp.i ON val(v)"),
+    ("INSERT INTO temp.x", "INSERT INTO temp.sqlite_master VALUES(1,1,1,1,1)"),
+    ("ANALYZE temp", "ANALYZE temp"),
     ("CREATE TEMP TABLE AS", "CREATE TEMP TABLE tmp AS SELECT * FROM val"),
     ("writefile", "SELECT writefile('x', 'y')"),
     ("fts3_tokenizer", "SELECT fts3_tokenizer('simple', x'0000000000000000')"),
@@ -65,7 +73,7 @@ refusals.case(
 )
 refusals.case(
     "COMMIT as the second statement of a string",
-    ask(refused("INSERT INTO val(v) VALUES('a'); COMMIT", why=STREAM)),
+    ask(refused("SELECT v FROM val; COMMIT", why=STREAM)),
     setup=V,
 )
 refusals.case(

@@ -43,6 +43,8 @@ def _check(ask: Ask, oracle: Oracle) -> None:
         last = results.pop()
         assert isinstance(last, Failure)
         assert ask.commit_fails in last.message
+        assert not any(isinstance(one, Failure) for one in results)
+        return
     if len(results) != len(ask.statements):
         # Texts without a statement have no result, and a failed transaction ends early.
         _check_failures_only(ask, results)

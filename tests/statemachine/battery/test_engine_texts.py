@@ -53,7 +53,7 @@ def is_refused(answer: Answer) -> bool:
 
 
 def test_no_text_of_the_engine_works_for_a_user(world: World) -> None:
-    before = [dict(own_rows(node.machine.database_path)) for node in world.nodes]
+    before = [dict(own_rows(node.database_path)) for node in world.nodes]
     for text in engine_texts():
         for parameters in PARAMETERS:
             one = Sql(text, parameters)
@@ -64,7 +64,7 @@ def test_no_text_of_the_engine_works_for_a_user(world: World) -> None:
             assert world.index == index, f"{text!r} was logged"
             for answer in world.query(Ask((one,), kind="query")):
                 assert is_refused(answer), f"{text!r}: {answer}"
-    after = [dict(own_rows(node.machine.database_path)) for node in world.nodes]
+    after = [dict(own_rows(node.database_path)) for node in world.nodes]
     assert after == before
     first, second = (node.content() for node in world.nodes)
     assert first == second

@@ -99,12 +99,24 @@ class Node:
 
     def content(self) -> dict[str, list[object]]:
         """What the database holds, read by a plain connection beside the node's own."""
-        path = self.machine.database_path
-        connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+        connection = apsw.Connection(self.database_path, flags=apsw.SQLITE_OPEN_READONLY)
         try:
             return content(connection)
         finally:
             connection.close()
+
+    @property
+    def database_path(self) -> str:
+        """The file that CURRENT names."""
+        generation = (self.directory / "CURRENT").read_text(encoding="ascii").strip()
+        return str(self.directory / generation / "main.db")
+
+
+class WatchedLoop(ManualLoop):
+    """Callbacks by hand, but a clock that runs: deadlines of statements are real."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
 
 
 class World:
@@ -119,7 +131,7 @@ class World:
         disturb: Sequence[Ask] = (),
         moving: bool = False,
     ) -> None:
-        self.loop = ManualLoop(wall=time.time())
+        self.loop = WatchedLoop(wall=time.time())
         settings = settings or Settings()
         self.nodes = [
             Node(directory / f"node{number}", self.loop, settings, way)
