@@ -257,7 +257,6 @@ class Settings:
         512 * MIB, "Request bodies and answers under way together", minimum=1 * KIB
     )
     statements_max: int = setting(200_000, "Statements in one request", minimum=1)
-    json_depth_max: int = setting(64, "Nesting of a JSON body", minimum=4, flag=False)
     connections_max: int = setting(4096, "HTTP connections", minimum=1)
     head_timeout: float = setting(
         10.0, "Time for a request's head to arrive", unit="s", minimum=0.1, flag=False
@@ -289,7 +288,7 @@ class Settings:
         256 * KIB, "Longest request head, SQL in a URL included", minimum=8 * KIB, flag=False
     )
     pipeline_bytes_max: int = setting(
-        256 * KIB,
+        64 * KIB,
         "Bytes of further requests taken while a connection's answer is pending",
         minimum=4 * KIB,
         flag=False,

@@ -18,8 +18,8 @@ from rsqlite.config import Settings
 from rsqlite.errors import RequestError
 from rsqlite.request import Answer, Request, RequestKind
 from rsqlite.server import admin_api
-from rsqlite.server.answers import Reply, retry_after, text_reply
-from rsqlite.server.connection import BODY_LATE_TEXT, HttpServerCore, Wording
+from rsqlite.server.answers import Reply, text_reply
+from rsqlite.server.connection import BODY_LATE_TEXT, HttpServerCore, Wording, overload_reply
 from rsqlite.server.flags import Flags, parse_flags, unescape
 from rsqlite.server.limits import HttpCounters
 from rsqlite.server.rqlite_api import Plan, split_target
@@ -29,8 +29,6 @@ from rsqlite.server.shortcut import connection_server
 _BACKLOG = 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CONSOLE_TEXT = "rsqlite has no web console: use the rsqlite shell or the HTTP API"
-_OVERLOAD_TEXT = "too many bytes of requests under way"
-_OVERLOAD_RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +227,7 @@ async def _read_body(
     length = request.content_length or 0
     if length > settings.body_bytes_max:
         return _too_large(settings)
-    if not reservation.grow_to(length):
+    if not server.core.budget.has(length):
         return _overloaded(server)
     if not _continue(request):
         return text_reply(417, "only Expect: 100-continue is supported", close=True)
@@ -271,7 +269,7 @@ def _too_large(settings: Settings) -> Reply:
 
 def _overloaded(server: HttpServer) -> Reply:
     server.counters.overloads += 1
-    return text_reply(503, _OVERLOAD_TEXT, (retry_after(_OVERLOAD_RETRY_S),), close=True)
+    return overload_reply()
 
 
 async def _execute(call: Call) -> Reply:

@@ -37,16 +37,23 @@ MALFORMED_TEXT = "malformed HTTP request"
 HEAD_LATE_TEXT = "the request's head took too long"
 BODY_LATE_TEXT = "the request's body took too long"
 INTERNAL_TEXT = "internal error"
+OVERLOAD_TEXT = "too many bytes of requests under way"
 CROWDED_TEXT = "too many connections"
 
 FIELD_BYTES_MAX = 8190
 FIELDS_MAX = 128
 _CROWDED_FROM = 7 / 8
 """Share of connections_max from which idle connections are kept only briefly."""
+_OVERLOAD_RETRY_S = 1.0
 _SWEEPS_PER_DEADLINE = 4
 _SWEEP_S_MAX = 1.0
 _KEEPALIVE_S = 10.0**9
 """aiohttp's own idle timer knows nothing of the short cut; the sweep does its work."""
+
+
+def overload_reply() -> Reply:
+    """The answer to a body that finds too many bytes under way; the rest of it is not read."""
+    return text_reply(503, OVERLOAD_TEXT, (retry_after(_OVERLOAD_RETRY_S),), close=True)
 
 
 class Wording:
@@ -84,6 +91,10 @@ class Wording:
         if reply.content_type:
             headers["Content-Type"] = reply.content_type
         headers.extend(reply.headers)
+        if reply.close:
+            # Said in words too: aiohttp leaves it out where it takes the request for HTTP/1.0,
+            # as it does with what it cannot parse.
+            headers["Connection"] = "close"
         response = BareResponse(status=reply.status, headers=headers, body=reply.body)
         if reply.close:
             response.force_close()
@@ -150,6 +161,7 @@ class Connection(RequestHandler):
         count = self._request_count
         super().data_received(data)
         if self._request_count != count:
+            self._since = self._core.now
             self._head_bytes = 0
         elif not self.is_busy and data:
             if not self._head_bytes:

@@ -16,6 +16,11 @@ class ByteBudget:
         self.maximum = maximum
         self.used = 0
 
+    def has(self, count: int) -> bool:
+        """Whether `count` bytes are left. Bodies take them only as they arrive: a client that
+        announces much and sends nothing takes nothing away from others."""
+        return self.used + count <= self.maximum
+
     def take(self, count: int) -> bool:
         """Reserve `count` bytes; False when that many are not left."""
         if self.used + count > self.maximum:

@@ -35,6 +35,7 @@ from rsqlite.server.connection import (
     INTERNAL_TEXT,
     Connection,
     HttpServerCore,
+    overload_reply,
 )
 from rsqlite.server.flags import parse_flags, unescape
 from rsqlite.server.rqlite_api import Plan, find_database_path, split_target
@@ -183,13 +184,7 @@ class ShortcutConnection(Connection):
     def _receive(self, data: bytes) -> None:
         """Take bytes while something is under way."""
         if self._collecting is not None:
-            self._chunks.append(data)
-            self._missing -= len(data)
-            if self._missing <= 0:
-                self._held = b"".join(self._chunks)
-                self._at = 0
-                self._chunks = []
-                self._collected(self._collecting)
+            self._collect_more(self._collecting, data)
             return
         self._held = self._held[self._at :] + data if self._held else data
         self._at = 0
@@ -199,12 +194,24 @@ class ShortcutConnection(Connection):
             self._is_reading_held = True
             self._pause_transport_reading()
 
-    def _collected(self, head: Head) -> None:
+    def _collect_more(self, head: Head, data: bytes) -> None:
+        """Take more of a body, and when it is complete serve it and what came behind it."""
+        count = min(len(data), self._missing)
+        if not self._core.budget.take(count):
+            self._core.counters.overloads += 1
+            self.refuse(head.plan.marked(overload_reply()))
+            return
+        self._reserved += count
+        self._chunks.append(data)
+        self._missing -= count
+        if self._missing:
+            return
+        whole = b"".join(self._chunks)
+        self._chunks = []
         self._collecting = None
-        self._at = head.length
-        body = self._held if len(self._held) == head.length else self._held[: head.length]
+        self._held, self._at = whole, head.length
         self._is_pumping = True
-        self._begin(head, body)
+        self._begin(head, whole if len(whole) == head.length else whole[: head.length])
         self._is_pumping = False
         self._pump()
 
@@ -213,7 +220,7 @@ class ShortcutConnection(Connection):
         if self._is_pumping:
             return
         self._is_pumping = True
-        while self._plan is None and not self._paused and not self._is_plain:
+        while self._plan is None and not (self._paused or self._close or self._force_close):
             held, at = self._held, self._at
             if at == len(held):
                 self._held, self._at = b"", 0
@@ -226,10 +233,12 @@ class ShortcutConnection(Connection):
             self._head_bytes = 0
             data = held[at:end]
             head = self._shortcut.heads.get(data) or self._shortcut.learn(data)
-            if head is None or not self._reserve(head.length):
+            if head is None or not self._core.budget.has(head.length):
                 self._hand_over()
                 break
-            if len(held) - end < head.length:
+            count = min(head.length, len(held) - end)
+            self._reserve(count)
+            if count < head.length:
                 self._collect(head, end)
                 break
             self._at = end + head.length
@@ -247,12 +256,11 @@ class ShortcutConnection(Connection):
 
     def _wait_for_head(self) -> None:
         """The held bytes are the beginning of a head; the sweep watches over the rest of it."""
-        count = len(self._held) - self._at
         if not self._head_bytes:
             self._since = self._core.now
-        if count > _HEAD_BYTES_MAX:
+        self._head_bytes = len(self._held) - self._at
+        if self._head_bytes > _HEAD_BYTES_MAX:
             self._hand_over()
-        self._head_bytes = count
 
     def _collect(self, head: Head, start: int) -> None:
         """The rest of the body is still to come."""

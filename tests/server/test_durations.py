@@ -72,4 +72,4 @@ def test_what_go_prints(seconds: float, text: str) -> None:
 
 @given(st.floats(min_value=-1e7, max_value=1e7, allow_nan=False))
 def test_what_is_printed_reads_back(seconds: float) -> None:
-    assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, abs=1e-9)
+    assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, rel=1e-12, abs=1e-9)
