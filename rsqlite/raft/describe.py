@@ -81,9 +81,7 @@ def message_text(message: Message) -> str:
             index = "none" if message.index is None else message.index
             tail = f"context={message.context} index={index}"
     round_ = getattr(message, "round", 0)
-    if round_:
-        tail += f" round={round_}"
-    return f"{head} {tail}".rstrip()
+    return " ".join(part for part in (head, tail, round_ and f"round={round_}") if part)
 
 
 def soft_state_text(soft_state: SoftState) -> str:

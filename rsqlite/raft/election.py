@@ -229,7 +229,7 @@ def tick_leader(state: RaftState, n: int) -> None:
             become_follower(state, state.current_term, None)
             return
         if state.departing:
-            replication.forget_departed(state, is_checkpoint=True)
+            replication.forget_departed(state)
     if state.heartbeat_elapsed >= state.settings.heartbeat_ticks:
         state.heartbeat_elapsed = 0
         replication.heartbeat_due(state)
@@ -252,22 +252,24 @@ def transfer(state: RaftState, target: NodeId | None) -> bool:
     until it is done or given up. Returns False if there is nobody to hand it to."""
     if state.role is not Role.LEADER:
         return False
-    candidates = [
-        node_id for node_id in sorted(state.progress) if is_voter(state.configuration, node_id)
-    ]
-    if target is None and candidates:
-        # Of two that have the same, one that was heard lately.
-        target = max(
-            candidates,
-            key=lambda one: (state.progress[one].match_index, state.progress[one].is_active),
-        )
-    if target not in candidates:
+    if target is None:
+        target = _most_advanced(state)
+    if target not in state.progress or not is_voter(state.configuration, target):
         return False
     if state.transfer_target != target:
         state.transfer_target = target
         state.election_elapsed = 0
         replication.finish_transfer(state)
     return True
+
+
+def _most_advanced(state: RaftState) -> NodeId | None:
+    """The voter that has most of our log; of two that have the same, one heard lately."""
+    return max(
+        (one for one in sorted(state.progress) if is_voter(state.configuration, one)),
+        key=lambda one: (state.progress[one].match_index, state.progress[one].is_active),
+        default=None,
+    )
 
 
 def handle_timeout_now(state: RaftState, message: TimeoutNow) -> None:
@@ -285,6 +287,9 @@ def step_down_if_removed(state: RaftState) -> None:
     if configurations.index > state.commit_index:
         return
     replication.flush_commit(state)
+    # One that has everything takes over at once; the others need not miss a leader first.
+    state.transfer_target = _most_advanced(state)
+    replication.finish_transfer(state)
     become_follower(state, state.current_term, None)
 
 

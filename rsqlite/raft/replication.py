@@ -29,6 +29,9 @@ from rsqlite.raft.types import (
     Term,
 )
 
+DEPARTURE_CHECKS = 2
+"""Checks of the quorum (election timeouts) for which a node that left is still told so."""
+
 # -- the leader's log -----------------------------------------------------------------------------
 
 
@@ -57,18 +60,19 @@ def follow_configuration(state: RaftState) -> None:
     members = replicas(state.configuration)
     for node_id in sorted(members):
         if node_id != state.node_id and node_id not in state.progress:
-            state.progress[node_id] = Progress(Index(state.log.last_index + 1))
+            # From the entry that names it on, so that it is asked at once where its log ends.
+            state.progress[node_id] = Progress(state.log.last_index)
     state.departing = {node_id: 0 for node_id in state.progress if node_id not in members}
 
 
-def forget_departed(state: RaftState, *, is_checkpoint: bool = False) -> None:
-    """Stop sending to those that left and know it, or had two checks of the quorum to learn it."""
-    index = state.configurations.index
-    if state.commit_index < index:
+def forget_departed(state: RaftState) -> None:
+    """A check of the quorum passed: stop sending to those that had enough time to learn that they
+    left. Heartbeats told them meanwhile, again and again, that it is committed."""
+    if state.commit_index < state.configurations.index:
         return
     for node_id in list(state.departing):
-        state.departing[node_id] += is_checkpoint
-        if state.progress[node_id].told_commit >= index or state.departing[node_id] > 2:
+        state.departing[node_id] += 1
+        if state.departing[node_id] > DEPARTURE_CHECKS:
             del state.departing[node_id], state.progress[node_id]
 
 
@@ -187,8 +191,6 @@ def handle_append_reply(state: RaftState, message: AppendEntriesReply) -> None:
             progress.become_probe()
         if state.transfer_target == message.source:
             finish_transfer(state)
-        if state.departing:
-            forget_departed(state)
     else:
         # The follower skipped its entries of later terms; we skip ours (paper 5.3, end).
         hint = log.last_index_at_most(message.hint_index, message.hint_term)

@@ -257,7 +257,7 @@ class Cluster:
     # -- without faults: what most unit tests want ---------------------------------------------
 
     def run(self, cut: Iterable[int] = ()) -> None:
-        """Poll, sync, apply and deliver until nothing is left. Messages of and to `cut` are lost."""
+        """Poll, sync, apply, deliver until nothing is left. Messages of and to `cut` are lost."""
         cut = set(cut)
         busy = True
         while busy:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from rsqlite.raft.core import Raft
@@ -18,7 +16,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(autouse=True)
-def every_invariant_on_every_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def every_invariant_on_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests run with the full checks of `invariants.py`."""
     monkeypatch.setattr(Raft, "checks_every_step", True)
-    yield

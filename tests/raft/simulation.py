@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rsqlite.raft.state import CoreSettings
-from rsqlite.raft.types import Role
 from tests.raft.cluster import Cluster, Server, configuration
 
 SETTINGS = CoreSettings(
