@@ -11,11 +11,11 @@ The file `hardstate` is six pages of 4096 bytes; each holds one record at its st
           u32 chain, u32 CRC-32 of all before
 
 A state with serial n goes into slot n mod 2, both copies in one write, then the file is synced.
-The valid slot with the highest serial is the state; a new file has serials 0 and 1, so that no slot
-is ever empty. A crash leaves the old slot whole, so a torn
-slot would mean nothing; but a *rotten* newest slot would bring an old vote back, and a node that
-votes twice in a term can lose everything. The two look alike, hence the copies: one bad copy is
-harmless, both bad copies of a slot are damage and the node does not start.
+The valid slot with the highest serial is the state; a new file has serials 0 and 1, so that no
+slot is ever empty. A crash leaves the old slot whole, so a torn slot would mean nothing; but a
+*rotten* newest slot would bring an old vote back, and a node that votes twice in a term can lose
+everything. The two look alike, hence the copies: one bad copy is harmless, both bad copies of a
+slot are damage and the node does not start.
 
 The mark says how far the log was on disk when it was written. It is written after each sync of the
 log, without a sync of its own: a hint that is never ahead of the log. Two pages in turn, so that a

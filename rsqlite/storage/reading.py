@@ -20,6 +20,9 @@ from rsqlite.storage.segment import PAGE_BYTES, decode_header
 READ_BYTES_MIN = 64 * 1024
 """Read at a time at least: one call for many small entries."""
 
+READ_BYTES_MAX = 1024 * 1024
+"""Read at a time at most, unless one entry is larger."""
+
 
 class SegmentReader:
     """An open segment to read entries from, wherever the index says they stand."""
@@ -43,17 +46,13 @@ class SegmentReader:
         for n, offset in enumerate(offsets):
             at = offset - start
             if not window or at + HEADER_BYTES > len(window):
-                window, start, at = self._window(offset, bytes_max), offset, 0
+                window, start, at = self._window(offset, min(bytes_max, READ_BYTES_MAX)), offset, 0
             header = self._header(window, at, offset)
             bytes_max -= header.length
             if bytes_max < 0 and entries:
                 break
             if at + HEADER_BYTES + header.length > len(window):
-                window, start, at = (
-                    self._window(offset, max(bytes_max, 0) + header.length),
-                    offset,
-                    0,
-                )
+                window, start, at = self._window(offset, header.length), offset, 0
             if not is_payload_sound(window, at, header):
                 raise self._damage(offset, "the payload fails its checksum")
             if header.entry_index != low + n or header.kind not in ENTRY_KINDS:

@@ -80,6 +80,9 @@ class LogWriter:
         self._header = tail
         self._file = disk.open(self._path(tail.sequence))
         self._offset, self._chain = end
+        # The group that is being put together: [offset, end) of the segment, joined from parts.
+        self._end = self._offset
+        self._parts: list[bytes] = []
         self._filled = max(self._file.size(), self._offset)
         self._last_index = last_index
         self._last_term = last_term
@@ -141,57 +144,43 @@ class LogWriter:
         if hard_state is not None and hard_state != self._hard.slot.state:
             self._hard.write(hard_state)
         placements: list[Placement] = []
-        parts: list[bytes] = []
-        group = offset = self._offset
         for step in steps:
-            if step.truncate_from is not None:
-                if offset + record_bytes(0) > self._header.capacity:
-                    self._flush(parts, group, offset)
-                    parts = [self._roll(record_bytes(0))]
-                    group, offset = 0, PAGE_BYTES
-                head, self._chain = encode_record(
-                    TRUNCATE,
-                    step.previous_term,
-                    step.truncate_from,
-                    b"",
-                    group,
-                    self._chain,
-                    self._place(offset),
-                )
-                parts.append(head)
-                offset += len(head)
-                self._last_index = step.truncate_from - 1
-                self._last_term = step.previous_term
-            offsets = array("I")
-            truncate_from = step.truncate_from
-            for entry in step.entries:
-                length = len(entry.data)
-                size = record_bytes(length)
-                if offset + size > self._header.capacity:
-                    placements.append(Placement(truncate_from, self._header.sequence, offsets))
-                    truncate_from, offsets = None, array("I")
-                    self._flush(parts, group, offset)
-                    parts = [self._roll(size)]
-                    group, offset = 0, PAGE_BYTES
-                head, self._chain = encode_record(
-                    entry.kind,
-                    entry.term,
-                    entry.index,
-                    entry.data,
-                    group,
-                    self._chain,
-                    self._place(offset),
-                )
-                parts += (head, entry.data, PADDING[length & 7])
-                offsets.append(offset)
-                offset += size
-                self._last_index = entry.index
-                self._last_term = entry.term
-            placements.append(Placement(truncate_from, self._header.sequence, offsets))
-        if parts:
-            self._flush(parts, group, offset)
+            self._add_step(step, placements)
+        if self._parts:
+            self._flush()
             self._hard.write_mark(self.mark)
         return placements
+
+    def _add_step(self, step: Step, placements: list[Placement]) -> None:
+        """Add the records of a step to the group, and where its entries will stand."""
+        truncate_from = step.truncate_from
+        if truncate_from is not None:
+            self._add(TRUNCATE, step.previous_term, truncate_from, b"")
+            self._last_index = truncate_from - 1
+            self._last_term = step.previous_term
+        sequence, offsets = self._header.sequence, array("I")
+        for term, index, kind, data in step.entries:
+            offset = self._add(kind, term, index, data)
+            if self._header.sequence != sequence:
+                placements.append(Placement(truncate_from, sequence, offsets))
+                truncate_from, sequence, offsets = None, self._header.sequence, array("I")
+            offsets.append(offset)
+            self._last_index = index
+            self._last_term = term
+        placements.append(Placement(truncate_from, sequence, offsets))
+
+    def _add(self, kind: int, term: int, index: int, data: bytes) -> int:
+        """Add a record to the group that is written and synced together; its offset."""
+        length = len(data)
+        size = record_bytes(length)
+        if self._end + size > self._header.capacity:
+            self._roll(size)
+        offset = self._end
+        place = self._header.checksum + offset
+        head, self._chain = encode_record(kind, term, index, data, self._offset, self._chain, place)
+        self._parts += (head, data, PADDING[length & 7])
+        self._end = offset + size
+        return offset
 
     def prepare(self) -> None:
         """Zero-fill and sync one step of space ahead, in this segment or the next.
@@ -222,27 +211,30 @@ class LogWriter:
                 if file is not None:
                     file.close()
 
-    def _place(self, offset: int) -> int:
-        return self._header.checksum + offset
-
     def _path(self, sequence: int) -> str:
         return os.path.join(self._directory, segment_name(sequence))
 
-    def _flush(self, parts: list[bytes], group: int, end: int) -> None:
-        """Write what was collected, from `group` to `end`, and sync."""
-        if not parts:
+    def _flush(self) -> None:
+        """Write the group at the end of the segment, and sync."""
+        if not self._parts:
             return
-        if end > self._filled:
+        if self._end > self._filled:
             self.unprepared_syncs += 1
-            self._filled = end
-        self._file.pwrite(b"".join(parts), group)
+            self._filled = self._end
+        self._file.pwrite(b"".join(self._parts), self._offset)
         self._file.sync()
         self.syncs += 1
-        self._written += end - group
-        self._offset = end
+        self._written += self._end - self._offset
+        self._offset = self._end
+        self._parts.clear()
 
-    def _roll(self, size: int) -> bytes:
-        """Take the next segment, for a record of `size`; its first page, to be written with it."""
+    def _roll(self, size: int) -> None:
+        """Go on in the next segment, with a record of `size`.
+
+        This one is synced first: a segment that has a successor is whole. The header of the new
+        one is written and synced together with its first records.
+        """
+        self._flush()
         old = self._header
         if self._next_file is None:
             self._create_next()
@@ -262,8 +254,8 @@ class LogWriter:
         self._file.close()
         self._file, self._next_file = self._next_file, None
         self._filled, self._next_filled = self._next_filled, 0
-        self._offset = 0
-        return page
+        self._parts.append(page)
+        self._offset, self._end = 0, PAGE_BYTES
 
     def _create_next(self) -> None:
         """Make the file of the next segment. Without a header it counts for nothing."""

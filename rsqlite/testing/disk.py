@@ -107,7 +107,7 @@ class RamFile:
             if self._disk.is_failing_short:
                 self._write(data[: len(data) // 2], offset)
             raise
-        room = self._disk.free_bytes(self._path)
+        room = self._disk.room
         growth = max(0, offset + len(data) - len(self._file.content))
         if growth > room:
             self._write(data[: max(0, len(data) - growth + room)], offset)
@@ -235,6 +235,11 @@ class RamDisk:
             self.failed_call = self.failed_call or f"{name} {path}"
             raise _error(self._fail_errno, path)
 
+    @property
+    def room(self) -> int:
+        """Bytes until the disk is full."""
+        return max(0, self.capacity - _size(self._root))
+
     # The port
 
     def open(self, path: str, *, create: bool = False, writable: bool = True) -> RamFile:
@@ -299,7 +304,7 @@ class RamDisk:
         directory.unsynced.clear()
 
     def free_bytes(self, path: str) -> int:
-        return max(0, self.capacity - _size(self._root))
+        return self.room
 
     def lock(self, path: str) -> Callable[[], None]:
         if path in self._locks:

@@ -74,6 +74,7 @@ def test_the_newest_state_and_mark_are_read(count: int) -> None:
     assert len(disk.files()[PATH]) == FILE_BYTES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
 def test_every_flipped_bit_is_harmless_or_damage(count: int) -> None:
     """A rotten newest slot must not bring an old vote back."""

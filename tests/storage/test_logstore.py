@@ -283,14 +283,22 @@ def test_room_is_refused_before_the_disk_is_full() -> None:
     assert not log.has_room(4_100 + prepared)
 
 
-def test_a_full_disk_while_preparing_is_no_failure_and_ends_when_there_is_room() -> None:
+def test_a_full_disk_while_preparing_is_no_failure_and_ends_when_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rig = Rig(segment_bytes=1 << 16, log_prepare_step_bytes=4096, log_prepare_bytes_max=1 << 14)
     log = rig.open()
     rig.append([entry(1, 1, b"x" * 2000)], term=1)
     used = sum(len(data) for data in rig.disk.files().values())
     rig.disk.capacity = used + 100
+    free = rig.disk.free_bytes("/")
+    # The file system promises what it does not have.
+    monkeypatch.setattr(rig.disk, "free_bytes", lambda _: 1 << 30)
     rig.append([entry(2, 1, b"x" * 1000)])
+    monkeypatch.undo()
     assert log.space_error is not None
+    # The part that fitted was given back: the database may need it to end a commit.
+    assert rig.disk.free_bytes("/") == free
     assert log.space_error.errno == errno.ENOSPC
     assert log.failure is None
     rig.loop.advance(1)
