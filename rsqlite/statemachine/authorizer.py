@@ -76,6 +76,28 @@ _TEMP_OPS = frozenset(
     }
 )
 
+_MAKING_OPS = frozenset(
+    {
+        apsw.SQLITE_CREATE_TABLE,
+        apsw.SQLITE_CREATE_INDEX,
+        apsw.SQLITE_CREATE_TRIGGER,
+        apsw.SQLITE_CREATE_VIEW,
+        apsw.SQLITE_CREATE_VTABLE,
+    }
+)
+"""`CREATE TABLE temp.x` is announced as an ordinary table of the database temp."""
+
+_TABLE_SECOND_OPS = frozenset(
+    {
+        apsw.SQLITE_CREATE_INDEX,
+        apsw.SQLITE_CREATE_TRIGGER,
+        apsw.SQLITE_DROP_INDEX,
+        apsw.SQLITE_DROP_TRIGGER,
+        apsw.SQLITE_ALTER_TABLE,
+    }
+)
+"""Their second argument names a table."""
+
 TRANSACTION_TEXT = (
     "a request is its own transaction: set `transaction` on it to make it atomic, or use an"
     " interactive stream (/v3/pipeline) for BEGIN, SAVEPOINT, COMMIT and ROLLBACK"
@@ -155,8 +177,11 @@ class Guard:
         self, op: int, first: str | None, second: str | None, database: str | None
     ) -> str:
         """Why this is refused, or an empty string."""
-        if _is_own(first) or _is_own(second):
-            return _OWN_TEXT
+        if _is_own(first) or (op in _TABLE_SECOND_OPS and _is_own(second)):
+            # ANALYZE goes over our tables like others, and reads their pages, not through SQL.
+            return "" if op == apsw.SQLITE_ANALYZE else _OWN_TEXT
+        if database == "temp" and op in _MAKING_OPS:
+            return _TEMP_TEXT
         if op == apsw.SQLITE_PRAGMA:
             return _pragma_objection(str(first).lower(), second)
         if op == apsw.SQLITE_FUNCTION:
@@ -169,8 +194,6 @@ class Guard:
         elif op in _TEMP_OPS:
             return _TEMP_TEXT
         elif op == apsw.SQLITE_CREATE_VTABLE:
-            if database == "temp":
-                return _TEMP_TEXT
             if str(second).lower() not in _MODULES:
                 return f"virtual tables of module {second} are not replicated"
         elif op == apsw.SQLITE_DROP_TABLE and str(first).lower().startswith("sqlite_stat"):

@@ -62,11 +62,12 @@ class Entropy:
         signed = value - _INT64 if value & _SIGN else value
         return signed if signed != -_SIGN else 0
 
-    def randomblob(self, length: int | float | str | bytes | None) -> bytes:
+    def randomblob(self, length: int | float | str | bytes | None) -> bytes | apsw.zeroblob:
         """As SQLite's `randomblob(n)`: at least one byte."""
         count = max(1, _as_integer(length))
         if count > self._blob_bytes_max:
-            raise apsw.TooBigError("string or blob too big")
+            # SQLite refuses this by itself, with the code and the text of its own function.
+            return apsw.zeroblob(min(count, _SIGN - 1))
         return self._take(count)
 
     def _take(self, count: int) -> bytes:

@@ -15,7 +15,7 @@ import apsw
 from rsqlite.config import Settings
 from rsqlite.errors import RsqliteError
 from rsqlite.ports import Loop
-from rsqlite.request import Failure, Outcome, Request, Result, Rows
+from rsqlite.request import Failure, Outcome, Request, Result, Rows, Write
 from rsqlite.statemachine import results
 from rsqlite.statemachine.connection import READ_STEPS_PER_TICK, Reader
 from rsqlite.statemachine.rows import RowLimits, fetch
@@ -240,5 +240,8 @@ def _one(
             raise _OverBudget
         rows.is_read = True
         return rows
+    if not shape.columns:
+        # REINDEX of nothing, CREATE ... IF NOT EXISTS of what is there: read-only, to SQLite.
+        return Write(0, 0)
     columns = shape.full_columns if request.qualify_columns else shape.columns
     return Rows(columns, shape.decltypes, rows)

@@ -10,6 +10,7 @@ correctness: a name cannot be spelled without its letters.
 from __future__ import annotations
 
 import enum
+import re
 from typing import Any
 
 import apsw
@@ -20,6 +21,9 @@ from rsqlite.statemachine.authorizer import OWN_PREFIX, Event, Guard
 
 _NULL_BINDINGS: Any = vars(apsw)["_null_bindings"]
 """APSW's stand-in for parameters that are not known yet: the statement is compiled, not run."""
+
+_OWN_NAME = re.compile(rf"(?<![\w$]){OWN_PREFIX}")
+"""A superset of the texts that contain an identifier of ours."""
 
 _COUNTERS = ("changes", "last_insert_rowid")
 _UNREPEATABLE = frozenset({"dbstat", "sqlite_dbpage", "bytecode", "tables_used", "sqlite_stmt"})
@@ -104,24 +108,27 @@ class SchemaFacts:
 
     def __init__(self, connection: apsw.Connection, guard: Guard) -> None:
         texts: list[str] = []
+        names: set[str] = set()
         self.shadows: frozenset[str] = frozenset()
         has_virtual = False
         was_lifted, guard.is_lifted = guard.is_lifted, True
         try:
-            rows = connection.execute("SELECT sql FROM sqlite_schema", can_cache=False)
-            for (text,) in rows:
+            rows = connection.execute("SELECT name, sql FROM sqlite_schema", can_cache=False)
+            for name, text in rows:
+                names.add(name.lower())
                 if text is not None:
                     lower = text.lower()
                     has_virtual = has_virtual or "virtual" in lower
                     texts.append(lower)
             if has_virtual:
-                names = connection.execute(
+                rows = connection.execute(
                     "SELECT lower(name) FROM pragma_table_list WHERE type = 'shadow'",
                     can_cache=False,
                 )
-                self.shadows = frozenset(name for (name,) in names)
+                self.shadows = frozenset(name for (name,) in rows)
         finally:
             guard.is_lifted = was_lifted
+        self.names = frozenset(names)
         self.has_counters = any(word in text for text in texts for word in _COUNTERS)
         self.has_fail = any("fail" in text for text in texts)
         self.has_random = any("random" in text for text in texts)
@@ -252,16 +259,19 @@ def _settle(
 
 def _write_objection(shape: Shape, lower: str, events: list[Event], facts: SchemaFacts) -> str:
     """Why a statement that writes cannot be replicated, or an empty string."""
-    if shape.is_ddl and OWN_PREFIX in lower:
+    if shape.is_ddl and _OWN_NAME.search(lower):
         # ALTER TABLE ... RENAME TO and REFERENCES do not show their target to the authorizer.
         return f"names that begin with {OWN_PREFIX} belong to the engine"
     for event in events:
         name = (event.first or "").lower()
         if event.op == apsw.SQLITE_READ:
-            if name.startswith("pragma_") or name in _UNREPEATABLE:
+            is_ours = name in facts.names
+            if not is_ours and (name.startswith("pragma_") or name in _UNREPEATABLE):
                 return f"a write may not read {event.first}: it differs between nodes"
             if name in facts.shadows and (event.source is not None or name in lower):
                 return f"a write may not read {event.first}: shadow tables differ between nodes"
+            if event.second == "rootpage" and not shape.is_ddl and not shape.is_analyze:
+                return "a write may not read rootpage: where a table lies differs between nodes"
         elif event.op in _WRITE_OPS and name.startswith("sqlite_stat"):
             is_engine = shape.is_analyze or shape.is_ddl
             if event.source is not None or not is_engine:

@@ -591,7 +591,7 @@ class RequestRun:
             return self._failed(error, key, shape)
         if isinstance(rows, Failure):
             return rows
-        if self._request.kind is RequestKind.EXECUTE:
+        if self._request.kind is RequestKind.EXECUTE or not shape.columns:
             return self._echo()
         columns = shape.full_columns if self._request.qualify_columns else shape.columns
         return Rows(list(columns), list(shape.decltypes), rows)
