@@ -106,6 +106,20 @@ def message(
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + data
 
 
+async def until(condition: Callable[[], object], within_s: float = 3.0) -> None:
+    """Wait until `condition()` holds; fail when it does not come."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + within_s
+    while not condition():
+        assert loop.time() < end, "the condition did not come"
+        await pause(0.002)
+
+
+async def pause(seconds: float) -> None:
+    """Let time pass, for tests that are about time."""
+    await asyncio.sleep(seconds)
+
+
 Start = Callable[..., Awaitable[Bench]]
 
 

@@ -7,7 +7,7 @@ import socket
 from dataclasses import replace
 
 import pytest
-from conftest import Bench, Start, message, read_answer
+from conftest import Bench, Start, message, pause, read_answer, until
 from fake_node import FakeNode
 
 from rsqlite.config import KIB, Settings
@@ -45,8 +45,10 @@ async def test_a_head_that_does_not_end_is_a_408(start: Start, shortcut: str, se
 
 
 async def test_dribbling_does_not_extend_a_deadline(start: Start, shortcut: str) -> None:
-    bench = await start(http_shortcut=shortcut, head_timeout=0.2, body_timeout=0.2)
-    for beginning in (b"GET / HTTP/1.1\r\nA: ", HEAD):
+    bench = await start(
+        http_shortcut=shortcut, head_timeout=0.2, body_timeout=0.2, linger_timeout=0.1
+    )
+    for beginning in (b"GET / HTTP/1.1\r\nA: ", HEAD.replace(b"12", b"5000")):
         reader, writer = await bench.connect()
         writer.write(beginning)
         loop = asyncio.get_running_loop()
@@ -56,7 +58,10 @@ async def test_dribbling_does_not_extend_a_deadline(start: Start, shortcut: str)
             assert loop.time() - began < 2.0, "still open"
             writer.write(b" ")
             await asyncio.wait([ended], timeout=0.02)
-        assert (await ended).startswith(b"HTTP/1.1 408 ")
+        # A byte that crosses the closing resets the connection, and the 408 may be lost to it.
+        assert (await ended)[:13] in (b"HTTP/1.1 408 ", b"")
+    assert bench.server.counters.deadlines_missed == 2
+    assert bench.node.requests == []
 
 
 async def test_a_body_that_does_not_end_is_a_408(start: Start, shortcut: str) -> None:
@@ -73,7 +78,7 @@ async def test_a_body_that_does_not_end_is_a_408(start: Start, shortcut: str) ->
 
 
 async def test_idle_connections_are_closed_without_a_word(start: Start, shortcut: str) -> None:
-    bench = await start(http_shortcut=shortcut, idle_timeout=0.2)
+    bench = await start(http_shortcut=shortcut, idle_timeout=0.6)
     fresh, _ = await bench.connect()
     used, writer = await bench.connect()
     writer.write(HEAD + BODY)
@@ -148,21 +153,6 @@ class SlowReader:
 
 def large_answer(count: int = 20_000) -> Outcome:
     return Outcome([Rows(["a"], ["TEXT"], [("x" * 1000,)] * count)], 1)
-
-
-async def until(condition: object, within_s: float = 3.0) -> None:
-    """Wait, a turn of the loop at a time, until `condition()` holds."""
-    assert callable(condition)
-    loop = asyncio.get_running_loop()
-    end = loop.time() + within_s
-    while not condition():
-        assert loop.time() < end, "the condition did not come"
-        await pause(0.005)
-
-
-async def pause(seconds: float) -> None:
-    """Let time pass, which is what these tests are about."""
-    await asyncio.sleep(seconds)
 
 
 async def test_a_slow_reader_is_cut_off(start: Start, shortcut: str) -> None:
