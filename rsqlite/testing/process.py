@@ -139,7 +139,10 @@ class ProcessNode:
 
     def wait_ready(self, timeout_s: float = 30.0) -> None:
         """Return when `/readyz` says that the node serves and knows a leader."""
-        wait_until(self.is_ready, timeout_s, lambda: f"{self!r} to be ready", self.check_alive)
+        what = f"{self!r} to be ready"
+        wait_until(
+            self.is_ready, timeout_s, lambda: f"{what}\n{self.log_tail()}", self.check_alive
+        )
 
     def is_ready(self) -> bool:
         """What `/readyz` says now; False when the node cannot be reached."""
