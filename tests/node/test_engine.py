@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
-from rsqlite.errors import Fate, NoLeader, RsqliteError, StaleRead
+from rsqlite.errors import Divergence, Fate, NoLeader, RsqliteError, StaleRead
 from rsqlite.request import Failure, Outcome, ReadLevel, Request, RequestKind, Rows, Write
 from rsqlite.testing.engines import EngineCluster, execute
 
@@ -176,3 +177,35 @@ def test_nodes_that_start_late_are_found(tmp_path: Path) -> None:
     cluster.wait_leader()
     cluster.until(lambda: len({engine.cluster_id for engine in cluster.running()}) == 1)
     cluster.close()
+
+
+def test_a_replica_that_computes_something_else_stops_serving_and_still_votes(
+    three: EngineCluster,
+) -> None:
+    """Rows changed behind a node's back: found at the next entry that touches them, named, and
+    the node serves no more; it still acknowledges, so the cluster loses nothing."""
+    three.execute(three.leader(), "INSERT INTO t VALUES(1, 'a'), (2, 'b')")
+    three.loop.advance(0.5)
+    sick = three.followers()[0]
+    number = three.number(sick)
+    tampered_with = str(Path(sick.path, "db", "1", "main.db"))
+    three.kill(number)
+    tamper(tampered_with, "DELETE FROM t WHERE id = 2")
+    again = three.start_node(number)
+    three.until(lambda: again.is_synced)
+    three.execute(three.leader(), "UPDATE t SET v = 'c'")
+    three.loop.advance(1.0)
+    assert isinstance(again.fault, Divergence)
+    assert again.status().fault
+    answer = three.answer(again, query("SELECT v FROM t", level=ReadLevel.NONE))
+    assert isinstance(answer, Divergence)
+    # Without its acknowledgement the remaining node could not commit.
+    three.kill(three.number(next(e for e in three.followers() if e is not again)))
+    three.execute(three.leader(), "INSERT INTO t VALUES(3, 'd')")
+
+
+def tamper(path: str, sql: str) -> None:
+    """Change a stopped node's database behind its back, page checksums and all."""
+    connection = apsw.Connection(path, vfs="cksmvfs")
+    connection.execute(sql)
+    connection.close()

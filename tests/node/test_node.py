@@ -1,0 +1,118 @@
+"""A node inside somebody's program: `async with Node(dir)`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rsqlite.config import Settings
+from rsqlite.errors import ForeignDirectory, RequestError, SqlError
+from rsqlite.node.node import Node
+from rsqlite.request import Failure, ReadLevel, Rows, Write
+
+pytestmark = pytest.mark.slow
+
+
+async def test_a_program_runs_a_node_of_its_own(tmp_path: Path) -> None:
+    async with Node(tmp_path) as node:
+        await node.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+        assert await node.execute("INSERT INTO t(v) VALUES(?)", ("x",)) == Write(1, 1)
+        rows = await node.query("SELECT * FROM t WHERE v = :v", {"v": "x"})
+        assert (rows.columns, [tuple(row) for row in rows.rows]) == (["id", "v"], [(1, "x")])
+
+
+async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
+    async with Node(tmp_path) as node:
+        await node.request(["CREATE TABLE t(v)", ("INSERT INTO t VALUES(?)", [b"\x00\xff"])])
+    async with Node(tmp_path) as node:
+        rows = await node.query("SELECT v FROM t", level=ReadLevel.LINEARIZABLE)
+        assert [tuple(row) for row in rows.rows] == [(b"\x00\xff",)]
+
+
+async def test_many_writers_at_once_are_each_answered(tmp_path: Path) -> None:
+    async with Node(tmp_path) as node:
+        await node.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+        results = await asyncio.gather(
+            *(node.execute("INSERT INTO t(v) VALUES(?)", (n,)) for n in range(200))
+        )
+        ids = sorted(r.last_insert_rowid for r in results)
+        assert ids == list(range(1, 201))
+        assert node.status().last_index < 100
+
+
+async def test_a_statement_that_sqlite_refuses_raises_with_its_code(tmp_path: Path) -> None:
+    async with Node(tmp_path) as node:
+        await node.execute("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+        await node.execute("INSERT INTO t VALUES(1)")
+        with pytest.raises(SqlError, match=r"UNIQUE constraint failed: t\.id") as caught:
+            await node.execute("INSERT INTO t VALUES(1)")
+        assert caught.value.name == "SQLITE_CONSTRAINT_PRIMARYKEY"
+
+
+async def test_a_transaction_takes_effect_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    async with Node(tmp_path) as node:
+        await node.execute("CREATE TABLE t(id INTEGER PRIMARY KEY)")
+        outcome = await node.request(
+            ["INSERT INTO t VALUES(1)", "INSERT INTO t VALUES(1)"], transaction=True
+        )
+        assert isinstance(outcome.results[1], Failure)
+        outcome = await node.request(["SELECT count(*) FROM t"])
+        assert isinstance(outcome.results[0], Rows)
+        assert [tuple(row) for row in outcome.results[0].rows] == [(0,)]
+
+
+async def test_three_nodes_in_one_program_form_a_cluster(
+    tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    addresses = [f"127.0.0.1:{unused_tcp_port_factory()}" for _ in range(3)]
+    nodes = [
+        Node(tmp_path / str(n), raft_addr=a, bootstrap_expect=3, join=",".join(addresses))
+        for n, a in enumerate(addresses)
+    ]
+    for node in nodes:
+        await node.start()
+    try:
+        await asyncio.gather(*(node.wait_ready() for node in nodes))
+        follower = next(node for node in nodes if not node.is_leader)
+        await follower.execute("CREATE TABLE t(v)")
+        await follower.execute("INSERT INTO t VALUES(7)")
+        for node in nodes:
+            rows = await node.query("SELECT v FROM t", level=ReadLevel.LINEARIZABLE)
+            assert [tuple(row) for row in rows.rows] == [(7,)]
+        leader = next(node for node in nodes if node.is_leader)
+        await leader.stop()
+        await follower.execute("INSERT INTO t VALUES(8)")
+    finally:
+        for node in nodes:
+            await node.stop()
+
+
+async def test_a_directory_has_one_user(tmp_path: Path) -> None:
+    async with Node(tmp_path):
+        with pytest.raises(ForeignDirectory):
+            await Node(tmp_path).start()
+
+
+async def test_a_failed_start_leaves_the_directory_free(tmp_path: Path) -> None:
+    async with Node(tmp_path, raft_addr="127.0.0.1:0") as first:
+        taken = first.raft_addr
+        with pytest.raises(OSError, match="in use"):
+            await Node(tmp_path / "other", raft_addr=taken).start()
+    async with Node(tmp_path / "other") as node:
+        await node.query("SELECT 1")
+
+
+def test_settings_that_cannot_be_are_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="raft-election-timeout"):
+        Node(tmp_path, Settings(raft_heartbeat=1.0, raft_election_timeout=1.0))
+
+
+async def test_stop_twice_and_stop_without_start_are_harmless(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    await node.stop()
+    await node.start()
+    await node.stop()
+    await node.stop()
