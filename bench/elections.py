@@ -87,8 +87,7 @@ def full_load(target: Target, seconds: float, console: Console) -> dict[str, Any
     worst_ms = 0.0
     begin = time.monotonic()
     while (left := seconds - (time.monotonic() - begin)) > 0:
-        one = asyncio.Runner(loop_factory=loop_factory)
-        with one as runner:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
             measured = runner.run(load_segment(target, min(left, SEGMENT_SECONDS)))
         writes += sum(one.acknowledged for _, one in measured if _ == "updates")
         reads_done += sum(one.acknowledged for _, one in measured if _ != "updates")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
+from signal import SIGKILL
 from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +20,7 @@ from rich.table import Table
 from bench.generator import WrongAnswer, loop_factory, request_bytes
 from bench.harness import Target, call, own_cluster
 from bench.report import machine, write_json
+from rsqlite.testing.process import ProcessNode
 
 GOALS_S = {"SIGKILL": 0.7, "SIGSTOP": 1.5}
 """Medians that the project promises, with default settings."""
@@ -90,10 +93,10 @@ def one_failover(target: Target, signal: str, chance: random.Random) -> float:
     survivors = [node.http_url for node in cluster.nodes if node.index != leader]
     node = cluster.nodes[leader]
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        seconds = runner.run(
-            probe_until_acknowledged(survivors, node.kill if signal == "SIGKILL" else node.pause)
-        )
+        hit = (lambda: end_process(node)) if signal == "SIGKILL" else node.pause
+        seconds = runner.run(probe_until_acknowledged(survivors, hit))
     if signal == "SIGKILL":
+        node.kill()  # it is gone already; now its owner knows
         node.start()
     else:
         node.resume()
@@ -101,11 +104,19 @@ def one_failover(target: Target, signal: str, chance: random.Random) -> float:
     return seconds
 
 
+def end_process(node: ProcessNode) -> None:
+    """SIGKILL; returns at the moment when the process is gone, which `node.kill` may see late."""
+    assert node.process is not None
+    node.process.send_signal(SIGKILL)
+    os.waitid(os.P_PID, node.pid, os.WEXITED | os.WNOWAIT)
+
+
 async def probe_until_acknowledged(urls: Sequence[str], hit: Callable[[], None]) -> float:
     """Seconds from calling `hit` to the first acknowledgement of a write sent after it."""
     begin = time.perf_counter()
-    # In a thread, as a killed process takes some milliseconds until it is gone.
-    hitting = asyncio.create_task(asyncio.to_thread(hit))
+    # Nothing is sent before the leader can certainly answer no more: a killed process takes some
+    # milliseconds until it is gone.
+    hit()
     probes: set[asyncio.Task[bool]] = set()
     number = 0
     try:
@@ -122,7 +133,6 @@ async def probe_until_acknowledged(urls: Sequence[str], hit: Callable[[], None])
         for task in probes:
             task.cancel()
         await asyncio.gather(*probes, return_exceptions=True)
-        await hitting
 
 
 async def probe(url: str, number: int) -> bool:

@@ -192,7 +192,7 @@ class Connection(asyncio.Protocol):
 
 def join_chunks(data: bytes, at: int) -> bytes | None:
     """The body of a chunked answer that starts at `at`; None while it is not complete."""
-    pieces = []
+    pieces: list[bytes] = []
     while True:
         line_end = data.find(b"\r\n", at)
         if line_end < 0:

@@ -75,11 +75,13 @@ def print_table(console: Console, summaries: Sequence[Summary]) -> None:
     title = "medians; ratio = figure / floor within one round, [lowest..highest]"
     table = Table(title=title, box=box.SIMPLE)
     for column in ("workload", "requests/s", "rows/s", "p50 ms", "p99 ms", "floor", "ratio"):
-        table.add_column(column, justify="left" if column == "workload" else "right", no_wrap=True)
-    table.add_column("goal")
-    table.add_column("met")
-    table.add_column("µs servers", justify="right")
-    table.add_column("µs generator", justify="right")
+        is_text = column == "workload"
+        table.add_column(column, justify="left" if is_text else "right", no_wrap=True)
+    for column in ("goal", "met"):
+        table.add_column(column, no_wrap=True)
+    # Microseconds of CPU per request: of the servers' processes together, and of this one.
+    for column in ("servers", "generator"):
+        table.add_column(f"{column} us", justify="right", no_wrap=True)
     for one in summaries:
         workload = one.workload
         verdict = ("yes" if one.is_met else "NO") if workload.is_required else ""

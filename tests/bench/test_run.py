@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.failover import probe_until_acknowledged
 from bench.floors import EchoServer, fdatasync_ms, sqlite_rows_per_second
+from bench.harness import call
 from bench.workloads import Goal, all_workloads
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,3 +96,20 @@ def test_the_floors_measure_something_and_leave_nothing(tmp_path: Path) -> None:
     assert 0 < fdatasync_ms(tmp_path, seconds=0.05) < 1000
     assert sqlite_rows_per_second(tmp_path, rows=1000) > 1000
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_failover_ends_with_the_first_acknowledged_write(server: Any) -> None:
+    create = "CREATE TABLE failover(id INTEGER PRIMARY KEY, v TEXT)"
+    call(server.url, "/db/execute", [create])
+
+    def recover() -> None:
+        server.status = 200
+
+    def hit() -> None:
+        server.status = 503
+        threading.Timer(0.3, recover).start()
+
+    nobody = "http://127.0.0.1:9"
+    seconds = asyncio.run(probe_until_acknowledged([nobody, server.url], hit))
+    assert 0.3 <= seconds < 3.0

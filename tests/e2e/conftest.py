@@ -21,9 +21,16 @@ def start_cluster(tmp_path: Path) -> Iterator[StartCluster]:
         def make(count: int = 3, *options: str, is_started: bool = True) -> ProcessCluster:
             directory = tmp_path / f"cluster-{count}"
             cluster = ProcessCluster(count, directory, options)
+            stack.callback(show_logs, cluster)
             stack.callback(cluster.close)
             if is_started:
                 cluster.start()
             return cluster
 
         yield make
+
+
+def show_logs(cluster: ProcessCluster) -> None:
+    """What the nodes printed, which pytest shows for a test that failed."""
+    for node in cluster.nodes:
+        print(node.log_tail(60))
