@@ -216,7 +216,7 @@ class Settings:
         80 * MIB, "Longest message between nodes", minimum=64 * KIB, flag=False
     )
     peer_fragment_bytes: int = setting(
-        256 * KIB,
+        64 * KIB,
         "A longer message is sent in pieces of this size",
         minimum=PEER_PIECE_BYTES_MIN,
         maximum=PEER_PIECE_BYTES_MAX,

@@ -62,6 +62,7 @@ class FrameConnection(asyncio.Protocol):
         self._is_held = True  # frames go through the queue: not open, paused, or others wait
         self._is_closed = False
         self._reason = ""
+        self._given_up: asyncio.TimerHandle | None = None
         self._answered_at = 0.0
         self.heard_at = monotonic()
 
@@ -107,11 +108,15 @@ class FrameConnection(asyncio.Protocol):
             self._transport.abort()
 
     def close(self) -> None:
-        """Send what the transport holds, then close. What is still queued is dropped."""
+        """Send what the transport holds, then close. What is still queued is dropped, and all of
+        it if the peer does not take it within the stall timeout."""
         if not self._is_closed:
             self._shut("closed here")
             if self._transport is not None:
                 self._transport.close()
+                self._given_up = asyncio.get_running_loop().call_later(
+                    self._stall_timeout, self._transport.abort
+                )
 
     def detach(self, ended: Callable[[str], None] | None = None) -> None:
         """Call this at the end instead of what was asked for at first."""
@@ -148,6 +153,8 @@ class FrameConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._shut("closed by the peer" if error is None else str(error) or type(error).__name__)
+        if self._given_up is not None:
+            self._given_up.cancel()
         ended, self._ended = self._ended, None
         if ended is not None:
             ended(self._reason)

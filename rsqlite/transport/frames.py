@@ -23,6 +23,8 @@ MORE: Final = 1
 URGENT: Final = 2
 """The class of the frame: two frames may be in pieces at a time, one of each class."""
 
+_VIEW_BYTES_MIN: Final = 4096
+
 
 class FrameError(ValueError):
     """The bytes of a peer are no frames: its connection is of no more use."""
@@ -37,8 +39,9 @@ class FrameReader:
     """Bytes in as they come, whole frames out, in order.
 
     `deliver(kind, payload)` is called from within `feed` and may call `close`: nothing is delivered
-    after that. Held at most: one piece that is not complete, and the pieces of one frame of each
-    class, `frame_bytes_max` for both together.
+    after that. A payload stays as it is for as long as the receiver keeps it. Held at most: one
+    piece that is not complete, and the pieces of one frame of each class, `frame_bytes_max` for
+    both together.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class FrameReader:
         self._frame_bytes_max = frame_bytes_max
         self._tail = bytearray()
         self._needed = HEADER_BYTES  # parsing the tail is of no use before it has this many
-        self._pieces: tuple[list[bytes], list[bytes]] = ([], [])
+        self._pieces = [bytearray(), bytearray()]
         self._pieces_bytes = 0
         self._is_closed = False
 
@@ -61,7 +64,7 @@ class FrameReader:
         """Deliver nothing more and forget what is there."""
         self._is_closed = True
         self._tail.clear()
-        self._pieces = ([], [])
+        self._pieces = [bytearray(), bytearray()]
         self._pieces_bytes = 0
 
     def feed(self, data: bytes) -> None:
@@ -73,6 +76,7 @@ class FrameReader:
                 return
             data = bytes(tail)
             tail.clear()
+        view = memoryview(data)
         position, end = 0, len(data)
         needed = HEADER_BYTES
         while end - position >= HEADER_BYTES and not self._is_closed:
@@ -84,7 +88,8 @@ class FrameReader:
                 needed = HEADER_BYTES + length
                 break
             position = start + length
-            body = data[start:position]
+            # A copy of a small piece is cheaper than a view of it; of a large one it is not.
+            body = data[start:position] if length < _VIEW_BYTES_MIN else view[start:position]
             if crc32(body, flags) != checksum:
                 raise FrameError("a frame's checksum is wrong")
             if flags & MORE or self._pieces_bytes:
@@ -92,13 +97,13 @@ class FrameReader:
             else:
                 self._deliver(body[0], body[1:])
         if position < end and not self._is_closed:
-            tail += data[position:] if position else data
+            tail += view[position:]
             self._needed = needed
 
-    def _collect(self, flags: int, body: bytes) -> None:
+    def _collect(self, flags: int, body: bytes | memoryview) -> None:
         """Keep a piece; with the last one the frame is whole."""
-        pieces = self._pieces[flags >> 1]
-        if not flags & MORE and not pieces:
+        whole = self._pieces[flags >> 1]
+        if not flags & MORE and not whole:
             self._deliver(body[0], body[1:])
             return
         if flags & MORE and len(body) < PEER_PIECE_BYTES_MIN:
@@ -107,13 +112,11 @@ class FrameReader:
         self._pieces_bytes += len(body)
         if self._pieces_bytes > self._frame_bytes_max:
             raise FrameError(f"a frame of more than {self._frame_bytes_max} bytes")
-        pieces.append(body)
+        whole += body
         if not flags & MORE:
-            whole = b"".join(pieces)
             self._pieces_bytes -= len(whole)
-            pieces.clear()
-            # A view: one copy of 80 MB is enough.
-            self._deliver(whole[0], memoryview(whole)[1:])
+            self._pieces[flags >> 1] = bytearray()
+            self._deliver(whole[0], memoryview(whole)[1:].toreadonly())
 
     def _complaint(self, magic: int, flags: int, length: int) -> str:
         if magic != MAGIC:

@@ -100,13 +100,14 @@ class PeerNetwork:
         self._is_running = False
         if self._pulse is not None:
             self._pulse.cancel()
-        links, self._links = self._links, {}
+        for inbound in tuple(self._inbound.values()):
+            inbound.fail("this node is stopping")
+        closed = [link.close() for link in self._links.values()]
+        self._links.clear()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await _gone([link.close() for link in links.values()], self._settings.peer_connect_timeout)
-        for inbound in tuple(self._inbound.values()):
-            inbound.fail("this node is stopping")
+        await _gone(closed, self._settings.peer_connect_timeout)
         await self._listener.stop()
 
     # ports.Network

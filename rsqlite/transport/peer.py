@@ -156,6 +156,8 @@ class Link:
 
     async def _dial(self, hello: Hello) -> None:
         def upgraded(headers: Mapping[str, str]) -> asyncio.Protocol:
+            if self._is_closed:
+                raise LinkRefused("closed here meanwhile")
             check_acceptance(hello, headers)
             return self._open()
 
