@@ -38,6 +38,12 @@ def content(connection: apsw.Connection) -> dict[str, list[Any]]:
 
 
 def _rows(connection: apsw.Connection, name: str, is_virtual: bool, bare: bool) -> list[Any]:
+    if name.startswith("sqlite_stat"):
+        # ANALYZE counts the engine's tables too, which shifts the rowids.
+        rows = connection.execute(
+            f"SELECT * FROM {name} WHERE tbl NOT LIKE ? ESCAPE '\\'", (OWN,)
+        ).fetchall()
+        return sorted((tuple(map(exact, row)) for row in rows), key=repr)
     quoted = '"' + name.replace('"', '""') + '"'
     columns = "*" if bare else "rowid AS _rowid, *"
     try:

@@ -24,8 +24,8 @@ SETUP: tuple[Sql, ...] = ask(
     " SELECT RAISE(FAIL, 'guest failed'); END",
 ).statements
 
-VOLATILE = ("guest", "guest_log")
-"""Their tables that hold time and chance."""
+VOLATILE = ("guest", "guest_log", "sqlite_stat4")
+"""Tables that hold their time and chance: their own, and the samples of ANALYZE."""
 
 UNIQUE = "UNIQUE"
 COUNT = "INSERT INTO guest_log(a, b, c) VALUES(last_insert_rowid(), changes(), total_changes())"
@@ -78,9 +78,9 @@ GUESTS: tuple[Ask, ...] = (
 )
 
 
-def mix(own: tuple[Ask, ...], chance: random.Random, strangers: int) -> list[tuple[Ask, bool]]:
+def mix(own: tuple[Ask, ...], chance: random.Random, strangers: int) -> list[Ask]:
     """The requests of a case in their order, with strangers before, between and behind them."""
-    mixed = [(one, True) for one in own]
+    mixed = list(own)
     for guest in chance.sample(GUESTS, strangers):
-        mixed.insert(chance.randint(0, len(mixed)), (guest, False))
+        mixed.insert(chance.randint(0, len(mixed)), guest)
     return mixed

@@ -106,13 +106,25 @@ def test_with_another_physical_history(case: Case, directory: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_with_every_step_over_the_budget(case: Case, directory: Path) -> None:
-    """A small budget sends whatever takes a while to a thread, one request at a time."""
-    small = settings(case, write_steps_max=1000)
-    with trial(case, directory, (Way.LEAD, Way.STEP, Way.LAG), settings=small) as one:
-        run(one, [Ask(case.setup)], batch_max=1)
-        run(one, case.requests, batch_max=1000)
+def test_in_threads(case: Case, directory: Path) -> None:
+    """Every request takes the way of a long write; reads are over their budget at once."""
+    small = settings(case, read_steps_max=1)
+    ways = (Way.LEAD, Way.STEP, Way.LAG)
+    with trial(case, directory, ways, settings=small, in_thread=True) as one:
+        run(one, [Ask(case.setup), *case.requests], batch_max=1000)
         one.compare(with_oracle=not case.volatile)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_over_the_budget_of_the_loop(case: Case, directory: Path) -> None:
+    """A small budget sends only what takes a while to a thread, and the others run again."""
+    small = settings(case, write_steps_max=1000, write_statements_max=5)
+    mixed = mix(case.requests, random.Random("budget " + case.id), 5)
+    with trial(case, directory, (Way.LEAD, Way.STEP, Way.LAG), settings=small) as one:
+        run(one, [Ask(case.setup), Ask(SETUP)], batch_max=1)
+        run(one, mixed, batch_max=1000)
+        one.compare(with_oracle=not case.volatile, without=VOLATILE)
 
 
 @pytest.mark.slow

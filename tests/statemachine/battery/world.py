@@ -130,6 +130,7 @@ class World:
         settings: Settings | None = None,
         disturb: Sequence[Ask] = (),
         moving: bool = False,
+        in_thread: bool = False,
     ) -> None:
         self.loop = WatchedLoop(wall=time.time())
         settings = settings or Settings()
@@ -142,6 +143,7 @@ class World:
         self.entries: list[Entry] = []
         self._disturb = [request(ask) for ask in disturb]
         self._moving = moving
+        self._in_thread = in_thread
 
     def ask(self, asks: Sequence[Ask]) -> tuple[list[Answer], list[int]]:
         """Give the writes to the leader as one batch (more, where it wants that); the answers, and
@@ -155,6 +157,10 @@ class World:
                 break
             self._hand_over()
             machine = self.leader.machine
+            if self._in_thread:
+                self._long(waiting[0], requests[waiting[0]], answers, order)
+                del waiting[0]
+                continue
             batch = machine.speculate([requests[i] for i in waiting])
             taken = self._settle(batch, waiting, answers, order)
             long = [waiting[at] for at in batch.over_budget]
