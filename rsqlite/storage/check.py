@@ -18,13 +18,22 @@ from rsqlite.storage.directory import (
 from rsqlite.storage.disk import RealDisk
 from rsqlite.storage.finding import REJOIN_ADVICE, Finding, Severity
 from rsqlite.storage.recovery import examine_log
+from rsqlite.storage.segment import (
+    PAGE_BYTES,
+    Rest,
+    decode_header,
+    examine_rest,
+    scan_records,
+    sequence_of,
+)
 
 
 def check(directory: str, disk: Disk | None = None) -> list[Finding]:
     """Everything that is not as it should be in a stopped node's directory; empty: all is well.
 
-    Reads every byte of the log and changes nothing. Raises `ForeignDirectory` when it cannot be
-    judged (no node's directory, in use, of a newer format) and `DiskFault` when it cannot be read.
+    Verifies every segment of the log, also behind damage, and changes nothing. Raises
+    `ForeignDirectory` when it cannot be judged (no node's directory, in use, of a newer format) and
+    `DiskFault` when it cannot be read.
     """
     directory = os.path.abspath(directory)
     disk = disk or RealDisk()
@@ -74,4 +83,36 @@ def _check_log(log_path: str, disk: Disk, identity: Identity | None) -> list[Fin
         what = f"the log belongs to node {slot.node_id}, the directory to {identity.node_id}"
         advice = "Directories of two nodes were mixed up: put each back in its place"
         findings.append(Finding(Severity.DAMAGE, path, None, what, advice))
+    known = {finding.path for finding in findings}
+    for name in disk.listdir(log_path):
+        sequence = sequence_of(name)
+        path = os.path.join(log_path, name)
+        if sequence is None or sequence in image.verified or path in known:
+            continue
+        finding = _check_alone(path, disk)
+        if finding is not None:
+            findings.append(finding)
     return findings
+
+
+def _check_alone(path: str, disk: Disk) -> Finding | None:
+    """Verify the records of a segment without those before it, which are damaged."""
+    file = disk.open(path, writable=False)
+    try:
+        page = file.pread(PAGE_BYTES, 0)
+        if not any(page):
+            return None
+        header = decode_header(page)
+        if isinstance(header, str):
+            return Finding(Severity.DAMAGE, path, 0, header, REJOIN_ADVICE)
+        end = scan_records(file, header, lambda *_: None)
+        rest = examine_rest(file, header, end.offset)
+    finally:
+        file.close()
+    if rest.rest is Rest.ZEROS:
+        return None
+    severity = Severity.DAMAGE if rest.rest is Rest.DAMAGED else Severity.WARNING
+    what = "what follows is no sound record; whether it ever was cannot be told from this file"
+    if rest.rest is Rest.DAMAGED:
+        what = f"a record is unreadable, and a later one at byte {rest.proof} is whole"
+    return Finding(severity, path, end.offset, what)

@@ -225,7 +225,11 @@ class LogStore:
         """What the log may still write: free on the volume or prepared, less what waits."""
         now = self._loop.monotonic()
         if now - self._free_at > FREE_SPACE_AGE_MAX_S:
-            self._free_bytes = self._disk.free_bytes(self._directory)
+            try:
+                self._free_bytes = self._disk.free_bytes(self._directory)
+            except OSError as error:
+                text = f"cannot ask for the free space of {self._directory}: {error}"
+                raise DiskFault(text) from error
             self._free_at = now
         return self._free_bytes + self._space.ahead - self.backlog_bytes
 

@@ -33,7 +33,8 @@ class LogImage:
     """What the files of a log say.
 
     `tail` is the segment that is written next, `tail_end` where; `torn_end` is where the remains
-    of a torn write end (equal: there are none). `unused` names files that were made ahead of need.
+    of a torn write end (equal: there are none). `unused` names files that were made ahead of need;
+    `verified` holds the segments whose records were all read. Reading stops at the first damage.
     """
 
     hard: HardStateContent | None = None
@@ -43,6 +44,7 @@ class LogImage:
     tail_end: ScanEnd = ScanEnd(PAGE_BYTES, 0)
     torn_end: int = 0
     unused: list[str] = field(default_factory=list)
+    verified: set[int] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -68,6 +70,7 @@ def examine_log(directory: str, disk: Disk) -> LogImage:
         following = headers[n + 1] if n + 1 < len(headers) else None
         if image.damage is None:
             _Reader(directory, disk, image, header).read(mark, following)
+            image.verified.add(header.sequence)
     if image.damage is None and mark.segment > (image.tail.sequence if image.tail else 0):
         path = os.path.join(directory, segment_name(mark.segment))
         _damage(image, path, None, "the segment is missing, but it was in use")

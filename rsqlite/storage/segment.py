@@ -21,6 +21,7 @@ pass, so a file may be made from an old one without wiping it.
 from __future__ import annotations
 
 import enum
+import re
 import struct
 from collections.abc import Callable
 from typing import NamedTuple
@@ -44,6 +45,9 @@ PAGE_BYTES = 4096
 
 WINDOW_BYTES = 1024 * 1024
 """Read at a time when a segment is scanned."""
+
+# Looking for these bytes first makes the search for a record in garbage a hundred times faster.
+KIND_FIELD = re.compile(b"[%s]\0\0\0" % re.escape(bytes(sorted(KINDS))))
 
 BODY = struct.Struct("<8sIIQQQQQQI")
 CHECKSUM = struct.Struct("<I")
@@ -183,12 +187,14 @@ def examine_rest(file: DiskFile, header: SegmentHeader, offset: int) -> RestOfSe
         return RestOfSegment(Rest.ZEROS, end, 0)
     data = file.pread(size - offset, offset)
     seed = header.checksum
-    first = -offset % 8
-    unpack = HEADER.unpack_from
-    for at in range(first, min(end - offset, len(data) - HEADER_BYTES + 1), 8):
-        length, kind, _, _, group, _, _, _ = unpack(data, at)
+    for match in KIND_FIELD.finditer(data):
+        # The kind stands four bytes into a record, and records stand at multiples of eight.
+        at = match.start() - 4
         place = offset + at
-        if kind not in KINDS or not offset < group <= place or length > len(data) - at:
+        if at < 0 or place % 8 or at + HEADER_BYTES > len(data):
+            continue
+        length, _, _, _, group, _, _, _ = HEADER.unpack_from(data, at)
+        if not offset < group <= place or length > len(data) - at:
             continue
         record = header_at(data, at, seed + place)
         if record is not None and is_payload_sound(data, at, record):

@@ -100,6 +100,26 @@ def test_each_file_is_judged_although_another_is_bad() -> None:
     }
 
 
+def test_segments_behind_a_damaged_one_are_verified_too() -> None:
+    disk = stopped_node()
+    third = "/data/log/0000000000000003.log"
+    second = "/data/log/0000000000000002.log"
+    disk.flip_bit(SEGMENT, (PAGE_BYTES + 50) * 8)
+    disk.flip_bit(second, 10)
+    disk.flip_bit(third, (PAGE_BYTES + 50) * 8)
+    found = [(finding.path, finding.offset) for finding in check("/data", disk)]
+    assert found == [(second, 0), (SEGMENT, PAGE_BYTES), (third, PAGE_BYTES)]
+
+
+def test_the_log_is_verified_although_term_and_vote_are_lost() -> None:
+    disk = stopped_node()
+    assert [finding.what for finding in check("/data", disk)] == []
+    disk.unlink("/data/log/hardstate")
+    disk.flip_bit(SEGMENT, (PAGE_BYTES + 50) * 8)
+    found = [finding.path for finding in check("/data", disk)]
+    assert found == ["/data/log/hardstate", SEGMENT]
+
+
 def test_a_log_of_another_node_is_found() -> None:
     disk = RamDisk()
     DataDirectory.open("/data", disk=disk, random_bits=lambda _: 8).close()
