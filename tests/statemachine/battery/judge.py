@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsqlite.errors import RequestError, RsqliteError
-from rsqlite.request import Failure, Outcome, Result, Rows, Write
+from rsqlite.request import Failure, Result, Rows, Write
 from tests.statemachine.battery.content import content, difference, exact
 from tests.statemachine.battery.model import Ask, Expect, Sql
 from tests.statemachine.battery.oracle import SKIPPED, Oracle, is_empty
-from tests.statemachine.battery.world import Answer, Way, World
+from tests.statemachine.battery.world import Answer, World
 
 
 @dataclass
@@ -78,6 +78,24 @@ class Trial:
             judge_result(ask.statements[place], result, plain)
 
 
+def run(one: Trial, asks: Sequence[Ask], *, batch_max: int) -> None:
+    """Give the requests in their order, so many at a time; reads go to all nodes."""
+    waiting: list[Ask] = []
+    for ask in asks:
+        if ask.kind == "query":
+            if waiting:
+                one.run(waiting)
+            waiting = []
+            one.read(ask)
+            continue
+        waiting.append(ask)
+        if len(waiting) == batch_max:
+            one.run(waiting)
+            waiting = []
+    if waiting:
+        one.run(waiting)
+
+
 def _judge_refusal(ask: Ask, error: RsqliteError) -> None:
     assert isinstance(error, RequestError), f"{ask.statements}: {error!r}"
     reasons = [s.why for s in ask.statements if s.expect is Expect.REFUSED]
@@ -125,6 +143,3 @@ def _judge_rows(sql: Sql, result: Rows, plain: Rows, shown: str) -> None:
     if not plain.is_read:
         pair = (result.last_insert_rowid, result.changes)
         assert pair == (plain.last_insert_rowid, plain.changes), shown
-
-
-__all__ = ["Outcome", "Trial", "Way", "World", "judge_result"]

@@ -1,12 +1,10 @@
 """Every case on a leader and its replicas: equal content on all nodes, and for each client the
-answers of plain SQLite; alone, mixed with strangers and other cases, with other physical histories.
+answers of plain SQLite; alone, mixed with strangers, with other physical histories.
 """
 
 from __future__ import annotations
 
-import os
 import random
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +13,8 @@ import pytest
 
 from rsqlite.config import Settings
 from tests.statemachine.battery.cases import all_cases
-from tests.statemachine.battery.judge import Trial
+from tests.statemachine.battery.judge import Trial, run
 from tests.statemachine.battery.model import Ask, Case
-from tests.statemachine.battery.rename import renamed
 from tests.statemachine.battery.strangers import GUESTS, SETUP, VOLATILE, mix
 from tests.statemachine.battery.world import Way, World
 
@@ -35,15 +32,6 @@ def settings(case: Case, **changes: int) -> Settings:
     return Settings(fk=case.fk, verify_digest="always", **changes)
 
 
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """A directory in memory where the system has one: the battery is not about syncs."""
-    memory = "/dev/shm"
-    base = memory if os.access(memory, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="rsqlite-battery-", dir=base) as path:
-        yield Path(path)
-
-
 @contextmanager
 def trial(case: Case, directory: Path, ways: Sequence[Way], **more: object) -> Iterator[Trial]:
     """A leader and its replicas beside plain SQLite, closed at the end."""
@@ -54,24 +42,6 @@ def trial(case: Case, directory: Path, ways: Sequence[Way], **more: object) -> I
         yield one
     finally:
         one.end()
-
-
-def run(one: Trial, asks: Sequence[Ask], *, batch_max: int) -> None:
-    """Give the requests in their order, so many at a time; reads go to all nodes."""
-    waiting: list[Ask] = []
-    for ask in asks:
-        if ask.kind == "query":
-            if waiting:
-                one.run(waiting)
-            waiting = []
-            one.read(ask)
-            continue
-        waiting.append(ask)
-        if len(waiting) == batch_max:
-            one.run(waiting)
-            waiting = []
-    if waiting:
-        one.run(waiting)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -125,26 +95,3 @@ def test_over_the_budget_of_the_loop(case: Case, directory: Path) -> None:
         run(one, [Ask(case.setup), Ask(SETUP)], batch_max=1)
         run(one, mixed, batch_max=1000)
         one.compare(with_oracle=not case.volatile, without=VOLATILE)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
-def test_with_other_cases_in_one_batch(case: Case, directory: Path) -> None:
-    """The requests of three cases, shuffled together without changing the order within each."""
-    if case.alone:
-        pytest.skip("it looks at the whole database")
-    chance = random.Random("others " + case.id)
-    pool = [one for one in all_cases() if one.fk == case.fk and not (one.alone or one.slow)]
-    others: list[Case] = []
-    while len(others) < 2:
-        other = renamed(chance.choice(pool), f"other{len(others)}_")
-        if other is not None:
-            others.append(other)
-    queues = [list(one.requests) for one in (case, *others)]
-    shuffled = []
-    while any(queues):
-        shuffled.append(chance.choice([queue for queue in queues if queue]).pop(0))
-    with trial(case, directory, (Way.LEAD, Way.STEP, Way.LAG)) as one:
-        run(one, [Ask(case.setup), *(Ask(other.setup) for other in others)], batch_max=1)
-        run(one, shuffled, batch_max=1000)
-        one.compare(with_oracle=not any(c.volatile for c in (case, *others)))
