@@ -117,7 +117,7 @@ def _associative_item(result: Result) -> dict[str, Any]:
 
 
 def _timed(item: dict[str, Any], result: Result, timings: bool) -> dict[str, Any]:
-    if timings and result.time_s:
+    if timings:
         item["time"] = result.time_s
         if "rows" in item and type(result) is Write:
             # Go puts the embedded result's fields, time included, before `rows`.

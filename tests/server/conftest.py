@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fake_node import FakeNode
-
 from rsqlite.config import Settings
 from rsqlite.server.app import HttpServer
+from tests.server.fake_node import FakeNode
 
 
 class Got(NamedTuple):
@@ -96,14 +91,15 @@ def message(
 ) -> bytes:
     """A request as bytes."""
     lines = [f"{method} {target} HTTP/1.1", "Host: test"]
-    data = b""
+    data: bytes = b""
     if body is not None:
         data = body if isinstance(body, bytes) else orjson.dumps(body)
         lines.append(f"Content-Length: {len(data)}")
         if not isinstance(body, bytes):
             lines.append("Content-Type: application/json")
     lines.extend(f"{name.replace('_', '-')}: {value}" for name, value in (headers or {}).items())
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + data
+    head = "\r\n".join(lines)
+    return head.encode() + b"\r\n\r\n" + data
 
 
 async def until(condition: Callable[[], object], within_s: float = 3.0) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from conftest import Bench, Start
-from fake_node import FakeNode
-
 from rsqlite.errors import TimedOut
 from rsqlite.request import ReadLevel
+from tests.server.conftest import Bench, Start
+from tests.server.fake_node import FakeNode
 
 
 async def test_status_has_the_keys_that_clients_read(bench: Bench) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Bench
 
 from rsqlite.errors import (
     DiskFault,
@@ -20,6 +19,7 @@ from rsqlite.errors import (
     Stopped,
     TimedOut,
 )
+from tests.server.conftest import Bench
 
 CASES = [
     (StaleRead(), 200, b'{"results":[],"error":"stale read"}', "not-applied"),

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 import uvloop
-from conftest import Bench, Start, message, read_answer
-from fake_node import FakeNode
 
 from rsqlite.config import Settings
 from rsqlite.server.app import HttpServer, find_route, join_address, split_address
+from tests.server.conftest import Bench, Start, message, read_answer
+from tests.server.fake_node import FakeNode
 
 
 async def test_the_address_names_the_real_port(start: Start) -> None:
@@ -63,6 +63,7 @@ def test_routes() -> None:
     assert route.path == "/db/query"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcut", ["on", "off"])
 def test_it_works_on_uvloop(shortcut: str) -> None:
     async def main() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsqlite.errors import RequestError, RequestTooLarge
@@ -117,6 +117,8 @@ values = st.one_of(
 )
 
 
+@pytest.mark.slow
+@settings(deadline=None)
 @given(st.lists(st.lists(values, max_size=4), min_size=8, max_size=20))
 def test_bulk_bodies_are_read_like_single_ones(rows: list[list[Any]]) -> None:
     body = [["INSERT", *row] for row in rows]
@@ -130,6 +132,7 @@ def test_bulk_bodies_are_read_like_single_ones(rows: list[list[Any]]) -> None:
     assert singles == [[plain_value(v) for v in row] or None for row in rows]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsqlite.server.dates import ZERO, rfc3339_of_integer, rfc3339_of_text
@@ -75,12 +75,14 @@ def test_integers_are_seconds_or_milliseconds(value: int, expected: str) -> None
     assert rfc3339_of_integer(value) == expected
 
 
+@settings(deadline=None)
 @given(st.integers(-62_135_596_800, 253_402_300_799))
 def test_seconds_agree_with_the_standard_library(value: int) -> None:
     expected = datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").zfill(20)
     assert rfc3339_of_integer(value) == expected
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_any_integer_gives_a_date(value: int) -> None:
     assert rfc3339_of_integer(value).endswith("Z")

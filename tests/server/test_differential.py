@@ -6,8 +6,9 @@ import itertools
 
 import orjson
 import pytest
-from conftest import Bench, Got, Start, message, read_answer
-from fake_node import FakeNode
+
+from tests.server.conftest import Bench, Got, Start, message, read_answer
+from tests.server.fake_node import FakeNode
 
 SETUP = [
     "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, data BLOB, at DATETIME, ok BOOLEAN, x)",

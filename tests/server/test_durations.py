@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsqlite.server.durations import format_duration, parse_duration
@@ -70,6 +70,7 @@ def test_what_go_prints(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
+@settings(deadline=None)
 @given(st.floats(min_value=-1e7, max_value=1e7, allow_nan=False))
 def test_what_is_printed_reads_back(seconds: float) -> None:
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, rel=1e-12, abs=1e-9)

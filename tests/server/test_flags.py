@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsqlite.errors import RequestError
@@ -88,6 +88,7 @@ def test_escapes_and_plus() -> None:
     assert unescape("/db/%71uery+x") == "/db/query+x"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

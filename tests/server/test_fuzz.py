@@ -7,13 +7,13 @@ from typing import Any
 
 import orjson
 import pytest
-from conftest import Bench, message, read_answer
-from fake_node import FakeNode
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rsqlite.config import Settings
 from rsqlite.server.app import HttpServer
+from tests.server.conftest import Bench, message, read_answer
+from tests.server.fake_node import FakeNode
 
 pytestmark = pytest.mark.slow
 

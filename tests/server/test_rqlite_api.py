@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Bench, Start
-from fake_node import QUERY_WRITES, FakeNode
 
 from rsqlite.raft.types import Member, NodeId
 from rsqlite.request import ReadLevel, Request, RequestKind
+from tests.server.conftest import Bench, Start
+from tests.server.fake_node import QUERY_WRITES, FakeNode
 
 CREATE = "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT)"
 

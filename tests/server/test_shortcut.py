@@ -7,11 +7,11 @@ import random
 from typing import cast
 
 import pytest
-from conftest import Bench, Start, message, pause, read_answer, until
-from fake_node import FakeNode
 
-from rsqlite.request import Outcome
+from rsqlite.request import Outcome, Write
 from rsqlite.server.shortcut import ShortcutServer
+from tests.server.conftest import Bench, Start, message, pause, read_answer, until
+from tests.server.fake_node import FakeNode
 
 CREATE = "CREATE TABLE t(id INTEGER PRIMARY KEY, n)"
 
@@ -144,7 +144,7 @@ async def test_broken_heads_are_not_remembered(start: Start) -> None:
 
 async def test_requests_behind_a_closing_one_are_not_run(start: Start) -> None:
     bench = await created(start)
-    bench.node.outcome = Outcome(cast("list", ["not a result"]), 1)
+    bench.node.outcome = Outcome([cast("Write", "not a result")], 1)
     reader, writer = await bench.connect()
     writer.write(insert(1) + insert(2))
     got = await read_answer(reader)
@@ -197,7 +197,7 @@ async def test_a_mistake_in_an_answer_does_not_reach_the_node(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench = await start(FakeNode())
-    bench.node.outcome = Outcome(cast("list", [object()]), 1)
+    bench.node.outcome = Outcome([cast("Write", object())], 1)
     got = await bench.post("/db/query", ["SELECT 1"])
     assert (got.status, got.text) == (500, "internal error\n")
     assert "error in the answer to /db/query" in caplog.text

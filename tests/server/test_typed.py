@@ -6,13 +6,13 @@ from typing import Any
 
 import orjson
 import pytest
-from conftest import Bench
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsqlite.errors import RequestError
 from rsqlite.request import Failure, Rows, Write
 from rsqlite.server.typed import typed_item, typed_parameters, untag
+from tests.server.conftest import Bench
 
 
 @pytest.mark.parametrize(
@@ -123,6 +123,7 @@ sql_values = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(sql_values))
 def test_values_survive_a_round_trip(row: list[Any]) -> None:
     item = orjson.loads(orjson.dumps(typed_item(Rows([], [], [row]), timings=False)))
