@@ -41,15 +41,13 @@ from rsqlite.raft.types import (
 __all__ = ["CoreSettings", "Raft"]
 
 TERM_MAX = Term(2**62)
-"""A term above this is a lie: elections cannot get there, and no later one could be held if a
-message had taken us there (raft.md rule 50)."""
+"""A term above this is a lie, and would leave no room for elections (raft.md rule 50)."""
 
 
 class Raft:
     """One node of a Raft group. The package's docstring numbers the duties of its driver."""
 
-    checks_every_step = False
-    """Check all of `invariants.py` after every call: for tests, it reads whole logs."""
+    checks_every_step = False  # all of `invariants.py` after every call: tests switch it on
 
     def __init__(
         self,
@@ -62,8 +60,7 @@ class Raft:
         applied: Index,
         random: random.Random,
     ) -> None:
-        """`configuration` is the database's, at index `applied`; newer ones are found in the log,
-        of which everything is durable now."""
+        """`configuration` is the database's, at `applied`. All that is in `log` is durable now."""
         self._state = RaftState(
             node_id=node_id,
             settings=settings,
@@ -84,7 +81,6 @@ class Raft:
         )
 
     # -- what there is to see -----------------------------------------------------------------
-
     @property
     def node_id(self) -> NodeId:
         return self._state.node_id
@@ -134,12 +130,10 @@ class Raft:
 
     @property
     def is_transferring(self) -> bool:
-        """Whether leadership is being handed over; proposals are refused meanwhile."""
         return self._state.transfer_target is not None
 
     @property
     def uncommitted_bytes(self) -> int:
-        """Proposed here and not committed yet."""
         return self._state.uncommitted_bytes
 
     def progress(self) -> tuple[ProgressView, ...]:
@@ -223,8 +217,6 @@ class Raft:
                 if message.term == state.current_term + 1:
                     election.handle_vote_reply(state, message)
                 return False
-            case _:
-                pass
         leader_id = message.source if isinstance(message, AppendEntries | Heartbeat) else None
         election.become_follower(state, message.term, leader_id)
         return True
@@ -247,8 +239,6 @@ class Raft:
                 state.send_when_durable(
                     ReadIndexReply(state.node_id, source, term, message.context, None)
                 )
-            case _:
-                pass
 
     def _heard_leader(self, source: NodeId) -> bool:
         """The leader of our term spoke: follow it. False if it cannot be the leader."""

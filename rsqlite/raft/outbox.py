@@ -43,13 +43,14 @@ def committed(state: RaftState) -> tuple[Entry, ...]:
     if limit <= state.commit_index_handed:
         return ()
     budget = state.settings.committed_bytes_max - state.unapplied_bytes
-    if state.unapplied and budget <= 0:
-        return ()
     low = Index(state.commit_index_handed + 1)
     entries = state.log.entries(low, Index(limit + 1), budget)
     size = 0
     for entry in entries:
         size += len(entry.data)
+    if size > budget and state.unapplied:
+        # Only an entry that is larger than the bound by itself goes over it, and goes alone.
+        return ()
     state.commit_index_handed = entries[-1].index
     state.unapplied.append((entries[-1].index, size))
     state.unapplied_bytes += size
