@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import dataclasses
 import importlib.util
@@ -82,7 +83,7 @@ class Peer:
         return link is not None and link.is_connected and link.is_heard
 
 
-class World:
+class World(abc.ABC):
     """What scenarios may ask of either world."""
 
     def __init__(self, settings: Settings = SETTINGS) -> None:
@@ -109,19 +110,21 @@ class World:
         )
         return peers
 
+    @abc.abstractmethod
     async def start(self, peer: Peer, address: str | None = None) -> None:
-        raise NotImplementedError
+        """Start its network, at an address it had before if one is given."""
 
+    @abc.abstractmethod
     async def stop(self, peer: Peer) -> None:
-        raise NotImplementedError
+        """Stop its network."""
 
+    @abc.abstractmethod
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let time pass until it holds; AssertionError if it takes much too long."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     async def pause(self, seconds: float) -> None:
         """Let time pass, to see that nothing happens."""
-        raise NotImplementedError
 
 
 class SocketWorld(World):
