@@ -183,11 +183,7 @@ class Application:
                 self._recorder.follow()
             reset = command.resets.get(position)
             if reset is not None:
-                is_zero, rowid, total = reset
-                if is_zero:
-                    writer.engine(schema.RESET_CHANGES)
-                connection.set_last_insert_rowid(rowid)
-                counters.start(total)
+                writer.restore_counters(*reset)
             entropy.open(command.streams.get(position))
             place = command.texts[position] if command.texts else 0
             code = 0

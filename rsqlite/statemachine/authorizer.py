@@ -61,7 +61,9 @@ ARGUMENT_PRAGMAS = _words(
 """Those that only tell with an argument too: it names what to look at."""
 
 _MODULES = _words("fts3 fts4 fts4aux fts5 fts5vocab rtree rtree_i32 geopoly fts3tokenize")
-_FUNCTIONS_REFUSED = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile"})
+_FUNCTIONS_REFUSED = _words("load_extension fts3_tokenizer readfile writefile optimize")
+"""`SELECT optimize(t) FROM t` of FTS3 and FTS4 writes, and SQLite calls it read-only; the statement
+`INSERT INTO t(t) VALUES ('optimize')` does the same and can be replicated."""
 
 _TEMP_OPS = frozenset(
     {
@@ -86,6 +88,9 @@ _MAKING_OPS = frozenset(
     }
 )
 """`CREATE TABLE temp.x` is announced as an ordinary table of the database temp."""
+_MASTERS = frozenset({"sqlite_master", "sqlite_temp_master"})
+"""`CREATE TRIGGER temp.x ON main.t` is announced as an ordinary trigger of the database main; that
+its row goes into the schema of temp gives it away."""
 
 _TABLE_SECOND_OPS = frozenset(
     {
@@ -160,6 +165,9 @@ class Guard:
             return apsw.SQLITE_OK
         if self.is_collecting:
             self.events.append(Event(op, first, second, database, source))
+        if op == apsw.SQLITE_ANALYZE and _is_own(first):
+            # It goes on to the next table: statistics of ours would show in sqlite_stat1.
+            return apsw.SQLITE_IGNORE
         text = self._objection(op, first, second, database)
         if text:
             self.refusal = text
@@ -178,9 +186,10 @@ class Guard:
     ) -> str:
         """Why this is refused, or an empty string."""
         if _is_own(first) or (op in _TABLE_SECOND_OPS and _is_own(second)):
-            # ANALYZE goes over our tables like others, and reads their pages, not through SQL.
-            return "" if op == apsw.SQLITE_ANALYZE else _OWN_TEXT
-        if database == "temp" and op in _MAKING_OPS:
+            return _OWN_TEXT
+        if database == "temp" and (
+            op in _MAKING_OPS or (op == apsw.SQLITE_INSERT and first in _MASTERS)
+        ):
             return _TEMP_TEXT
         if op == apsw.SQLITE_PRAGMA:
             return _pragma_objection(str(first).lower(), second)

@@ -54,8 +54,8 @@ class Command(msgspec.Struct, array_like=True, gc=False):
     errors: dict[int, int] = {}
     """Position → extended result code of a statement that failed and had effects all the same."""
     resets: dict[int, tuple[int, int, int]] = {}
-    """Position → (1 if `changes()` must be set to 0, `last_insert_rowid()`, `total_changes()`) as
-    they were before that statement, where replaying the log alone would not bring them about."""
+    """Position → (`changes()`, `last_insert_rowid()`, `total_changes()`) as they were before that
+    statement, where it may show them or replaying the log alone would not bring them about."""
     streams: dict[int, int] = {}
     """Position → seed of the random stream, for statements that drew from it."""
     digest_from: int = -1

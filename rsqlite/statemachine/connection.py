@@ -68,6 +68,8 @@ class Writer:
         self.is_cancelled = False
         self.interrupted_by = ""
         """What stopped the last statement: "steps", "deadline", "cancel", or nothing of ours."""
+        self.known_schema_version = -1
+        """The one that `shapes` are true of, as far as `refresh_facts` has seen."""
         self.has_reserved_rowid = False
         """A statement produced rowid 2^63-1 since this was last set to False."""
         self._watches_rowids = False
@@ -121,11 +123,33 @@ class Writer:
     def schema_version(self) -> int:
         return int(self.engine("PRAGMA schema_version")[0][0])
 
+    def restore_counters(self, changes: int, rowid: int, total: int) -> None:
+        """Make SQL see these numbers, as after a statement of the request's own.
+
+        What virtual tables hold back is written first: FTS3 to FTS5 do that at a savepoint, with
+        statements that move the counters, and a statement with a journal of its own is one.
+        """
+        self.engine("SAVEPOINT rsqlite_flush")
+        self.engine("RELEASE rsqlite_flush")
+        if changes == 0:
+            self.engine(schema.RESET_CHANGES)
+        else:
+            self.engine(schema.MAKE_CHANGES, (changes,))
+        self.connection.set_last_insert_rowid(rowid)
+        self.counters.start(total)
+
     def watch_rowids(self, is_watched: bool) -> None:
         """Notice reserved rowids: on the leader only, for it costs a third of an INSERT."""
         if is_watched != self._watches_rowids:
             self._watches_rowids = is_watched
             self.connection.set_update_hook(self._row_changed if is_watched else None)
+
+    def refresh_facts(self) -> None:
+        """Forget what was known of another schema version."""
+        version = self.schema_version()
+        if version != self.known_schema_version:
+            self.known_schema_version = version
+            self.shapes.forget()
 
     def budget(self, steps: int | None, deadline: float | None) -> None:
         """Bound what runs from now on: in VM steps, and by the clock."""

@@ -52,20 +52,30 @@ class Recorder:
 
     def schema_changes(self) -> None:
         """The next statement changes the schema: a session does not outlive that."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        self.discard()
+
+    def took_back(self, mark: int) -> None:
+        """The statements from position `mark` on are gone, with the savepoint before them."""
+        if self._session is None or self._from <= mark:
+            return
+        # It began after changes that are gone now, and would report their absence as changes.
+        self.schema_changes()
+        if self._mode == "always":
+            self._start(mark)
 
     def end_leading(self) -> tuple[int, bytes]:
         """The position from which on the digest counts, and the digest; (-1, b"") without one."""
         self._entries += 1
+        journal, self._journal = self._journal, None
+        if journal is None or self._from >= journal.mark():
+            self.discard()
         position, digest = self._from, self._finish()
-        self._journal = None
         return (position, digest) if digest else (-1, b"")
 
     def follow(self) -> None:
         """An entry's covered statements begin here, on a replica."""
         self.discard()
+        self._writer.refresh_facts()
         self._start(0)
 
     def end_following(self) -> bytes:

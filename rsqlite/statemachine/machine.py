@@ -82,7 +82,6 @@ class StateMachine:
         self._speculation_time = 0
         self._is_in_thread = False
         self._rollback_done: Callable[[], None] | None = None
-        self._schema_version = self._writer.schema_version()
         self._is_closed = False
         self._entries_applied = 0
         self._entries_committed = 0
@@ -190,10 +189,7 @@ class StateMachine:
         self._require_idle()
         writer = self._writer
         writer.is_cancelled = False
-        version = writer.schema_version()
-        if version != self._schema_version:
-            self._schema_version = version
-            writer.shapes.forget()
+        writer.refresh_facts()
         self._speculation_time = max(self.last_time_ms, int(self._loop.wall() * 1000))
         return Speculation(
             writer,
@@ -276,7 +272,6 @@ class StateMachine:
         self._entries_committed += 1
         self._statements += speculation.statement_count
         if speculation.has_ddl or speculation.has_analyze:
-            self._schema_version = self._writer.schema_version()
             self._readers.schema_changed()
 
     def rollback(self, done: Callable[[], None]) -> None:
@@ -350,7 +345,6 @@ class StateMachine:
         if application.configuration is not None:
             self.configuration = application.configuration
         if application.schema_changed:
-            self._schema_version = self._writer.schema_version()
             self._readers.schema_changed()
 
     # Reading

@@ -35,6 +35,11 @@ SELECT_META = "SELECT value FROM _rsqlite_meta WHERE name = ?"
 SET_META = "INSERT OR REPLACE INTO _rsqlite_meta VALUES (?, ?)"
 RESET_CHANGES = "DELETE FROM _rsqlite_applied WHERE 0"
 """Changes nothing and leaves `changes()` at 0."""
+MAKE_CHANGES = (
+    "INSERT INTO _rsqlite_applied WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+    " WHERE i < ?) SELECT 1, 0, 0, 0 FROM n WHERE true ON CONFLICT (id) DO UPDATE SET id = 1"
+)
+"""Changes nothing either, as often as asked, and leaves `changes()` at that number."""
 RAISE_SCHEMA_VERSION = (
     "CREATE VIEW _rsqlite_statistics AS SELECT 1",
     "DROP VIEW _rsqlite_statistics",

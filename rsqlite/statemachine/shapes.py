@@ -129,6 +129,7 @@ class SchemaFacts:
         finally:
             guard.is_lifted = was_lifted
         self.names = frozenset(names)
+        self.has_virtual = has_virtual
         self.has_counters = any(word in text for text in texts for word in _COUNTERS)
         self.has_fail = any("fail" in text for text in texts)
         self.has_random = any("random" in text for text in texts)
@@ -270,8 +271,9 @@ def _write_objection(shape: Shape, lower: str, events: list[Event], facts: Schem
                 return f"a write may not read {event.first}: it differs between nodes"
             if name in facts.shadows and (event.source is not None or name in lower):
                 return f"a write may not read {event.first}: shadow tables differ between nodes"
-            if event.second == "rootpage" and not shape.is_ddl and not shape.is_analyze:
-                return "a write may not read rootpage: where a table lies differs between nodes"
+            is_direct = not shape.is_ddl and not shape.is_analyze
+            if is_direct and (event.second == "rootpage" or name.startswith("sqlite_stat")):
+                return f"a write may not read {event.first}.{event.second}: it is not replicated"
         elif event.op in _WRITE_OPS and name.startswith("sqlite_stat"):
             is_engine = shape.is_analyze or shape.is_ddl
             if event.source is not None or not is_engine:

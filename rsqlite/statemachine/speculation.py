@@ -219,7 +219,10 @@ class Speculation:
                 if isinstance(shape, Failure):
                     return found
                 if shape.setting is not None:
-                    found[shape.setting[0]] = shape.setting[1]
+                    name, value = shape.setting
+                    # Between BEGIN and COMMIT this one does nothing, as in plain SQLite.
+                    if not (request.transaction and name == "foreign_keys"):
+                        found[name] = value
                 elif shape.kind is not Kind.EMPTY:
                     return found
                 rest = shape.tail
@@ -321,11 +324,9 @@ class Speculation:
         if not request.sqls:
             return False
         shape = self._writer.shapes.judge(request.sqls[0])
-        if isinstance(shape, Failure):
+        if isinstance(shape, Failure) or shape.kind not in (Kind.EMPTY, Kind.SETTING):
             return False
-        if shape.kind is Kind.EMPTY:
-            return bool(self._leading_settings(request))
-        return shape.kind is Kind.SETTING
+        return bool(self._leading_settings(request))
 
     def _finish(self) -> None:
         """Encode what took effect; with nothing to replicate the transaction ends here."""
@@ -407,8 +408,8 @@ class RequestRun:
     """One request inside the shared transaction, statement by statement.
 
     `is_clean`: the connection's counters are those that the request's own connection would have.
-    `is_natural`: a replica that replays the entry so far has them too. `is_broken`: something that
-    is not in the entry moved them, so the next logged statement must say where they stand.
+    `is_broken`: something that is not in the entry moved them, so the next logged statement must
+    say where they stand.
     """
 
     def __init__(self, speculation: Speculation, position: int, request: Request) -> None:
@@ -420,9 +421,8 @@ class RequestRun:
         self._journal = speculation._journal
         self._results: list[Result] = []
         self._is_transaction = request.transaction
-        self._is_leading = bool(speculation.session)
+        self._is_leading = True
         self._is_clean = False
-        self._is_natural = False
         self._is_broken = False
         self._has_ddl = False
 
@@ -495,7 +495,7 @@ class RequestRun:
                 journal.parameters.append(parameters)
                 journal.changes.append(changes)
                 journal.rowids.append(rowid)
-                self._is_clean = self._is_natural = True
+                self._is_clean = True
                 results_.append(Write(rowid, changes))
                 continue
             result = self._text(number, sql, parameters_of[number])
@@ -522,6 +522,7 @@ class RequestRun:
         if failed:
             writer.engine("ROLLBACK TO rsqlite_request")
             journal.cut(mark)
+            s._recorder.took_back(mark)
             if s.has_analyze and not had_analyze:
                 writer.engine("ANALYZE sqlite_schema")
             if self._has_ddl:
@@ -555,10 +556,10 @@ class RequestRun:
     def _statement(self, key: Key, shape: Shape, parameters: Any) -> Result:
         s, writer = self._s, self._writer
         if shape.kind is Kind.SETTING:
-            if self._is_leading:
+            assert shape.setting is not None
+            if self._is_leading or (self._is_transaction and shape.setting[0] == "foreign_keys"):
                 self._settle()
                 return self._echo()
-            assert shape.setting is not None
             return results.refusal(
                 f"PRAGMA {shape.setting[0]} holds for the request that carries it"
                 " and must come before its other statements"
@@ -610,6 +611,7 @@ class RequestRun:
         if not is_kept:
             writer.engine("ROLLBACK TO rsqlite_unit")
             journal.cut(mark)
+            s._recorder.took_back(mark)
             if s.has_analyze and not had_analyze:
                 writer.engine("ANALYZE sqlite_schema")
             if s.has_ddl and not had_ddl:
@@ -618,7 +620,7 @@ class RequestRun:
             # Alone, a unit that fails at its end reports no changes.
             writer.engine(schema.RESET_CHANGES)
             writer.counters.start(total)
-            self._is_clean, self._is_natural, self._is_broken = True, False, True
+            self._is_clean, self._is_broken = True, True
         writer.engine("RELEASE rsqlite_unit")
         return result
 
@@ -628,12 +630,10 @@ class RequestRun:
             s._recorder.cover()
         position = journal.mark()
         if shape.is_sensitive or self._is_broken:
-            self._settle()
-            journal.resets[position] = (
-                int(not self._is_natural),
-                connection.last_insert_rowid(),
-                writer.counters.total_changes(),
-            )
+            counters = self._counters()
+            if not self._is_clean or writer.shapes.facts.has_virtual:
+                writer.restore_counters(*counters)
+            journal.resets[position] = counters
         writer.entropy.seed = None
         code = 0
         result: Result
@@ -663,7 +663,7 @@ class RequestRun:
         journal.parameters.append(parameters)
         journal.changes.append(connection.changes())
         journal.rowids.append(connection.last_insert_rowid())
-        self._is_clean, self._is_natural, self._is_broken = True, True, False
+        self._is_clean, self._is_broken = True, False
         return result
 
     def _answer(self, shape: Shape, rows: Any) -> Result:
@@ -706,8 +706,15 @@ class RequestRun:
         failure = self._s._failed(error, key, shape, is_unit=not self._is_transaction)
         if shape.is_write and self._connection.changes() == 0:
             # It ran, and set the counters: a replica that never runs it must be told.
-            self._is_clean, self._is_natural, self._is_broken = True, False, True
+            self._is_clean, self._is_broken = True, True
         return failure
+
+    def _counters(self) -> tuple[int, int, int]:
+        """changes(), last_insert_rowid() and total_changes() as the client has them."""
+        connection = self._connection
+        changes = connection.changes() if self._is_clean else 0
+        total = self._writer.counters.total_changes()
+        return changes, connection.last_insert_rowid(), total
 
     def _settle(self) -> None:
         """Bring the connection's counters to what the request's own connection would have."""
@@ -717,11 +724,8 @@ class RequestRun:
 
     def _replay(self, culprit: _Culprit) -> None:
         """Leave the counters as the statement left them that is not run again."""
-        writer = self._writer
-        writer.engine(schema.RESET_CHANGES)
-        self._connection.set_last_insert_rowid(culprit.rowid)
-        writer.counters.start(culprit.total)
-        self._is_clean, self._is_natural, self._is_broken = True, False, True
+        self._writer.restore_counters(0, culprit.rowid, culprit.total)
+        self._is_clean, self._is_broken = True, True
 
     def _echo(self) -> Write:
         return Write(self._connection.last_insert_rowid(), self._connection.changes())
