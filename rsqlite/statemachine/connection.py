@@ -138,6 +138,15 @@ class Writer:
         self.connection.set_last_insert_rowid(rowid)
         self.counters.start(total)
 
+    def reload_statistics(self) -> None:
+        """Read the planner's statistics anew: those of a rolled-back ANALYZE stay in its head.
+
+        Where the rollback took sqlite_stat1 itself away, it has made SQLite read the schema anew;
+        ANALYZE would only create that table again, on this node alone.
+        """
+        if self.engine("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1'"):
+            self.engine("ANALYZE sqlite_schema")
+
     def watch_rowids(self, is_watched: bool) -> None:
         """Notice reserved rowids: on the leader only, for it costs a third of an INSERT."""
         if is_watched != self._watches_rowids:

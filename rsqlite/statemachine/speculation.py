@@ -166,7 +166,7 @@ class Speculation:
         writer.rollback()
         if self.has_analyze:
             # Statistics live in the connection, outside the transaction.
-            writer.engine("ANALYZE sqlite_schema")
+            writer.reload_statistics()
         if self.has_ddl or self.has_analyze:
             writer.shapes.forget()
         restore_session(writer, self.session)
@@ -467,6 +467,7 @@ class RequestRun:
         for number, sql in enumerate(request.sqls):
             shape = shape_of(sql)
             if shape is not None and shape.is_plain and is_hot and not self._is_broken:
+                self._is_leading = False
                 if shape.is_risky:
                     recorder.cover()
                 parameters = parameters_of[number]
@@ -524,7 +525,7 @@ class RequestRun:
             journal.cut(mark)
             s._recorder.took_back(mark)
             if s.has_analyze and not had_analyze:
-                writer.engine("ANALYZE sqlite_schema")
+                writer.reload_statistics()
             if self._has_ddl:
                 writer.shapes.forget()
             s.has_ddl, s.has_analyze = had_ddl, had_analyze
@@ -613,7 +614,7 @@ class RequestRun:
             journal.cut(mark)
             s._recorder.took_back(mark)
             if s.has_analyze and not had_analyze:
-                writer.engine("ANALYZE sqlite_schema")
+                writer.reload_statistics()
             if s.has_ddl and not had_ddl:
                 writer.shapes.forget()
             s.has_ddl, s.has_analyze = had_ddl, had_analyze
