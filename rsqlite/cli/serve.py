@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -26,6 +27,9 @@ from rsqlite.cli.exits import AddressUnusable, Exit, UnsuitableSqlite, exit_for
 from rsqlite.cli.options import Configuration, Option, Source, configure, options, read_flags
 from rsqlite.config import Settings
 from rsqlite.errors import NodeFault
+
+if TYPE_CHECKING:
+    from rsqlite.node.node import Node
 
 log = logging.getLogger("rsqlite.serve")
 
@@ -171,15 +175,31 @@ async def serve(directory: str, settings: Settings) -> Exit:
             await server.start(node, settings)
             log.info("serving http", extra={"address": server.address})
         calm_collector()
-        stopped = asyncio.ensure_future(stop.wait())
-        await asyncio.wait((stopped, node.failed), return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        code = report(node.failed.result()) if node.failed.done() else Exit.OK
+        fault = await first_end(stop, node, settings)
+        code = Exit.OK if fault is None else report(fault)
     finally:
         await server.stop()
         await node.stop()
     log.info("stopped", extra={"exit": int(code)})
     return code
+
+
+async def first_end(stop: asyncio.Event, node: Node, settings: Settings) -> BaseException | None:
+    """Why the node must stop by itself; None when a signal asks for it."""
+    from rsqlite.cli.neighbours import another_cluster
+
+    stopped = asyncio.create_task(stop.wait())
+    misplaced = asyncio.create_task(another_cluster(node, settings))
+    ends = (stopped, misplaced, node.failed)
+    try:
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        misplaced.cancel()
+    for end in (node.failed, misplaced):
+        if end.done() and not end.cancelled():
+            return end.result()
+    return None
 
 
 def check_sqlite() -> None:

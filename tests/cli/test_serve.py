@@ -293,3 +293,16 @@ def test_check_tells_what_it_cannot_judge(
     running = check(node.directory)
     assert running.returncode == Exit.LOCKED
     assert f"process {node.pid}" in running.stderr
+
+
+@pytest.mark.slow
+def test_a_directory_among_nodes_of_another_cluster_is_told(tmp_path: Path) -> None:
+    options = ["-log-format", "json"]
+    with ProcessCluster(3, tmp_path / "ours", options) as ours:
+        ours.kill_all()
+        with ProcessCluster(3, tmp_path / "theirs", options) as theirs:
+            stranger = theirs.nodes[0]
+            stranger.kill()
+            stranger.directory = ours.nodes[0].directory
+            fails(stranger, Exit.FOREIGN, str(stranger.directory), "-join")
+            insert(theirs.nodes[1], 1)

@@ -1,0 +1,80 @@
+"""A directory among the nodes of another cluster is noticed; nothing else is taken for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from rsqlite.cli.neighbours import another_cluster
+from rsqlite.config import Settings
+from rsqlite.errors import ForeignDirectory
+from rsqlite.ports import Done
+from rsqlite.raft.types import Member, NodeId
+
+SETTINGS = Settings(join="a:1,b:2", join_interval=0.01)
+LEADER = Member(NodeId(1), "1", "a:1", "")
+
+
+class Directory:
+    """A network that knows who lives where."""
+
+    def __init__(self, clusters: Mapping[str, str | None]) -> None:
+        self.clusters = clusters
+        self.asked: list[str] = []
+
+    def identify(self, address: str, done: Done[Mapping[str, object]]) -> None:
+        self.asked.append(address)
+        if address in self.clusters:
+            done({"cluster_id": self.clusters[address]}, None)
+        else:
+            done(None, ConnectionRefusedError())
+
+
+@dataclass
+class Resident:
+    network: Any
+    cluster_id: str | None = "ours"
+    leader: Member | None = None
+    path: str = field(default="data")
+
+
+async def look(node: Resident) -> ForeignDirectory | None:
+    """What is noticed within a few questions."""
+    try:
+        return await asyncio.wait_for(another_cluster(node, SETTINGS), 0.1)
+    except TimeoutError:
+        return None
+
+
+async def test_a_node_of_another_cluster_is_named() -> None:
+    found = await look(Resident(Directory({"a:1": "ours", "b:2": "theirs"})))
+    assert found is not None
+    for word in ("data", "cluster ours", "b:2", "cluster theirs", "-join"):
+        assert word in str(found)
+
+
+@pytest.mark.parametrize(
+    "clusters",
+    [{}, {"a:1": "ours", "b:2": "ours"}, {"a:1": None}],
+    ids=["nobody answers", "all are ours", "one has none yet"],
+)
+async def test_anything_else_is_no_reason_to_end(clusters: dict[str, str | None]) -> None:
+    node = Resident(Directory(clusters))
+    assert await look(node) is None
+    assert len(node.network.asked) > 2, "it is asked again"
+
+
+async def test_with_a_leader_nobody_is_asked() -> None:
+    node = Resident(Directory({"b:2": "theirs"}), leader=LEADER)
+    assert await look(node) is None
+    assert node.network.asked == []
+
+
+async def test_a_node_without_a_cluster_is_looking_for_one() -> None:
+    node = Resident(Directory({"b:2": "theirs"}), cluster_id=None)
+    assert await look(node) is None
+    assert node.network.asked == []
