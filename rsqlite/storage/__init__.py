@@ -37,7 +37,7 @@ What a crash leaves, and what a start makes of it:
 | while term or vote is written     | the old slot, perhaps the new   | the newest valid slot      |
 | while records are written         | any part of that write          | cut at first bad record    |
 | while a truncation is written     | the record or not               | truncated or not           |
-| at the change of segments         | a file with zeros for a header  | removed, made anew         |
+| at the change of segments         | a file with zeros for a header  | emptied, made anew         |
 | while space is prepared           | zeros, or less of them          | nothing to do              |
 | after a sync that failed          | less than reads show            | written again, then synced |
 

@@ -68,7 +68,6 @@ def open_log(directory: str, disk: Disk, settings: Settings, node_id: int) -> Op
     hard = HardStateFile(file, slot, image.hard.mark_serial)
     try:
         hard.write(slot.state, generation=slot.generation + 1)
-        _remove_unused(directory, disk, image)
         if image.tail is None:
             _create_first(directory, disk, settings, hard, image)
         else:
@@ -104,14 +103,6 @@ def _begin(directory: str, disk: Disk, node_id: int) -> None:
         disk.unlink(os.path.join(directory, hardstate.NEW_NAME))
     if hardstate.NAME not in names and not any(sequence_of(name) for name in names):
         HardStateFile.create(directory, disk, node_id)
-
-
-def _remove_unused(directory: str, disk: Disk, image: LogImage) -> None:
-    """Files without a header are made anew: what is in them cannot be told from a torn write."""
-    for name in image.unused:
-        disk.unlink(os.path.join(directory, name))
-    if image.unused:
-        disk.sync_directory(directory)
 
 
 def _create_first(

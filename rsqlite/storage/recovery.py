@@ -33,8 +33,8 @@ class LogImage:
     """What the files of a log say.
 
     `tail` is the segment that is written next, `tail_end` where; `torn_end` is where the remains
-    of a torn write end (equal: there are none). `unused` names files that were made ahead of need;
-    `verified` holds the segments whose records were all read. Reading stops at the first damage.
+    of a torn write end (equal: there are none). `verified` holds the segments whose records were
+    all read; reading stops at the first damage.
     """
 
     hard: HardStateContent | None = None
@@ -43,7 +43,6 @@ class LogImage:
     tail: SegmentHeader | None = None
     tail_end: ScanEnd = ScanEnd(PAGE_BYTES, 0)
     torn_end: int = 0
-    unused: list[str] = field(default_factory=list)
     verified: set[int] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
 
@@ -99,7 +98,7 @@ def _read_hard_state(directory: str, disk: Disk, image: LogImage) -> None:
 def _read_headers(
     directory: str, disk: Disk, sequences: list[int], image: LogImage
 ) -> list[SegmentHeader]:
-    """The headers of the segments in use, in order; files made ahead of need go to `unused`."""
+    """The headers of the segments in use, in order."""
     assert image.hard is not None
     assert image.hard.slot is not None
     slot = image.hard.slot
@@ -114,7 +113,7 @@ def _read_headers(
         finally:
             file.close()
         if not any(page):
-            image.unused.append(name)
+            # Made ahead of need, or its first write was lost with the power.
             continue
         header = decode_header(page)
         if isinstance(header, str):

@@ -258,7 +258,10 @@ class LogWriter:
         self._offset, self._end = 0, PAGE_BYTES
 
     def _create_next(self) -> None:
-        """Make the file of the next segment. Without a header it counts for nothing."""
+        """Make the file of the next segment. Without a header it counts for nothing.
+
+        One that is there from before a crash may hold records whose header was lost: emptied.
+        """
         self._next_file = self._disk.open(self._path(self._header.sequence + 1), create=True)
         self._next_file.truncate(0)
         self._disk.sync_directory(self._directory)
