@@ -139,7 +139,7 @@ def test_a_cluster_answers_as_plain_sqlite(theme: str, clusters: Clusters, tmp_p
             problems.append(f"{case.id}: {error}")
         finally:
             oracle.close()
-        drop_views(cluster.nodes[0])
+        drop_left_overs(cluster.nodes[0])
     assert not problems, f"{len(problems)} of {len(THEMES[theme])}:\n" + "\n".join(problems)
     cluster.wait_applied()
     first, *others = [content_of(node) for node in cluster.nodes]
@@ -147,11 +147,16 @@ def test_a_cluster_answers_as_plain_sqlite(theme: str, clusters: Clusters, tmp_p
         assert not difference(first, other)
 
 
-def drop_views(node: ProcessNode) -> None:
-    """Some cases leave a view of what is gone, at which every later ALTER TABLE would stop."""
-    views = [["SELECT 'DROP VIEW \"' || name || '\"' FROM sqlite_schema WHERE type = 'view'"]]
+LEFT_OVER_SQL = (
+    "SELECT 'DROP ' || type || ' \"' || name || '\"' FROM sqlite_schema"
+    " WHERE type IN ('view', 'trigger') ORDER BY type"
+)
+
+
+def drop_left_overs(node: ProcessNode) -> None:
+    """Some cases leave a view or trigger on what is gone: every later ALTER TABLE would stop."""
     try:
-        answer = node.call("POST", "/db/query?level=strong", views, timeout_s=TIMEOUT_S)
+        answer = node.call("POST", "/db/query?level=strong", [LEFT_OVER_SQL], timeout_s=TIMEOUT_S)
         drops = [drop for (drop,) in answer["results"][0].get("values", [])]
         if drops:
             node.call("POST", "/db/execute", drops, timeout_s=TIMEOUT_S)
