@@ -244,3 +244,17 @@ def test_localhost_is_every_address_of_that_name_with_one_port(play_sockets: Any
         assert answer.startswith(b"HTTP/1.0 200 ")
 
     play_sockets(scenario)
+
+
+def test_what_strangers_send_is_not_logged(
+    play_sockets: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A port scan must not fill a disk with tracebacks."""
+
+    async def scenario(world: Any) -> None:
+        a = await world.peer(1)
+        for data in (b"nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x00" * 100 + b"\r\n\r\n"):
+            await talk(a.address, data)
+
+    play_sockets(scenario)
+    assert [record.getMessage() for record in caplog.records if record.levelname != "DEBUG"] == []
