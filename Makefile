@@ -17,7 +17,9 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-TESTS := $(if $(T),tests/$(T),tests)
+# These compute more than they wait, and know no real time: they share the cores. The others run
+# one at a time, or they would measure each other.
+PARALLEL := tests/raft tests/storage tests/statemachine
 FLOORS := PYTHONPATH=.:client $(BIN)/lint-imports --no-logo
 
 .DEFAULT_GOAL := help
@@ -41,10 +43,15 @@ demo: $(READY)
 	@$(BIN)/python -m rsqlite.testing.demo
 
 test: $(READY)
-	$(BIN)/python -m pytest $(TESTS) -m 'not acceptance' $(ARGS)
+ifeq ($(T),)
+	$(BIN)/python -m pytest $(PARALLEL) -n 2 -m 'not acceptance' $(ARGS)
+	$(BIN)/python -m pytest tests $(PARALLEL:%=--ignore=%) -m 'not acceptance' $(ARGS)
+else
+	$(BIN)/python -m pytest tests/$(T) -m 'not acceptance' $(ARGS)
+endif
 
 quick: $(READY)
-	$(BIN)/python -m pytest $(TESTS) -m 'not acceptance and not slow' $(ARGS)
+	$(BIN)/python -m pytest tests/$(T) -m 'not acceptance and not slow' $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
