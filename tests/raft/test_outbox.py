@@ -18,7 +18,7 @@ def lagging(**bounds: int) -> Lone:
     return node
 
 
-def test_committed_entries_are_bounded_until_they_are_applied() -> None:
+def test_rule_39_committed_entries_are_bounded_until_they_are_applied() -> None:
     node = lagging(committed_bytes_max=35)
     assert [entry.index for entry in node.handed] == [1, 2, 3]
     node.core.applied(2)

@@ -387,6 +387,17 @@ def test_rule_24_a_change_waits_for_an_entry_of_this_term_and_for_the_last_chang
         node.core.propose_configuration(configuration([]))
 
 
+def test_rule_24_a_change_that_is_not_joint_must_be_committed_too() -> None:
+    node = leading()
+    node.step_and_sync(accept(node, 1))
+    assert node.core.propose_configuration(configuration([1, 2, 3], learners=[4]))
+    assert not node.core.configuration.is_joint
+    assert node.core.propose_configuration(configuration([1, 2, 3], learners=[4, 5])) is None
+    node.poll()
+    node.step_and_sync(accept(node, 2))
+    assert node.core.propose_configuration(configuration([1, 2, 3], learners=[4, 5]))
+
+
 def test_rule_25_configurations_are_in_force_on_append_and_fall_back_with_the_log() -> None:
     cluster = Cluster([1, 2, 3], spare=[4, 5])
     cluster.elect(1)
@@ -426,6 +437,18 @@ def test_rule_27_the_new_configuration_follows_only_a_committed_joint_one() -> N
     assert node.core.configuration.is_joint
     node.step(accept(node, 2, 2))
     assert node.core.configuration == configuration([1, 2, 4])
+    assert node.core.last_index == 3
+
+
+def test_rule_27_a_commit_below_the_joint_configuration_does_not_end_it() -> None:
+    node = leading()
+    node.step_and_sync(accept(node, 1))
+    node.core.propose(b"a")
+    node.core.propose_configuration(configuration([1, 2, 4]))
+    node.poll()
+    node.step_and_sync(accept(node, 2), accept(node, 2, 4))
+    assert node.core.commit_index == 2
+    assert node.core.configuration.is_joint
     assert node.core.last_index == 3
 
 
