@@ -455,7 +455,11 @@ class Engine:
             return False
         if self._discovery is not None:
             self._discovery.stop()
-        self.directory.set_cluster(cluster_id)
+        try:
+            self.directory.set_cluster(cluster_id)
+        except NodeFault as fault:
+            self.fail(fault)
+            return False
         log.info("cluster found", extra={"cluster_id": cluster_id, "from": source})
         self._start_core()
         return True
