@@ -168,6 +168,7 @@ def handle_request_vote(state: RaftState, message: RequestVote) -> None:
     )
     granted = may_vote and state.log.is_up_to_date(message.last_log_index, message.last_log_term)
     if message.pre_vote:
+        granted = granted and not _is_rival(state, message)
         refuse_or_grant(state, message, granted=granted)
         return
     if granted:
@@ -179,6 +180,21 @@ def handle_request_vote(state: RaftState, message: RequestVote) -> None:
         state.election_elapsed = 0
         state.draw_election_ticks()
     refuse_or_grant(state, message, granted=granted)
+
+
+def _is_rival(state: RaftState, message: RequestVote) -> bool:
+    """Whether the asker began a campaign at the same moment as we did, and ours is to go first.
+
+    The followers of a leader that dies see their connections break together. If each granted the
+    other a pre-vote, both would campaign, vote for themselves, and wait for the next timeout. Only
+    a moment, so that a node that cannot win does not stand in the way of one that can.
+    """
+    if state.role is not Role.PRE_CANDIDATE:
+        return False
+    if state.election_elapsed >= state.settings.heartbeat_ticks:
+        return False
+    ours = (state.log.last_term, state.log.last_index, state.node_id)
+    return ours > (message.last_log_term, message.last_log_index, message.source)
 
 
 def refuse_or_grant(state: RaftState, message: RequestVote, *, granted: bool) -> None:

@@ -375,6 +375,19 @@ def test_a_pre_candidate_that_votes_gives_up_its_own_campaign() -> None:
     assert (node.core.role, node.core.voted_for) == (Role.FOLLOWER, 3)
 
 
+def test_of_two_campaigns_begun_together_one_goes_first() -> None:
+    node = Lone(1, voters=(1, 2, 0), term=1)
+    node.core.campaign()
+    node.step(request_vote(2, (1, 1), source=2, pre_vote=True))
+    assert node.take(RequestVoteReply)[-1].granted, "the other has the higher id"
+    node.step(request_vote(2, (1, 1), source=0, pre_vote=True))
+    assert not node.take(RequestVoteReply)[-1].granted
+    # Not for long: it may be the one that cannot win.
+    node.tick(3)
+    node.step(request_vote(2, (1, 1), source=0, pre_vote=True))
+    assert node.take(RequestVoteReply)[-1].granted
+
+
 def test_a_lost_campaign_ends_at_once() -> None:
     node = Lone()
     node.core.campaign()
