@@ -23,6 +23,7 @@ SEGMENT_SECONDS = 20.0
 LOADS = (("leader", "updates", 64), ("follower", "updates", 16), ("follower", "linearizable", 16))
 UPDATE_SECONDS = 10.0
 UPDATE_TRIES = 4
+CALIBRATION_STEPS = 1_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -190,7 +191,6 @@ def update_with_reads(target: Target, steps: int) -> float:
 def steps_per_second() -> float:
     """How fast SQLite counts here, to choose an UPDATE that lasts."""
     connection = apsw.Connection(":memory:")
-    steps = 1_000_000
     begin = time.perf_counter()
-    connection.execute(f"SELECT {COUNT_SQL.format(steps=steps)}").fetchall()
-    return steps / (time.perf_counter() - begin)
+    connection.execute(f"SELECT {COUNT_SQL.format(steps=CALIBRATION_STEPS)}").fetchall()
+    return CALIBRATION_STEPS / (time.perf_counter() - begin)

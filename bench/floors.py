@@ -11,6 +11,8 @@ sqlite     Rows inserted in one transaction through APSW, with the pragmas of th
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import os
 import socket
 import subprocess
@@ -62,6 +64,11 @@ class EchoServer:
                 pass_fds=[listener.fileno()],
                 cwd=Path(__file__).resolve().parent.parent,
             )
+            # Its first answer comes when Python has started; that is not to be measured.
+            first = http.client.HTTPConnection(*listener.getsockname(), timeout=START_TIMEOUT)
+        with contextlib.closing(first):
+            first.request("POST", "/echo", b"[]")
+            first.getresponse().read()
         return self
 
     def __exit__(
