@@ -65,7 +65,8 @@ class EchoServer:
                 cwd=Path(__file__).resolve().parent.parent,
             )
             # Its first answer comes when Python has started; that is not to be measured.
-            first = http.client.HTTPConnection(*listener.getsockname(), timeout=START_TIMEOUT)
+            host, port = listener.getsockname()
+            first = http.client.HTTPConnection(host, port, timeout=START_TIMEOUT)
         with contextlib.closing(first):
             first.request("POST", "/echo", b"[]")
             first.getresponse().read()
