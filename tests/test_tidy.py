@@ -23,6 +23,7 @@ LONG_MODULES: dict[str, str] = {
 LONG_FUNCTIONS: dict[str, str] = {}
 TESTED_ELSEWHERE: dict[str, str] = {
     "rsqlite/errors.py": "a hierarchy without logic; tests/server/test_answers.py walks all of it",
+    "rsqlite/node/loop.py": "tests/testing/test_loop.py holds it and its fake to one contract",
     "rsqlite/ports.py": "protocols without code",
 }
 ENTRY_POINTS = {
