@@ -13,6 +13,7 @@ from typing import Protocol
 from rsqlite.config import Settings
 from rsqlite.errors import (
     DamagedFile,
+    DiskFault,
     Divergence,
     ForeignDirectory,
     NodeFault,
@@ -88,7 +89,7 @@ class Engine:
         self.driver: Driver | None = None
         self._is_stopping = False
         self._is_open = False
-        self._room: RsqliteError | None = None
+        self._has_database_room = True
         self._discovery: Discovery | None = None
         self._sweep_timer: Handle | None = None
         self._led_term: Term | None = None
@@ -108,7 +109,11 @@ class Engine:
         self.directory = DataDirectory.open(self.path, disk=self.disk, label=settings.node_id)
         self._open_parts.append(self.directory)
         self.log = LogStore.open(
-            self.directory.log_path, disk=self.disk, loop=self.loop, settings=settings
+            self.directory.log_path,
+            disk=self.disk,
+            loop=self.loop,
+            settings=settings,
+            node_id=self.node_id,
         )
         self._open_parts.append(self.log)
         self.machine = StateMachine.open(
@@ -473,23 +478,27 @@ class Engine:
             }
         )
 
-    def _check_room(self) -> RsqliteError | None:
+    def _check_room(self, size: int) -> RsqliteError | None:
+        """Why an entry of `size` bytes may not be appended now: a full disk is found before the
+        log holds what it cannot keep."""
         if self.log.backlog_bytes > self.settings.log_backlog_bytes_max:
             return Overloaded("the log's disk does not keep up")
-        return self._room
+        if self._has_database_room and self.log.has_room(size):
+            return None
+        reserve = self.settings.disk_reserve_bytes
+        return Unavailable(f"disk full: {reserve} bytes are kept in reserve (-disk-reserve-bytes)")
 
     def _sweep(self) -> None:
         now = self.loop.monotonic()
         self.writer.sweep(now)
         self.reader.sweep(now)
         self.forwarding.sweep(now)
-        free = self.disk.free_bytes(self.path)
-        self._room = None
-        if free < self.settings.disk_reserve_bytes:
-            self._room = Unavailable(
-                f"disk full: {free} bytes are free, {self.settings.disk_reserve_bytes} are kept "
-                "in reserve (-disk-reserve-bytes)"
-            )
+        try:
+            free = self.disk.free_bytes(self.directory.database_root)
+        except OSError as error:
+            self.fail(DiskFault(f"cannot ask for the free space of {self.path}: {error}"))
+            return
+        self._has_database_room = free >= self.settings.disk_reserve_bytes
         self._sweep_timer = self.loop.call_later(SWEEP_INTERVAL_S, self._sweep)
 
     def fail(self, error: BaseException) -> None:

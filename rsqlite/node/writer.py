@@ -69,7 +69,7 @@ class Writer:
         settings: Settings,
         resubmit: Callable[[Request, Done, float], None],
         on_failed: Callable[[BaseException], None],
-        check_room: Callable[[], RsqliteError | None],
+        check_room: Callable[[int], RsqliteError | None],
     ) -> None:
         self._machine = machine
         self._loop = loop
@@ -145,7 +145,7 @@ class Writer:
             return
         if not self._queue and not self._long:
             return
-        refusal = self._check_room()
+        refusal = self._check_room(0)
         if refusal is not None:
             self._refuse_all(refusal)
         elif self._long:
@@ -222,6 +222,12 @@ class Writer:
     def _propose(self, data: bytes, ran: list[Waiting], outcomes: list[Answer]) -> None:
         assert self._driver is not None
         core = self._driver.core
+        no_room = self._check_room(len(data))
+        if no_room is not None:
+            self._roll_back()
+            for waiting in ran:
+                self._answer(waiting, no_room)
+            return
         # The entry's index is known before it is sent, so the batch is in place when the commit
         # comes back, even from within the same pump.
         entry_id = core.propose(data)
