@@ -19,10 +19,10 @@ from rsqlite.statemachine import results, schema
 from rsqlite.statemachine.command import FLAG_STATISTICS, Command, decode
 from rsqlite.statemachine.connection import Writer
 from rsqlite.statemachine.digest import Recorder
-from rsqlite.statemachine.speculation import (
+from rsqlite.statemachine.session import (
+    Session,
     apply_session,
     defer_foreign_keys,
-    raise_schema_version,
     restore_session,
 )
 
@@ -130,7 +130,7 @@ class Application:
         else:
             self._statements(command)
         if command.flags & FLAG_STATISTICS:
-            raise_schema_version(self._writer)
+            self._writer.raise_schema_version()
         if command.digest_from >= 0:
             digest = self._recorder.end_following()
             if digest != command.digest:
@@ -253,7 +253,7 @@ def _first_positions(command: Command) -> frozenset[int]:
     return frozenset(found)
 
 
-def _session(decoded: Decoded) -> tuple[tuple[str, int], ...]:
+def _session(decoded: Decoded) -> Session:
     if decoded.command is None:
         return ()
     return tuple((name, value) for name, value in decoded.command.settings)

@@ -11,8 +11,6 @@ compilation, with the guard up.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import apsw
 
 OWN_PREFIX = "_rsqlite"
@@ -92,6 +90,16 @@ _MASTERS = frozenset({"sqlite_master", "sqlite_temp_master"})
 """`CREATE TRIGGER temp.x ON main.t` is announced as an ordinary trigger of the database main; that
 its row goes into the schema of temp gives it away."""
 
+_TABLE_OPS = frozenset(
+    {
+        apsw.SQLITE_READ,
+        apsw.SQLITE_INSERT,
+        apsw.SQLITE_UPDATE,
+        apsw.SQLITE_DELETE,
+        apsw.SQLITE_SELECT,
+    }
+)
+
 _TABLE_SECOND_OPS = frozenset(
     {
         apsw.SQLITE_CREATE_INDEX,
@@ -115,15 +123,9 @@ _TEMP_TEXT = "TEMP objects would exist on one node only; use an interactive stre
 _OWN_TEXT = f"names that begin with {OWN_PREFIX} belong to the engine"
 
 
-class Event(NamedTuple):
-    """One call of SQLite's authorizer."""
-
-    op: int
-    first: str | None
-    second: str | None
-    database: str | None
-    source: str | None
-    """The trigger or view it comes from."""
+Event = tuple[int, str | None, str | None, str | None, str | None]
+"""One call of SQLite's authorizer: what is done, to what (two names), in which database, and the
+trigger or view it comes from. A plain tuple, for there are several in each compilation."""
 
 
 class Guard:
@@ -164,7 +166,10 @@ class Guard:
         if self.is_lifted:
             return apsw.SQLITE_OK
         if self.is_collecting:
-            self.events.append(Event(op, first, second, database, source))
+            self.events.append((op, first, second, database, source))
+        if op in _TABLE_OPS and database != "temp" and (first is None or first[:1] != "_"):
+            # Nearly all events: rows of a table of the user's are read or written.
+            return apsw.SQLITE_OK
         if op == apsw.SQLITE_ANALYZE and _is_own(first):
             # It goes on to the next table: statistics of ours would show in sqlite_stat1.
             return apsw.SQLITE_IGNORE
@@ -187,10 +192,6 @@ class Guard:
         """Why this is refused, or an empty string."""
         if _is_own(first) or (op in _TABLE_SECOND_OPS and _is_own(second)):
             return _OWN_TEXT
-        if database == "temp" and (
-            op in _MAKING_OPS or (op == apsw.SQLITE_INSERT and first in _MASTERS)
-        ):
-            return _TEMP_TEXT
         if op == apsw.SQLITE_PRAGMA:
             return _pragma_objection(str(first).lower(), second)
         if op == apsw.SQLITE_FUNCTION:
@@ -200,7 +201,10 @@ class Guard:
             return TRANSACTION_TEXT
         elif op in (apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH):
             return _VACUUM_TEXT if first == "" else _ATTACH_TEXT
-        elif op in _TEMP_OPS:
+        elif op in _TEMP_OPS or (
+            database == "temp"
+            and (op in _MAKING_OPS or (op == apsw.SQLITE_INSERT and first in _MASTERS))
+        ):
             return _TEMP_TEXT
         elif op == apsw.SQLITE_CREATE_VTABLE:
             if str(second).lower() not in _MODULES:

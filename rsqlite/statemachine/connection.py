@@ -80,7 +80,9 @@ class Writer:
             raise
         self.cursor = self.connection.cursor()
         self._engine_cursor = self.connection.cursor()
-        self.shapes = Shapes(self.connection, self.guard, count_max=settings.shapes_max)
+        self.shapes = Shapes(
+            self.connection, self.guard, count_max=settings.shapes_max, is_reader=False
+        )
 
     def _configure(self, is_new: bool) -> None:
         connection, settings = self.connection, self.settings
@@ -146,6 +148,11 @@ class Writer:
         """
         if self.engine("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1'"):
             self.engine("ANALYZE sqlite_schema")
+
+    def raise_schema_version(self) -> None:
+        """Make all other connections read the statistics that ANALYZE has written."""
+        for sql in schema.RAISE_SCHEMA_VERSION:
+            self.engine(sql)
 
     def watch_rowids(self, is_watched: bool) -> None:
         """Notice reserved rowids: on the leader only, for it costs a third of an INSERT."""
@@ -230,7 +237,9 @@ class Reader:
         self._index_cursor = self.connection.cursor()
         # There is one row: fetching the rest finds the end, and the end resets the statement.
         self.close_snapshot = self._index_cursor.fetchall
-        self.shapes = Shapes(self.connection, self.guard, count_max=settings.shapes_max)
+        self.shapes = Shapes(
+            self.connection, self.guard, count_max=settings.shapes_max, is_reader=True
+        )
 
     def open_snapshot(self) -> int:
         """Begin to read, and answer the applied index of what is read. The cursor stays at its row

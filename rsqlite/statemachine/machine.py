@@ -20,12 +20,14 @@ from rsqlite.raft.types import Configuration, Entry, EntryId, Index, Term
 from rsqlite.request import Failure, Outcome, Request
 from rsqlite.statemachine import functions, results, schema
 from rsqlite.statemachine.apply import Application, Decoded
+from rsqlite.statemachine.batch import Batch
 from rsqlite.statemachine.checkpoint import PAGE_BYTES, Checkpointer
 from rsqlite.statemachine.connection import Writer, open_error
 from rsqlite.statemachine.digest import Recorder
 from rsqlite.statemachine.fingerprint import fingerprint
 from rsqlite.statemachine.reader import Readers
-from rsqlite.statemachine.speculation import Batch, Speculation, restore_session
+from rsqlite.statemachine.session import restore_session
+from rsqlite.statemachine.speculation import Speculation
 
 Finished = Callable[[BaseException | None], None]
 
@@ -79,7 +81,6 @@ class StateMachine:
             fail=self._fail,
         )
         self._speculation: Speculation | None = None
-        self._speculation_time = 0
         self._is_in_thread = False
         self._rollback_done: Callable[[], None] | None = None
         self._is_closed = False
@@ -190,13 +191,13 @@ class StateMachine:
         writer = self._writer
         writer.is_cancelled = False
         writer.refresh_facts()
-        self._speculation_time = max(self.last_time_ms, int(self._loop.wall() * 1000))
+        time_ms = max(self.last_time_ms, int(self._loop.wall() * 1000))
         return Speculation(
             writer,
             self._recorder,
             requests,
             settings=self._settings,
-            time_ms=self._speculation_time,
+            time_ms=time_ms,
             seed=self._random.getrandbits(64),
             is_long=is_long,
             monotonic=self._loop.monotonic,
@@ -215,7 +216,7 @@ class StateMachine:
             raise InvariantViolation("COMMIT without a finished speculation")
         if entry_id.index <= self.applied_index:
             raise InvariantViolation(f"{entry_id} committed at applied index {self.applied_index}")
-        if speculation.has_ddl or speculation.has_analyze:
+        if speculation.changes_schema:
             self._readers.schema_changed()
         if not speculation.is_long:
             error: BaseException | None = None
@@ -236,9 +237,13 @@ class StateMachine:
             self._is_in_thread = False
             if error is None:
                 self._committed(speculation, entry_id, configuration)
+            rolled_back, self._rollback_done = self._rollback_done, None
             if done is not None:
                 done(error)
-            elif error is not None:
+            if rolled_back is not None:
+                # Asked for after COMMIT had begun: committed is committed.
+                rolled_back()
+            if done is None and error is not None:
                 raise error
 
         self._worker.submit(
@@ -251,7 +256,7 @@ class StateMachine:
         writer = self._writer
         try:
             writer.engine(
-                schema.UPDATE_APPLIED, (entry_id.index, entry_id.term, self._speculation_time)
+                schema.UPDATE_APPLIED, (entry_id.index, entry_id.term, speculation.time_ms)
             )
             if configuration is not None:
                 writer.engine(schema.SET_META, ("configuration", configuration.to_bytes()))
@@ -266,12 +271,12 @@ class StateMachine:
     ) -> None:
         self._speculation = None
         self.applied_index, self.applied_term = entry_id.index, entry_id.term
-        self.last_time_ms = self._speculation_time
+        self.last_time_ms = speculation.time_ms
         if configuration is not None:
             self.configuration = configuration
         self._entries_committed += 1
         self._statements += speculation.statement_count
-        if speculation.has_ddl or speculation.has_analyze:
+        if speculation.changes_schema:
             self._readers.schema_changed()
 
     def rollback(self, done: Callable[[], None]) -> None:
@@ -309,6 +314,7 @@ class StateMachine:
             raise InvariantViolation(
                 f"entry {decoded[0].entry.index} after applied index {self.applied_index}"
             )
+        self._writer.is_cancelled = False
         application = Application(self._writer, self._recorder, self.last_time_ms)
         self._readers_may_change(decoded)
         if not any(one.command is not None and one.command.is_long for one in decoded):

@@ -18,6 +18,7 @@ from rsqlite.ports import Loop
 from rsqlite.request import Failure, Outcome, Request, Result, Rows, Write
 from rsqlite.statemachine import results
 from rsqlite.statemachine.connection import READ_STEPS_PER_TICK, Reader
+from rsqlite.statemachine.request_run import share_of
 from rsqlite.statemachine.rows import RowLimits, fetch
 from rsqlite.statemachine.shapes import Kind, Shape
 
@@ -83,7 +84,7 @@ class Readers:
             self._refresh(reader)
         reader.ticks_left = self._ticks
         try:
-            outcome = _run(reader, request, self._inline_limits, is_inline=True)
+            outcome = _Run(reader, request, self._inline_limits, is_inline=True).run()
         except _OverBudget:
             self._in_thread(request, done)
             return
@@ -112,7 +113,7 @@ class Readers:
             reader.deadline, reader.clock = deadline, self._loop.monotonic
             reader.ticks_left = -1
             try:
-                return reader, _run(reader, request, self._limits, is_inline=False)
+                return reader, _Run(reader, request, self._limits, is_inline=False).run()
             except RsqliteError as error:
                 return reader, error
 
@@ -154,94 +155,115 @@ class Readers:
         self._idle.clear()
 
 
-def _run(reader: Reader, request: Request, limits: RowLimits, *, is_inline: bool) -> Outcome:
-    try:
-        index = reader.open_snapshot()
+class _Run:
+    """One request on one connection."""
+
+    __slots__ = ("_is_inline", "_limits", "_reader", "_request")
+
+    def __init__(
+        self, reader: Reader, request: Request, limits: RowLimits, *, is_inline: bool
+    ) -> None:
+        self._reader = reader
+        self._request = request
+        self._limits = limits
+        self._is_inline = is_inline
+
+    def run(self) -> Outcome:
+        """The answer, with the index that it saw."""
+        reader, request = self._reader, self._request
+        found: list[Result] = []
         try:
-            found: list[Result] = []
-            shapes = reader.shapes.get
-            for sql, parameters in zip(request.sqls, request.parameters, strict=True):
-                shape = shapes(sql)
-                if shape is not None and shape.kind is Kind.READ and not shape.tail:
-                    found.append(_one(reader, shape, parameters, request, limits, is_inline))
-                    continue
-                result = _text(reader, sql, parameters, request, limits, is_inline)
-                if result is not None:
-                    found.append(result)
-        finally:
-            reader.close_snapshot()
-    except apsw.Error as error:
-        fault = results.node_fault(error)
-        if fault is not None:
-            raise fault from error
-        raise
-    return Outcome(found, index)
+            index = reader.open_snapshot()
+            try:
+                known = reader.shapes.get
+                for sql, parameters in zip(request.sqls, request.parameters, strict=True):
+                    shape = known(sql)
+                    if shape is None:
+                        result = self._unknown(sql, parameters)
+                    elif shape.kind is Kind.READ and not shape.tail:
+                        result = self._read(shape, parameters)
+                    else:
+                        result = self._text(sql, parameters)
+                    if result is not None:
+                        found.append(result)
+            finally:
+                reader.close_snapshot()
+        except apsw.Error as error:
+            # Of the snapshot itself: that of a statement is its result.
+            raise results.commit_fault(error) from error
+        return Outcome(found, index)
 
-
-def _text(
-    reader: Reader,
-    sql: str,
-    parameters: Any,
-    request: Request,
-    limits: RowLimits,
-    is_inline: bool,
-) -> Result | None:
-    """All statements of one text; the last one's rows, or the first failure."""
-    rest, offset, result = sql, 0, None
-    while True:
-        shape = reader.shapes.judge(rest)
+    def _unknown(self, sql: str, parameters: Any) -> Result | None:
+        """A text with literals comes once: it is compiled once, and not kept."""
+        shapes = self._reader.shapes
+        shape, has_run, error = shapes.run_first(sql, parameters)
         if isinstance(shape, Failure):
             return shape
-        if shape.is_write:
-            return results.mistake(WRITE_TEXT)
-        if shape.kind is Kind.SETTING:
-            return results.refusal(SETTING_TEXT)
-        if shape.kind is not Kind.EMPTY:
-            share = parameters
-            if not isinstance(parameters, dict) and parameters is not None:
-                if shape.tail:
-                    share = parameters[offset : offset + shape.parameter_count]
-                    offset += shape.parameter_count
-                elif offset:
-                    share = parameters[offset:]
-            result = _one(reader, shape, share, request, limits, is_inline)
-            if isinstance(result, Failure):
+        if not has_run:
+            return self._text(sql, parameters)
+        return self._answer(shape, shapes.first_cursor, error)
+
+    def _text(self, sql: str, parameters: Any) -> Result | None:
+        """All statements of one text; the last one's rows, or the first failure."""
+        rest, offset, result = sql, 0, None
+        while True:
+            shape = self._reader.shapes.judge(rest)
+            if isinstance(shape, Failure):
+                return shape
+            if shape.is_write:
+                return results.mistake(WRITE_TEXT)
+            if shape.kind is Kind.SETTING:
+                return results.refusal(SETTING_TEXT)
+            if shape.kind is not Kind.EMPTY:
+                share, offset = share_of(parameters, shape, offset)
+                result = self._read(shape, share)
+                if isinstance(result, Failure):
+                    return result
+            if not shape.tail:
                 return result
-        if not shape.tail:
-            return result
-        rest = shape.tail
+            rest = shape.tail
 
+    def _read(self, shape: Shape, parameters: Any) -> Result:
+        cursor = self._reader.cursor
+        error: BaseException | None = None
+        try:
+            cursor.execute(shape.text, parameters)
+        except Exception as caught:  # noqa: BLE001 - told apart in _failed
+            error = caught
+        return self._answer(shape, cursor, error)
 
-def _one(
-    reader: Reader,
-    shape: Shape,
-    parameters: Any,
-    request: Request,
-    limits: RowLimits,
-    is_inline: bool,
-) -> Result:
-    try:
-        rows = fetch(reader.cursor.execute(shape.text, parameters), limits)
-    except apsw.InterruptError:
-        if is_inline and reader.interrupted_by == "steps":
-            raise _OverBudget from None
-        return Failure("query timeout", apsw.SQLITE_INTERRUPT, "SQLITE_INTERRUPT", True)
-    except apsw.TooBigError as error:
-        if is_inline:
-            raise _OverBudget from None
-        return results.failure(error, is_read=True)
-    except (apsw.Error, TypeError, OverflowError, ValueError, KeyError) as error:
+    def _answer(self, shape: Shape, cursor: apsw.Cursor, error: BaseException | None) -> Result:
+        if error is not None:
+            return self._failed(error)
+        try:
+            rows = fetch(cursor, self._limits)
+        except Exception as caught:  # noqa: BLE001 - told apart in _failed
+            return self._failed(caught)
+        if isinstance(rows, Failure):
+            if self._is_inline:
+                raise _OverBudget
+            rows.is_read = True
+            return rows
+        if not shape.columns:
+            # REINDEX of nothing, CREATE ... IF NOT EXISTS of what is there: read-only, to SQLite.
+            return Write(0, 0)
+        columns = shape.full_columns if self._request.qualify_columns else shape.columns
+        return Rows(columns, shape.decltypes, rows)
+
+    def _failed(self, error: BaseException) -> Failure:
+        reader = self._reader
+        if isinstance(error, apsw.InterruptError):
+            if self._is_inline and reader.interrupted_by == "steps":
+                raise _OverBudget from error
+            return Failure("query timeout", apsw.SQLITE_INTERRUPT, "SQLITE_INTERRUPT", True)
+        if self._is_inline and isinstance(error, apsw.TooBigError):
+            raise _OverBudget from error
+        if isinstance(error, apsw.ReadOnlyError):
+            # A function that writes behind SQLite's back.
+            return results.mistake(WRITE_TEXT)
         fault = results.node_fault(error)
         if fault is not None:
             raise fault from error
+        if not results.is_answer(error):
+            raise error
         return results.failure(error, is_read=True)
-    if isinstance(rows, Failure):
-        if is_inline:
-            raise _OverBudget
-        rows.is_read = True
-        return rows
-    if not shape.columns:
-        # REINDEX of nothing, CREATE ... IF NOT EXISTS of what is there: read-only, to SQLite.
-        return Write(0, 0)
-    columns = shape.full_columns if request.qualify_columns else shape.columns
-    return Rows(columns, shape.decltypes, rows)

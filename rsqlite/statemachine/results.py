@@ -74,6 +74,14 @@ def is_binding_error(error: BaseException) -> bool:
     return not isinstance(error, apsw.Error) or isinstance(error, apsw.BindingsError)
 
 
+def is_answer(error: BaseException) -> bool:
+    """Is it about the client's SQL or parameters at all, or a mistake in this program?"""
+    return isinstance(
+        error,
+        apsw.Error | TypeError | OverflowError | UnicodeError | KeyError | ValueError,
+    )
+
+
 def is_statement_result(code: int) -> bool:
     """May a statement end with this extended code on every replica alike?"""
     return code & 255 in _RESULT_CODES

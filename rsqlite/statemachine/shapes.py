@@ -17,7 +17,7 @@ import apsw
 
 from rsqlite.request import Failure
 from rsqlite.statemachine import results
-from rsqlite.statemachine.authorizer import OWN_PREFIX, Event, Guard
+from rsqlite.statemachine.authorizer import LOGGED_PRAGMAS, OWN_PREFIX, Event, Guard
 
 _NULL_BINDINGS: Any = vars(apsw)["_null_bindings"]
 """APSW's stand-in for parameters that are not known yet: the statement is compiled, not run."""
@@ -139,17 +139,24 @@ class SchemaFacts:
 class Shapes:
     """The shapes of one connection."""
 
-    def __init__(self, connection: apsw.Connection, guard: Guard, *, count_max: int) -> None:
+    def __init__(
+        self, connection: apsw.Connection, guard: Guard, *, count_max: int, is_reader: bool
+    ) -> None:
         self._connection = connection
+        self._is_reader = is_reader
         self._guard = guard
         self._count_max = count_max
         self._shapes: dict[str, Shape] = {}
         self.get = self._shapes.get
-        self._cursor = connection.cursor()
-        self._cursor.exec_trace = self._trace
+        self.first_cursor = connection.cursor()
+        self.first_cursor.exec_trace = self._trace
+        self._runs = False
+        self._has_run = False
         self._text = ""
         self._found: Shape | Failure | None = None
         self._facts: SchemaFacts | None = None
+        self._known = self.facts
+        """The facts that the compilation under way goes by."""
 
     def forget(self) -> None:
         """The schema changed."""
@@ -167,46 +174,63 @@ class Shapes:
         shape = self._shapes.get(sql)
         if shape is not None:
             return shape
-        found = self._compile(sql)
+        found, _ = self._compile(sql)
         if isinstance(found, Failure):
             return found
         if found.tail:
-            rest = self._compile(found.tail)
+            rest, _ = self._compile(found.tail)
             if isinstance(rest, Shape) and rest.kind is Kind.EMPTY and not rest.tail:
                 found.tail = ""
                 found.is_plain = _is_plain(found)
-        if len(self._shapes) >= self._count_max:
-            self._shapes.clear()
-        self._shapes[sql] = found
+        self._keep(sql, found)
         return found
 
-    def _compile(self, sql: str) -> Shape | Failure:
-        facts = self.facts
-        guard = self._guard
-        guard.begin()
-        self._text, self._found = sql, None
+    def run_first(
+        self, sql: str, parameters: Any
+    ) -> tuple[Shape | Failure, bool, BaseException | None]:
+        """For a text that is not known yet: judge it, and if it is plain DML, or on a reader a
+        single read, run it out of the same compilation. Answers its shape, whether it ran, and the
+        error it ended with (None: none). The rows of a read are at `first_cursor`."""
+        found, error = self._compile(sql, parameters, runs=True)
+        if isinstance(found, Failure):
+            return found, False, None
+        if self._has_run:
+            self._keep(sql, found)
+            return found, True, error
+        return self.judge(sql), False, None
+
+    def _keep(self, sql: str, shape: Shape) -> None:
+        if len(self._shapes) >= self._count_max:
+            self._shapes.clear()
+        self._shapes[sql] = shape
+
+    def _compile(
+        self, sql: str, parameters: Any = _NULL_BINDINGS, *, runs: bool = False
+    ) -> tuple[Shape | Failure, BaseException | None]:
+        self._known, self._runs = self.facts, runs
+        self._guard.begin()
+        self._text, self._found, self._has_run = sql, None, False
+        caught: Exception | None = None
         try:
-            self._cursor.execute(sql, _NULL_BINDINGS, can_cache=False)
+            self.first_cursor.execute(sql, parameters, can_cache=False)
         except apsw.ExecTraceAbort:
             pass
-        except Exception as error:
-            # The edge to SQLite: whatever it objects to is the statement's result, unless it tells
-            # of a fault of this node.
-            fault = results.node_fault(error)
-            if fault is not None:
-                raise fault from error
-            if guard.refusal:
-                return results.refusal(guard.refusal)
-            return results.failure(error)
+        except Exception as error:  # noqa: BLE001 - whatever SQLite objects to is an answer
+            caught = error
         finally:
-            events = guard.end()
-        found = self._found
-        assert isinstance(found, Shape), "SQLite compiled a statement without telling the tracer"
-        objection = _settle(found, events, facts, guard.setting, self._cursor_flags)
-        if objection:
-            return results.refusal(objection)
-        found.is_plain = _is_plain(found)
-        return found
+            self._guard.end()
+        if self._found is not None:
+            return self._found, caught
+        assert caught is not None, "SQLite compiled a statement without telling the tracer"
+        fault = results.node_fault(caught)
+        if fault is not None:
+            raise fault from caught
+        if results.is_binding_error(caught) and parameters is not _NULL_BINDINGS:
+            # Told before the tracer was asked: there may be more statements to share them.
+            return self._compile(sql)
+        if self._guard.refusal:
+            return results.refusal(self._guard.refusal), None
+        return results.failure(caught), None
 
     def _trace(self, cursor: apsw.Cursor, text: str, bindings: object) -> bool:
         """Called by APSW between compiling and running; False: do not run."""
@@ -218,9 +242,19 @@ class Shapes:
             shape.columns.append(name)
             shape.decltypes.append(decltype)
             shape.full_columns.append(f"{table}.{name}" if table else name)
-        self._cursor_flags = cursor.is_readonly, bool(cursor.is_explain)
+        guard = self._guard
+        is_write = not (cursor.is_readonly or cursor.is_explain)
+        objection = _settle(shape, guard.end(), self._known, guard.setting, is_write)
+        if objection:
+            self._found = results.refusal(objection)
+            return False
+        shape.is_plain = _is_plain(shape)
         self._found = shape
-        return False
+        if self._is_reader:
+            self._has_run = self._runs and shape.kind is Kind.READ and not shape.tail
+        else:
+            self._has_run = self._runs and shape.is_plain and not shape.is_risky
+        return self._has_run
 
 
 def _settle(
@@ -228,32 +262,27 @@ def _settle(
     events: list[Event],
     facts: SchemaFacts,
     setting: tuple[str, str] | None,
-    flags: tuple[bool, bool],
+    is_write: bool,
 ) -> str:
     """Fill in what the events of the compilation say; answer why it is refused, if it is."""
-    is_readonly, is_explain = flags
     if setting is not None and len(events) == 1:
         shape.kind = Kind.SETTING
         shape.setting = (setting[0], _as_boolean(setting[1]))
         return ""
-    if is_readonly or is_explain or _is_pragma_read(events):
+    if not is_write or _is_pragma_read(events):
         return ""
     lower = shape.text.lower()
-    ops = {event.op for event in events}
+    ops = {event[0] for event in events}
     shape.is_ddl = not ops.isdisjoint(_DDL_OPS)
     shape.is_analyze = apsw.SQLITE_ANALYZE in ops or _creates_statistics(events)
     is_dml = not shape.is_ddl and not shape.is_analyze and not ops.isdisjoint(_WRITE_OPS)
     shape.kind = Kind.DML if is_dml else Kind.OTHER
     shape.is_sensitive = (
-        not is_dml or facts.has_counters or any(word in lower for word in _COUNTERS)
+        not is_dml or facts.has_counters or "changes" in lower or "last_insert_rowid" in lower
     )
     shape.may_fail = facts.has_fail or "fail" in lower
     shape.is_risky = (
-        apsw.SQLITE_SELECT in ops
-        or "limit" in lower
-        or "random" in lower
-        or facts.has_random
-        or any(event.source is not None for event in events)
+        apsw.SQLITE_SELECT in ops or facts.has_random or "limit" in lower or "random" in lower
     )
     return _write_objection(shape, lower, events, facts)
 
@@ -263,21 +292,24 @@ def _write_objection(shape: Shape, lower: str, events: list[Event], facts: Schem
     if shape.is_ddl and _OWN_NAME.search(lower):
         # ALTER TABLE ... RENAME TO and REFERENCES do not show their target to the authorizer.
         return f"names that begin with {OWN_PREFIX} belong to the engine"
-    for event in events:
-        name = (event.first or "").lower()
-        if event.op == apsw.SQLITE_READ:
-            is_ours = name in facts.names
-            if not is_ours and (name.startswith("pragma_") or name in _UNREPEATABLE):
-                return f"a write may not read {event.first}: it differs between nodes"
-            if name in facts.shadows and (event.source is not None or name in lower):
-                return f"a write may not read {event.first}: shadow tables differ between nodes"
-            is_direct = not shape.is_ddl and not shape.is_analyze
-            if is_direct and (event.second == "rootpage" or name.startswith("sqlite_stat")):
-                return f"a write may not read {event.first}.{event.second}: it is not replicated"
-        elif event.op in _WRITE_OPS and name.startswith("sqlite_stat"):
-            is_engine = shape.is_analyze or shape.is_ddl
-            if event.source is not None or not is_engine:
-                return "planner statistics belong to ANALYZE"
+    is_direct = not shape.is_ddl and not shape.is_analyze
+    for op, first, second, _, source in events:
+        if source is not None:
+            shape.is_risky = True
+        if op == apsw.SQLITE_READ:
+            name = (first or "").lower()
+            if name not in facts.names and (name.startswith("pragma_") or name in _UNREPEATABLE):
+                return f"a write may not read {first}: it differs between nodes"
+            if name in facts.shadows and (source is not None or name in lower):
+                return f"a write may not read {first}: shadow tables differ between nodes"
+            if is_direct and (second == "rootpage" or name.startswith("sqlite_stat")):
+                return f"a write may not read {first}.{second}: it is not replicated"
+        elif (
+            op in _WRITE_OPS
+            and (source is not None or is_direct)
+            and (first or "").lower().startswith("sqlite_stat")
+        ):
+            return "planner statistics belong to ANALYZE"
     return ""
 
 
@@ -293,19 +325,16 @@ def _is_plain(shape: Shape) -> bool:
 
 def _is_pragma_read(events: list[Event]) -> bool:
     """PRAGMA journal_mode and others count as writes to SQLite though they only tell."""
-    if not events or events[0].op != apsw.SQLITE_PRAGMA:
+    if not events or events[0][0] != apsw.SQLITE_PRAGMA:
         return False
-    return events[0].second is None or str(events[0].first).lower() not in (
-        "user_version",
-        "application_id",
-    )
+    _, name, value, _, _ = events[0]
+    return value is None or str(name).lower() not in LOGGED_PRAGMAS
 
 
 def _creates_statistics(events: list[Event]) -> bool:
     return any(
-        event.op == apsw.SQLITE_CREATE_TABLE
-        and (event.first or "").lower().startswith("sqlite_stat")
-        for event in events
+        op == apsw.SQLITE_CREATE_TABLE and (name or "").lower().startswith("sqlite_stat")
+        for op, name, _, _, _ in events
     )
 
 

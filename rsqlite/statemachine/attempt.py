@@ -1,0 +1,129 @@
+"""One attempt at a batch: what its parts share, and what an error in the middle of it means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import apsw
+
+from rsqlite.config import Settings
+from rsqlite.request import Failure, Outcome
+from rsqlite.statemachine import results
+from rsqlite.statemachine.batch import Careful, Culprit, Key, OverBudget
+from rsqlite.statemachine.connection import Writer
+from rsqlite.statemachine.digest import Recorder
+from rsqlite.statemachine.journal import Journal
+from rsqlite.statemachine.rows import RowLimits
+from rsqlite.statemachine.session import Session
+from rsqlite.statemachine.shapes import Kind, Shape
+
+RESERVED_ROWID = results.mistake(
+    "rowid 9223372036854775807 is reserved: after it SQLite picks rowids that differ between nodes"
+)
+TIMED_OUT = Failure("execute timeout", apsw.SQLITE_INTERRUPT, "SQLITE_INTERRUPT")
+CANCELLED = Failure("interrupted", apsw.SQLITE_INTERRUPT, "SQLITE_INTERRUPT")
+
+
+class Attempt:
+    """The state of a batch between BEGIN and its end; what earlier attempts found out stays."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        recorder: Recorder,
+        settings: Settings,
+        *,
+        is_long: bool,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.writer = writer
+        self.connection = writer.connection
+        self.recorder = recorder
+        self.settings = settings
+        self.is_long = is_long
+        self.monotonic = monotonic
+        self.limits = RowLimits(settings.rows_max, settings.result_bytes_max)
+        self.journal = Journal()
+        self.session: Session = ()
+        self.enforces_keys = settings.fk
+        self.is_careful = False
+        """A savepoint for each unit."""
+        self.culprits: dict[Key, Culprit] = {}
+        """Statements that ended the whole transaction: they are not run again."""
+        self.culprit_requests: set[int] = set()
+        self.outcomes: dict[int, Outcome] = {}
+        """Of requests with `transaction` that ended everybody's."""
+        self.has_ddl = False
+        self.has_analyze = False
+
+    def begin(self) -> None:
+        """Start anew."""
+        self.journal = Journal()
+        self.has_ddl = False
+        self.has_analyze = False
+
+    @property
+    def checks_deferred(self) -> bool:
+        """Can a unit leave a foreign key unresolved until its COMMIT?"""
+        return self.enforces_keys and (
+            self.writer.shapes.facts.has_deferred
+            or any(name == "defer_foreign_keys" and value for name, value in self.session)
+        )
+
+    def has_unresolved_keys(self) -> bool:
+        """Would COMMIT fail now? RELEASE does not ask."""
+        return self.connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0] != 0
+
+    def notice_schema_change(self, shape: Shape) -> None:
+        """This statement is about to change the schema or the planner's statistics."""
+        self.has_ddl = self.has_ddl or shape.is_ddl
+        self.has_analyze = self.has_analyze or shape.is_analyze
+        self.recorder.schema_changes()
+        self.writer.shapes.forget()
+
+    def roll_back_to(self, savepoint: str, mark: int, before: tuple[bool, bool]) -> None:
+        """Undo a unit: its rows, its place in the entry, what the connection keeps of it. `before`
+        is what (has_ddl, has_analyze) were when the savepoint was made."""
+        writer = self.writer
+        writer.engine(f"ROLLBACK TO {savepoint}")
+        self.journal.cut(mark)
+        self.recorder.took_back(mark)
+        had_ddl, had_analyze = before
+        if self.has_analyze and not had_analyze:
+            writer.reload_statistics()
+        if self.has_ddl:
+            writer.shapes.forget()
+        self.has_ddl, self.has_analyze = had_ddl, had_analyze
+
+    def failed(self, error: BaseException, key: Key, shape: Shape, *, is_unit: bool) -> Failure:
+        """The result of a statement that raised. `is_unit`: it would have committed alone. Raises
+        `Again` when the batch must run again, NodeFault when this node cannot go on."""
+        fault = results.node_fault(error)
+        if fault is not None:
+            raise fault from error
+        if not results.is_answer(error):
+            raise error
+        is_read = shape.kind is Kind.READ
+        failure = results.failure(error, is_read=is_read)
+        if isinstance(error, apsw.InterruptError):
+            failure = self._interrupted(key)
+        connection = self.connection
+        if not connection.in_transaction:
+            total = self.writer.counters.total_changes()
+            raise Culprit(key, failure, connection.last_insert_rowid(), total)
+        if is_read or not is_unit or results.is_binding_error(error):
+            return failure
+        if failure.code & 255 == apsw.SQLITE_CONSTRAINT:
+            # SQLite undid what it had to: what remains is what autocommit would have kept.
+            return failure
+        if not self.is_careful:
+            # In autocommit the statement would have been undone as a whole. Here SQLite may have
+            # kept the rows before the error: not every statement has a journal of its own.
+            raise Careful
+        return failure
+
+    def _interrupted(self, key: Key) -> Failure:
+        reason = self.writer.interrupted_by
+        if reason == "steps":
+            raise OverBudget(key[0])
+        return TIMED_OUT if reason == "deadline" else CANCELLED
