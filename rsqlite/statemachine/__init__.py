@@ -3,6 +3,8 @@
 `StateMachine` is the door. This docstring grows with the floor.
 """
 
-from rsqlite.statemachine.machine import Batch, StateMachine, Statistics
+from rsqlite.statemachine.batch import Batch
+from rsqlite.statemachine.check import check_database
+from rsqlite.statemachine.machine import StateMachine, Statistics
 
-__all__ = ["Batch", "StateMachine", "Statistics"]
+__all__ = ["Batch", "StateMachine", "Statistics", "check_database"]

@@ -50,22 +50,33 @@ RAISE_SCHEMA_VERSION = (
 def current_database(root: str) -> str:
     """The path of the database in use. A new root gets its first generation."""
     os.makedirs(root, mode=0o700, exist_ok=True)
+    if not os.path.exists(os.path.join(root, CURRENT)):
+        if any(os.path.exists(os.path.join(root, name, DATABASE)) for name in os.listdir(root)):
+            raise _current_is_gone(root)
+        set_current(root, 1)
+    path = find_current_database(root)
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    sync_directory(root)
+    return path
+
+
+def find_current_database(root: str) -> str:
+    """The path of the database in use; DamagedFile when CURRENT does not name one."""
     current = os.path.join(root, CURRENT)
     if not os.path.exists(current):
-        if any(os.path.exists(os.path.join(root, name, DATABASE)) for name in os.listdir(root)):
-            raise DamagedFile(
-                f"{root} holds databases but no {CURRENT}: a file was removed by hand;"
-                f" write the number of the right folder into {current}"
-            )
-        set_current(root, 1)
+        raise _current_is_gone(root)
     with open(current, encoding="ascii", errors="replace") as file:
         text = file.read(64)
     if not text.endswith("\n") or not text[:-1].isdigit():
         raise DamagedFile(f"{current} does not name a generation: {text!r}")
-    folder = os.path.join(root, text[:-1])
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    sync_directory(root)
-    return os.path.join(folder, DATABASE)
+    return os.path.join(root, text[:-1], DATABASE)
+
+
+def _current_is_gone(root: str) -> DamagedFile:
+    return DamagedFile(
+        f"{root} has no {CURRENT}: a file was removed by hand; write the number of the folder of"
+        f" the database in use into it"
+    )
 
 
 def set_current(root: str, generation: int) -> None:
