@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from importlib import metadata
 from typing import TYPE_CHECKING, Protocol
 
+from rsqlite import __version__
 from rsqlite.node.status import MemberStatus, Status
 from rsqlite.ports import Network
 from rsqlite.transport.peer import LinkStatus
@@ -26,7 +26,7 @@ def status_of(node: Engine) -> Status:
     core, log, machine = node.core, node.log, node.machine
     members = _members(node)
     return Status(
-        version=metadata.version("rsqlite"),
+        version=__version__,
         label=node.label,
         node_id=node.node_id,
         cluster_id=node.cluster_id,
