@@ -149,7 +149,10 @@ class RaftState:
         """(last index, bytes) of what was handed over and is not applied."""
         self.unapplied_bytes = 0
         self.configurations = _restored(configuration, applied, log)
+        self._begin_life()
 
+    def _begin_life(self) -> None:
+        """What a restart forgets."""
         # Time, in ticks.
         self.election_elapsed = 0
         """Since the leader was heard, a vote was granted, or a campaign began; of a leader: since
@@ -177,7 +180,7 @@ class RaftState:
         self.uncommitted: deque[tuple[Index, int]] = deque()
         self.uncommitted_bytes = 0
         self.leader_reads = LeaderReads()
-        self.forwarded_reads = ForwardedReads(random.getrandbits(CONTEXT_BITS))
+        self.forwarded_reads = ForwardedReads(self.random.getrandbits(CONTEXT_BITS))
 
         # Outboxes.
         self.token = 0
