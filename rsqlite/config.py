@@ -92,6 +92,9 @@ class Settings:
     append_bytes_max: int = setting(
         1 * MIB, "Bytes of entries in one append (one entry may be larger)", flag=False
     )
+    append_entries_max: int = setting(
+        8192, "Entries in one append", minimum=1, maximum=PEER_ENTRIES_MAX, flag=False
+    )
     committed_bytes_max: int = setting(
         4 * MIB, "Bytes of entries handed over for applying at a time", flag=False
     )
@@ -175,6 +178,12 @@ class Settings:
         "risky",
         "Which entries carry a digest of their row changes",
         choices=("always", "risky", "never"),
+    )
+    digest_memory_max: int = setting(
+        64 * MIB,
+        "An entry whose row changes take more memory carries no digest",
+        minimum=64 * KIB,
+        flag=False,
     )
     digest_sample: int = setting(
         64,

@@ -252,6 +252,7 @@ class Engine:
                 inflight_messages_max=settings.inflight_messages_max,
                 inflight_bytes_max=settings.inflight_bytes_max,
                 append_bytes_max=settings.append_bytes_max,
+                append_entries_max=settings.append_entries_max,
                 committed_bytes_max=settings.committed_bytes_max,
                 uncommitted_bytes_max=settings.uncommitted_bytes_max,
             ),

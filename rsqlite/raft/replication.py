@@ -127,9 +127,8 @@ def send_append(
     entries: tuple[Entry, ...] = ()
     last_sent = prev_index
     if not is_empty:
-        entries = tuple(
-            log.entries(next_index, Index(log.last_index + 1), settings.append_bytes_max)
-        )
+        end = min(log.last_index + 1, next_index + settings.append_entries_max)
+        entries = tuple(log.entries(next_index, Index(end), settings.append_bytes_max))
         size = 0
         for entry in entries:
             size += len(entry.data)

@@ -47,6 +47,8 @@ class CoreSettings:
     inflight_messages_max: int = 4
     inflight_bytes_max: int = 8 * 1024 * 1024
     append_bytes_max: int = 1024 * 1024
+    append_entries_max: int = 8192
+    """Tiny entries are bounded by their number: each costs its head on the wire."""
     committed_bytes_max: int = 4 * 1024 * 1024
     """Entries handed over for applying and not yet applied."""
     uncommitted_bytes_max: int = 64 * 1024 * 1024

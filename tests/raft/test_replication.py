@@ -246,6 +246,18 @@ def test_a_message_is_bounded_in_bytes_and_the_window_in_both() -> None:
     assert [len(m.entries) for m in big.take(AppendEntries) if m.target == 2] == [1]
 
 
+def test_a_message_is_bounded_in_entries_however_small_they_are() -> None:
+    node = leading(
+        settings=dataclasses.replace(SETTINGS, append_bytes_max=100, append_entries_max=3)
+    )
+    node.step(accept(node, 1), accept(node, 1, 3))
+    node.left.clear()
+    for _ in range(5):
+        node.core.propose(b"")
+    node.poll()
+    assert [len(m.entries) for m in node.take(AppendEntries) if m.target == 2] == [3, 2]
+
+
 def test_a_claim_beyond_the_log_is_not_used() -> None:
     node = leading()
     node.step(accept(node, 99), AppendEntriesReply(3, 1, 1, True, -5))
