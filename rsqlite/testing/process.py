@@ -140,9 +140,7 @@ class ProcessNode:
     def wait_ready(self, timeout_s: float = 30.0) -> None:
         """Return when `/readyz` says that the node serves and knows a leader."""
         what = f"{self!r} to be ready"
-        wait_until(
-            self.is_ready, timeout_s, lambda: f"{what}\n{self.log_tail()}", self.check_alive
-        )
+        wait_until(self.is_ready, timeout_s, lambda: f"{what}\n{self.log_tail()}", self.check_alive)
 
     def is_ready(self) -> bool:
         """What `/readyz` says now; False when the node cannot be reached."""
