@@ -17,11 +17,29 @@ from rsqlite.statemachine.rows import RowLimits
 from rsqlite.statemachine.session import Session
 from rsqlite.statemachine.shapes import Kind, Shape
 
-RESERVED_ROWID = results.mistake(
-    "rowid 9223372036854775807 is reserved: after it SQLite picks rowids that differ between nodes"
-)
-TIMED_OUT = Failure("execute timeout", apsw.SQLITE_INTERRUPT, "SQLITE_INTERRUPT")
-CANCELLED = Failure("interrupted", apsw.SQLITE_INTERRUPT, "SQLITE_INTERRUPT")
+
+def reserved_rowid() -> Failure:
+    """A statement produced rowid 2^63-1."""
+    return results.mistake(
+        "rowid 9223372036854775807 is reserved: after it SQLite picks rowids that differ between"
+        " nodes"
+    )
+
+
+def timed_out() -> Failure:
+    """The time for the request's SQL is over."""
+    return Failure("execute timeout", apsw.SQLITE_INTERRUPT, "SQLITE_INTERRUPT")
+
+
+def cancelled() -> Failure:
+    """The speculation is being taken back."""
+    return Failure("interrupted", apsw.SQLITE_INTERRUPT, "SQLITE_INTERRUPT")
+
+
+def unresolved_key() -> Failure:
+    """What COMMIT would have said."""
+    code = apsw.SQLITE_CONSTRAINT_FOREIGNKEY
+    return Failure("FOREIGN KEY constraint failed", code, "SQLITE_CONSTRAINT_FOREIGNKEY")
 
 
 class Attempt:
@@ -110,7 +128,9 @@ class Attempt:
         connection = self.connection
         if not connection.in_transaction:
             total = self.writer.counters.total_changes()
-            raise Culprit(key, failure, connection.last_insert_rowid(), total)
+            culprit = Culprit(key, failure, connection.last_insert_rowid(), total)
+            culprit.is_overdue = self.writer.interrupted_by == "deadline"
+            raise culprit
         if is_read or not is_unit or results.is_binding_error(error):
             return failure
         if failure.code & 255 == apsw.SQLITE_CONSTRAINT:
@@ -126,4 +146,4 @@ class Attempt:
         reason = self.writer.interrupted_by
         if reason == "steps":
             raise OverBudget(key[0])
-        return TIMED_OUT if reason == "deadline" else CANCELLED
+        return timed_out() if reason == "deadline" else cancelled()

@@ -42,6 +42,8 @@ class Culprit(Again):
         self.failure = failure
         self.rowid = rowid
         self.total = total
+        self.is_overdue = False
+        """It was stopped because the request's time is over: so is everything after it."""
         self.outcome: Outcome | None = None
         """Of the whole request, when it was a `transaction`."""
 

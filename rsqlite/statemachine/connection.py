@@ -186,8 +186,8 @@ class Writer:
         if self.ticks_left > 0:
             self.ticks_left -= 1
             if self.ticks_left == 0:
+                # No further one until the next budget: what comes now is the way out.
                 self.interrupted_by = "steps"
-                self.ticks_left = 1
                 return True
         if self.deadline is not None and self.clock is not None and self.clock() >= self.deadline:
             self.interrupted_by = "deadline"
@@ -268,8 +268,8 @@ class Reader:
         if self.ticks_left > 0:
             self.ticks_left -= 1
             if self.ticks_left == 0:
+                # No further one until the next budget: what comes now is the way out.
                 self.interrupted_by = "steps"
-                self.ticks_left = 1
                 return True
         if self.deadline is not None and self.clock is not None and self.clock() >= self.deadline:
             self.interrupted_by = "deadline"

@@ -1,7 +1,7 @@
 """The digest of an entry's row changes: what counts cannot see.
 
 APSW's `Session` notes, through SQLite's preupdate hook, which rows changed and to what. The digest
-hashes these changes sorted, so that it does not depend on what else the leader tried and took back.
+hashes these sorted, so that it does not depend on what else the leader tried and took back.
 It covers the statements from one position of the entry on: from the first that is at risk, or all
 of a sampled entry. Shadow tables of virtual tables are left out (they depend on transaction
 boundaries), and so are our own tables and planner statistics. A change of the schema ends what was
@@ -11,10 +11,10 @@ covered; the next statement at risk begins anew.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import apsw
 
+from rsqlite.config import Settings
 from rsqlite.statemachine.authorizer import OWN_PREFIX
 from rsqlite.statemachine.connection import Writer
 from rsqlite.statemachine.journal import Journal
@@ -25,10 +25,11 @@ DIGEST_BYTES = 16
 class Recorder:
     """The digests of one writer's entries."""
 
-    def __init__(self, writer: Writer, *, mode: str, sample: int) -> None:
+    def __init__(self, writer: Writer, settings: Settings) -> None:
         self._writer = writer
-        self._mode = mode
-        self._sample = sample
+        self._mode = settings.verify_digest
+        self._sample = settings.digest_sample
+        self._bytes_max = settings.digest_memory_max
         self._entries = 0
         self._journal: Journal | None = None
         self._session: apsw.Session | None = None
@@ -67,10 +68,16 @@ class Recorder:
         """The position from which on the digest counts, and the digest; (-1, b"") without one."""
         self._entries += 1
         journal, self._journal = self._journal, None
-        if journal is None or self._from >= journal.mark():
+        session = self._session
+        if (
+            journal is None
+            or session is None
+            or self._from >= journal.mark()
+            or session.memory_used > self._bytes_max
+        ):
             self.discard()
-        position, digest = self._from, self._finish()
-        return (position, digest) if digest else (-1, b"")
+            return -1, b""
+        return self._from, self._finish()
 
     def follow(self) -> None:
         """An entry's covered statements begin here, on a replica."""
@@ -119,14 +126,9 @@ class Recorder:
 
 def digest_changes(changeset: bytes) -> bytes:
     """A hash of the changes that does not depend on their order."""
-    changes = sorted(_describe(change) for change in apsw.Changeset.iter(changeset))
-    hasher = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    for change in changes:
-        hasher.update(change)
-    return hasher.digest()
-
-
-def _describe(change: Any) -> bytes:
-    old = change.old or ()
-    new = change.new or ()
-    return repr((change.name, change.op, old, new)).encode("utf-8", "surrogatepass")
+    changes = sorted(
+        repr((change.name, change.op, change.old, change.new))
+        for change in apsw.Changeset.iter(changeset)
+    )
+    text = "\n".join(changes)
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random as random_module
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import apsw
 
@@ -23,29 +22,15 @@ from rsqlite.statemachine.apply import Application, Decoded
 from rsqlite.statemachine.batch import Batch
 from rsqlite.statemachine.checkpoint import PAGE_BYTES, Checkpointer
 from rsqlite.statemachine.connection import Writer, open_error
+from rsqlite.statemachine.database import load
 from rsqlite.statemachine.digest import Recorder
 from rsqlite.statemachine.fingerprint import fingerprint
 from rsqlite.statemachine.reader import Readers
 from rsqlite.statemachine.session import restore_session
 from rsqlite.statemachine.speculation import Speculation
+from rsqlite.statemachine.statistics import Statistics
 
 Finished = Callable[[BaseException | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """Counts since the start, and sizes now."""
-
-    database_bytes: int
-    wal_bytes: int
-    checkpoints: int
-    checkpointed_index: int
-    entries_applied: int
-    entries_committed: int
-    statements: int
-    digests: int
-    reads_in_threads: int
-    long_writes: int
 
 
 class StateMachine:
@@ -62,17 +47,20 @@ class StateMachine:
         self._fault: NodeFault | None = None
         self._writer = Writer(path, settings)
         try:
-            self._load()
+            state = load(self._writer, path)
             self._worker = loop.worker("rsqlite-sql")
             self._checkpoint_worker = loop.worker("rsqlite-checkpoint")
             self._readers = Readers(path, loop=loop, settings=settings)
         except BaseException:
             self._writer.close()
             raise
+        self.applied_index = state.applied_index
+        self.applied_term = state.applied_term
+        self.configuration = state.configuration
+        self.last_time_ms = state.time_ms
+        """Time in the log never goes back: the newest of any entry applied."""
         self._writer.clock = loop.monotonic
-        self._recorder = Recorder(
-            self._writer, mode=settings.verify_digest, sample=settings.digest_sample
-        )
+        self._recorder = Recorder(self._writer, settings)
         self._checkpointer = Checkpointer(
             path,
             worker=self._checkpoint_worker,
@@ -112,39 +100,6 @@ class StateMachine:
             f"<StateMachine {self._path} applied={self.applied_index}"
             f" speculating={self.is_speculating}>"
         )
-
-    # What is committed
-
-    def _load(self) -> None:
-        writer = self._writer
-        tables = writer.engine(
-            "SELECT count(*), coalesce(sum(name = '_rsqlite_meta'), 0) FROM sqlite_schema"
-        )
-        count, is_ours = tables[0]
-        if count == 0:
-            self._create()
-        elif not is_ours:
-            schema.check_format(None, self._path)
-        found = dict(writer.engine("SELECT name, value FROM _rsqlite_meta"))
-        schema.check_format(found.get("format"), self._path)
-        index, term, time_ms = writer.engine(schema.SELECT_APPLIED)[0]
-        self.applied_index = Index(index)
-        self.applied_term = Term(term)
-        self.last_time_ms = int(time_ms)
-        self.configuration = (
-            Configuration.from_bytes(found["configuration"])
-            if "configuration" in found
-            else Configuration()
-        )
-
-    def _create(self) -> None:
-        writer = self._writer
-        writer.begin()
-        for sql in schema.CREATE:
-            writer.engine(sql)
-        writer.engine(schema.INSERT_APPLIED)
-        writer.engine(schema.SET_META, ("format", schema.FORMAT))
-        writer.commit()
 
     # Leading
 

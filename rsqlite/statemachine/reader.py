@@ -84,7 +84,7 @@ class Readers:
             self._refresh(reader)
         reader.ticks_left = self._ticks
         try:
-            outcome = _Run(reader, request, self._inline_limits, is_inline=True).run()
+            outcome = self._run(reader, request, is_inline=True)
         except _OverBudget:
             self._in_thread(request, done)
             return
@@ -113,7 +113,7 @@ class Readers:
             reader.deadline, reader.clock = deadline, self._loop.monotonic
             reader.ticks_left = -1
             try:
-                return reader, _Run(reader, request, self._limits, is_inline=False).run()
+                return reader, self._run(reader, request, is_inline=False)
             except RsqliteError as error:
                 return reader, error
 
@@ -131,6 +131,11 @@ class Readers:
             done(answer)
 
         self._loop.submit(work, finish)
+
+    def _run(self, reader: Reader, request: Request, *, is_inline: bool) -> Outcome:
+        limits = self._inline_limits if is_inline else self._limits
+        monotonic = self._loop.monotonic
+        return _Run(reader, request, limits, is_inline=is_inline, monotonic=monotonic).run()
 
     def _borrow(self) -> Reader:
         try:
@@ -158,11 +163,18 @@ class Readers:
 class _Run:
     """One request on one connection."""
 
-    __slots__ = ("_is_inline", "_limits", "_reader", "_request")
+    __slots__ = ("_is_inline", "_limits", "_monotonic", "_reader", "_request")
 
     def __init__(
-        self, reader: Reader, request: Request, limits: RowLimits, *, is_inline: bool
+        self,
+        reader: Reader,
+        request: Request,
+        limits: RowLimits,
+        *,
+        is_inline: bool,
+        monotonic: Callable[[], float],
     ) -> None:
+        self._monotonic = monotonic
         self._reader = reader
         self._request = request
         self._limits = limits
@@ -177,6 +189,7 @@ class _Run:
             try:
                 known = reader.shapes.get
                 for sql, parameters in zip(request.sqls, request.parameters, strict=True):
+                    started = self._monotonic() if request.timings else 0.0
                     shape = known(sql)
                     if shape is None:
                         result = self._unknown(sql, parameters)
@@ -185,9 +198,14 @@ class _Run:
                     else:
                         result = self._text(sql, parameters)
                     if result is not None:
+                        if request.timings:
+                            result.time_s = self._monotonic() - started
                         found.append(result)
             finally:
-                reader.close_snapshot()
+                try:
+                    reader.close_snapshot()
+                except apsw.InterruptError:
+                    pass  # past its deadline, and reset all the same
         except apsw.Error as error:
             # Of the snapshot itself: that of a statement is its result.
             raise results.commit_fault(error) from error

@@ -14,16 +14,18 @@ import apsw
 
 from rsqlite.request import Failure, Outcome, Request, RequestKind, Result, Rows, Write
 from rsqlite.statemachine import results, schema
-from rsqlite.statemachine.attempt import CANCELLED, RESERVED_ROWID, TIMED_OUT, Attempt
+from rsqlite.statemachine.attempt import (
+    Attempt,
+    cancelled,
+    reserved_rowid,
+    timed_out,
+    unresolved_key,
+)
 from rsqlite.statemachine.batch import Careful, Culprit, Key
 from rsqlite.statemachine.rows import fetch
 from rsqlite.statemachine.shapes import Kind, Shape
 
-_FOREIGN_KEY = Failure(
-    "FOREIGN KEY constraint failed",
-    apsw.SQLITE_CONSTRAINT_FOREIGNKEY,
-    "SQLITE_CONSTRAINT_FOREIGNKEY",
-)
+_ENDED = -1
 
 
 class RequestRun:
@@ -82,7 +84,7 @@ class RequestRun:
             raise
         if not failed and self._results and attempt.enforces_keys and attempt.has_unresolved_keys():
             # COMMIT would have reported it: the last statement's place is where the client looks.
-            self._results[-1] = _FOREIGN_KEY
+            self._results[-1] = unresolved_key()
             failed = True
         if failed:
             attempt.roll_back_to("rsqlite_request", mark, before)
@@ -90,69 +92,86 @@ class RequestRun:
 
     def _run_texts(self) -> bool:
         """True when the request is a transaction and a statement failed."""
-        attempt, journal, request = self._attempt, self._journal, self._request
-        writer, recorder, found = self._writer, attempt.recorder, self._results
-        entropy, shapes = writer.entropy, writer.shapes
-        shape_of, execute = shapes.get, writer.cursor.execute
-        rowid_of, changes_of = self._connection.last_insert_rowid, self._connection.changes
-        last_text, last_place = "", 0
-        parameters_of = request.parameters
-        is_hot = self._is_hot()
-        for number, sql in enumerate(request.sqls):
-            parameters = parameters_of[number]
-            shape = shape_of(sql)
-            error: BaseException | None = None
-            has_run = False
-            if shape is None and is_hot and not self._is_broken:
-                entropy.seed = None
-                first, has_run, error = shapes.run_first(sql, parameters)
-                shape = first if isinstance(first, Shape) else None
-            if shape is not None and shape.is_plain and is_hot and not self._is_broken:
-                self._is_leading = False
-                text = shape.text
-                if not has_run:
-                    if shape.is_risky:
-                        recorder.cover()
-                    entropy.seed = None
-                    try:
-                        execute(text, parameters)
-                    except Exception as caught:  # noqa: BLE001 - told apart in failed()
-                        error = caught
-                if error is not None:
-                    found.append(self._failed(error, (self._position, number, 0), shape))
-                    if self._is_transaction:
-                        return True
-                    continue
-                if writer.has_reserved_rowid:
-                    raise Careful
-                changes = changes_of()
-                rowid = rowid_of()
-                if entropy.seed is not None:
-                    journal.streams[len(journal.changes)] = entropy.seed
-                if text is not last_text:
-                    last_text, last_place = text, journal.place(text)
-                journal.texts.append(last_place)
-                journal.parameters.append(parameters)
-                journal.changes.append(changes)
-                journal.rowids.append(rowid)
-                self._is_clean = True
-                found.append(Write(rowid, changes))
-                continue
-            result = self._text(number, sql, parameters)
+        attempt, request, found = self._attempt, self._request, self._results
+        number, count = 0, len(request.sqls)
+        while number < count:
+            if not self._is_broken and self._is_hot():
+                number = self._run_plain(number)
+                if number == _ENDED:
+                    return True
+                if number == count:
+                    break
+            started = attempt.monotonic() if request.timings else 0.0
+            result = self._text(number, request.sqls[number], request.parameters[number])
             if result is not None:
+                if request.timings:
+                    result.time_s = attempt.monotonic() - started
                 found.append(result)
                 if self._is_transaction and isinstance(result, Failure):
                     return True
-            # DDL may have brought the first deferred foreign key.
-            is_hot = is_hot and self._is_hot()
+            number += 1
         return False
+
+    def _run_plain(self, number: int) -> int:
+        """The hot path of bulk requests: run plain DML from text `number` on. Answers the number
+        of the first text that is not plain, or `_ENDED` when a statement failed that ends the
+        transaction."""
+        attempt, journal, found = self._attempt, self._journal, self._results
+        writer, recorder = self._writer, attempt.recorder
+        entropy, shapes = writer.entropy, writer.shapes
+        shape_of, execute = shapes.get, writer.cursor.execute
+        rowid_of, changes_of = self._connection.last_insert_rowid, self._connection.changes
+        sqls, parameters_of = self._request.sqls, self._request.parameters
+        last_text, last_place = "", 0
+        for position in range(number, len(sqls)):
+            shape = shape_of(sqls[position])
+            parameters = parameters_of[position]
+            error: BaseException | None = None
+            entropy.seed = None
+            if shape is None:
+                first, has_run, error = shapes.run_first(sqls[position], parameters)
+                if not has_run or isinstance(first, Failure):
+                    return position
+                shape = first
+            elif not shape.is_plain:
+                return position
+            else:
+                if shape.is_risky:
+                    recorder.cover()
+                try:
+                    execute(shape.text, parameters)
+                except Exception as caught:  # noqa: BLE001 - told apart in failed()
+                    error = caught
+            self._is_leading = False
+            if error is not None:
+                found.append(self._failed(error, (self._position, position, 0), shape))
+                if self._is_transaction:
+                    return _ENDED
+                if self._is_broken:
+                    return position + 1
+                continue
+            if writer.has_reserved_rowid:
+                raise Careful
+            changes, rowid = changes_of(), rowid_of()
+            if entropy.seed is not None:
+                journal.streams[len(journal.changes)] = entropy.seed
+            text = shape.text
+            if text is not last_text:
+                last_text, last_place = text, journal.place(text)
+            journal.texts.append(last_place)
+            journal.parameters.append(parameters)
+            journal.changes.append(changes)
+            journal.rowids.append(rowid)
+            self._is_clean = True
+            found.append(Write(rowid, changes))
+        return len(sqls)
 
     def _is_hot(self) -> bool:
         """May plain DML run without a look at its surroundings?"""
         attempt = self._attempt
         if attempt.is_careful or self._position in attempt.culprit_requests:
             return False
-        if self._writer.deadline is not None or self._writer.is_cancelled:
+        if self._writer.deadline is not None or self._writer.is_cancelled or self._request.timings:
             return False
         # A transaction is one unit, and is asked once, at its end.
         return self._is_transaction or not attempt.checks_deferred
@@ -184,11 +203,13 @@ class RequestRun:
             # What it left the counters at, without running it again.
             writer.restore_counters(0, culprit.rowid, culprit.total)
             self._is_clean, self._is_broken = True, True
+            if culprit.is_overdue:
+                writer.deadline = attempt.monotonic()
             return culprit.failure
         if writer.is_cancelled:
-            return CANCELLED
+            return cancelled()
         if writer.deadline is not None and attempt.monotonic() >= writer.deadline:
-            return TIMED_OUT
+            return timed_out()
         if not shape.is_write:
             return self._read(key, shape, parameters)
         if not self._is_transaction and (attempt.is_careful or attempt.checks_deferred):
@@ -232,7 +253,7 @@ class RequestRun:
         result = self._write(key, shape, parameters)
         is_kept = not isinstance(result, Failure) or journal.mark() > mark
         if is_kept and attempt.enforces_keys and attempt.has_unresolved_keys():
-            result, is_kept = _FOREIGN_KEY, False
+            result, is_kept = unresolved_key(), False
         if not is_kept:
             attempt.roll_back_to("rsqlite_unit", mark, before)
             # Alone, a unit that fails at its end reports no changes.
@@ -292,7 +313,7 @@ class RequestRun:
         """What a statement is refused for although it succeeded; only a savepoint undoes it."""
         writer = self._writer
         if writer.has_reserved_rowid:
-            found = RESERVED_ROWID
+            found = reserved_rowid()
         elif isinstance(rows, Failure):
             found = rows
         else:

@@ -24,7 +24,7 @@ from typing import Any
 import apsw
 
 from rsqlite.config import Settings
-from rsqlite.errors import RequestTooLarge, RsqliteError, Unavailable
+from rsqlite.errors import Fate, RequestTooLarge, RsqliteError, TimedOut, Unavailable
 from rsqlite.request import Failure, Outcome, Request, Write
 from rsqlite.statemachine import command as commands
 from rsqlite.statemachine import results
@@ -64,6 +64,8 @@ class Speculation:
         self.time_ms = time_ms
         self._seed = seed
         self.is_long = is_long
+        self._monotonic = monotonic
+        self._started = monotonic()
         self._batch = Batch(len(requests))
         self._taken = range(len(requests))
         self._skipped: set[int] = set()
@@ -99,6 +101,9 @@ class Speculation:
                 assert not self._attempt.is_careful, "careful mode asked for itself"
                 self._attempt.is_careful = True
             except Culprit as culprit:
+                if self._has_lasted_too_long(culprit):
+                    self._refuse_all(TimedOut("the write took too long", fate=Fate.NOT_APPLIED))
+                    return self._batch
                 self._remember(culprit)
             except OverBudget as over:
                 self._skipped.add(over.position)
@@ -133,6 +138,14 @@ class Speculation:
         else:
             attempt.culprits[culprit.key] = culprit
             attempt.culprit_requests.add(position)
+
+    def _has_lasted_too_long(self, culprit: Culprit) -> bool:
+        """In a thread only time bounds the attempts; one that ended for lack of it is run once
+        more, for what came before."""
+        seconds = self._settings.write_time_max
+        return (
+            self.is_long and not culprit.is_overdue and self._monotonic() - self._started > seconds
+        )
 
     def _shrink(self) -> bool:
         """The entry is too large: half the requests, or the only one is refused."""
@@ -209,7 +222,12 @@ class Speculation:
         last_text, last_place = "", 0
         for position in self._taken:
             request = requests[position]
-            if len(request.sqls) != 1 or request.db_timeout_s or position in special:
+            if (
+                len(request.sqls) != 1
+                or request.db_timeout_s
+                or request.timings
+                or position in special
+            ):
                 self._one(position)
                 continue
             sql, parameters = request.sqls[0], request.parameters[0]

@@ -1,0 +1,45 @@
+"""What a database says of itself: what has been applied to it, and by whom it was configured."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rsqlite.raft.types import Configuration, Index, Term
+from rsqlite.statemachine import schema
+from rsqlite.statemachine.connection import Writer
+
+
+class State(NamedTuple):
+    """The committed state of our tables."""
+
+    applied_index: Index
+    applied_term: Term
+    time_ms: int
+    configuration: Configuration
+
+
+def load(writer: Writer, path: str) -> State:
+    """Read it; a database without any table is made ours first. ForeignDirectory: it belongs to
+    somebody else."""
+    count, is_ours = writer.engine(
+        "SELECT count(*), coalesce(sum(name = '_rsqlite_meta'), 0) FROM sqlite_schema"
+    )[0]
+    if count == 0:
+        _create(writer)
+    elif not is_ours:
+        schema.check_format(None, path)
+    found = dict(writer.engine("SELECT name, value FROM _rsqlite_meta"))
+    schema.check_format(found.get("format"), path)
+    index, term, time_ms = writer.engine(schema.SELECT_APPLIED)[0]
+    data = found.get("configuration")
+    configuration = Configuration() if data is None else Configuration.from_bytes(data)
+    return State(Index(index), Term(term), int(time_ms), configuration)
+
+
+def _create(writer: Writer) -> None:
+    writer.begin()
+    for sql in schema.CREATE:
+        writer.engine(sql)
+    writer.engine(schema.INSERT_APPLIED)
+    writer.engine(schema.SET_META, ("format", schema.FORMAT))
+    writer.commit()
