@@ -18,13 +18,26 @@ MODULE_LINES_MAX = 400
 PARTNER_FROM_LINES = 50
 
 LONG_MODULES: dict[str, str] = {
-    "rsqlite/config.py": "the one table of settings, with a line or more for each",
+    "rsqlite/node/engine.py": "the one place that knows all parts of a node; each is wired in it",
 }
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {
+    "tests/server/test_differential.py:odd_requests": "a table of requests, one a line",
+}
 TESTED_ELSEWHERE: dict[str, str] = {
     "rsqlite/errors.py": "a hierarchy without logic; tests/server/test_answers.py walks all of it",
+    "rsqlite/node/applier.py": "tests/node/test_engine.py: whole nodes on virtual time",
+    "rsqlite/node/driver.py": "tests/node/test_engine.py",
     "rsqlite/node/loop.py": "tests/testing/test_loop.py holds it and its fake to one contract",
+    "rsqlite/node/reader.py": "tests/node/test_engine.py",
+    "rsqlite/node/report.py": "tests/node/test_node.py",
+    "rsqlite/node/writer.py": "tests/node/test_engine.py",
     "rsqlite/ports.py": "protocols without code",
+    "rsqlite/request.py": "words without logic",
+    "rsqlite/testing/engines.py": "tests/node/test_engine.py is made of it",
+}
+TESTED_AS_A_WHOLE: dict[str, str] = {
+    # What a part of it must do shows only where SQL goes in and answers come out.
+    "rsqlite/statemachine/": "tests/statemachine/battery: every case, in five ways, by its door",
 }
 ENTRY_POINTS = {
     "rsqlite/__main__.py",
@@ -62,7 +75,7 @@ def name_of(path: Path) -> str:
 
 def offences(rule: re.Pattern[str], paths: Iterator[Path] | list[Path]) -> list[str]:
     return [
-        f"{name_of(path)}:{number}: {line.strip()}"
+        f"{name_of(path)}:{number}: {line.rstrip()}"
         for path in paths
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if rule.search(line)
@@ -70,8 +83,14 @@ def offences(rule: re.Pattern[str], paths: Iterator[Path] | list[Path]) -> list[
 
 
 def test_lines_have_at_most_a_hundred_characters() -> None:
+    # What a line tells a tool stands behind it and is not counted, as the formatter has it.
     long = re.compile(f".{{{LINE_CHARACTERS_MAX + 1}}}")
-    assert not offences(long, python_files("rsqlite", "client", "bench", "tests"))
+    found = offences(long, python_files("rsqlite", "client", "bench", "tests"))
+    assert not [
+        one
+        for one in found
+        if len(one.partition(": ")[2].partition("  # noqa")[0]) > LINE_CHARACTERS_MAX
+    ]
 
 
 def test_a_long_module_is_listed_with_its_reason() -> None:
@@ -114,6 +133,10 @@ def test_a_module_of_some_size_has_a_test_partner() -> None:
         and len(path.read_text(encoding="utf-8").splitlines()) > PARTNER_FROM_LINES
         and not (ROOT / partner_of(name_of(path))).exists()
     }
+    for folder in TESTED_AS_A_WHOLE:
+        inside = {name for name in alone if name.startswith(folder)}
+        assert inside, f"{folder} needs no exception any more"
+        alone -= inside
     assert alone == set(TESTED_ELSEWHERE)
 
 
