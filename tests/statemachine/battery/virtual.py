@@ -194,4 +194,37 @@ virtual.case(
     setup=OUT,
 )
 
+COUNTED = "SELECT last_insert_rowid(), changes(), total_changes()"
+for _module, _write in (
+    ("fts4", "INSERT INTO held VALUES('x')"),
+    ("fts5", "INSERT INTO held VALUES('x'),('y'),('z')"),
+    ("fts5", "INSERT INTO held(held) VALUES('rebuild')"),
+    ("fts5", "DELETE FROM held"),
+):
+    # An index is written at the next savepoint or COMMIT, which is another client's statement.
+    virtual.case(
+        f"writes held back move no counters of others: {_module}, {_write}",
+        _write,
+        ask("INSERT INTO num VALUES(1)", "UPDATE num SET n = 5", COUNTED),
+        _write,
+        ask("INSERT INTO num SELECT 'z' WHERE 0", COUNTED),
+        _write,
+        together("INSERT INTO out VALUES(last_insert_rowid(), changes(), total_changes())"),
+        _write,
+        ask(fails("INSERT INTO num VALUES(7),(8),(NULL)", why="NOT NULL"), COUNTED),
+        _write,
+        ask("INSERT INTO num VALUES(9) RETURNING n, changes(), last_insert_rowid()", COUNTED),
+        _write,
+        ask("CREATE TABLE made(a)", "DROP TABLE made", COUNTED),
+        ask("SELECT a, b, c FROM out", "SELECT n FROM num"),
+        setup=(
+            OUT,
+            f"CREATE VIRTUAL TABLE held USING {_module}(body)",
+            "INSERT INTO held VALUES('first')",
+            "CREATE TABLE num(n NOT NULL)",
+            "CREATE TABLE touch(a)",
+            "CREATE TRIGGER u AFTER UPDATE ON num BEGIN INSERT INTO touch VALUES(1),(2); END",
+        ),
+    )
+
 THEMES = (virtual,)
