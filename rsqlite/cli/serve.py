@@ -13,6 +13,7 @@ import errno
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -35,6 +36,8 @@ log = logging.getLogger("rsqlite.serve")
 
 SWITCHES = ("help", "h", "version")
 """Flags without a value that are no settings."""
+OTHER_FILES = 256
+"""Files that are open beside connections: log segments, SQLite's, the loop's own."""
 YOUNG_OBJECTS = 50_000
 """Allocations between two young collections: fewer pauses in the tail of answer times, no
 difference else. The collector stays on: exceptions and tasks make cycles."""
@@ -130,11 +133,27 @@ def _serve_until_stopped(directory: str, configuration: Configuration) -> int:
     log.info("starting", extra={"directory": directory, "loop": factory.__module__, **given})
     for note in configuration.notes:
         log.warning(note)
+    allow_connections(settings)
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
             return int(runner.run(serve(directory, settings)))
     except Exception as error:  # noqa: BLE001 - the edge of the process: the code tells the reason
         return report(error)
+
+
+def allow_connections(settings: Settings) -> None:
+    """Raise this process's limit of open files to what the connections need, as far as it may:
+    the usual soft limit of 1024 is far below the hard one, for programs that use select()."""
+    needed = settings.connections_max + settings.peer_connections_max + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    possible = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < possible:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+    if possible < needed:
+        log.warning(
+            "the limit of open files is below what -connections-max may need",
+            extra={"limit": possible, "needed": needed},
+        )
 
 
 def loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]:

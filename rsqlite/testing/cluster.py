@@ -14,7 +14,6 @@ import random
 import signal
 import socket
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +21,6 @@ from typing import Any, Self
 
 from rsqlite.testing.process import (
     HOST,
-    POLL_S,
     ClusterError,
     NodeState,
     ProcessNode,
@@ -108,10 +106,17 @@ class ProcessCluster:
         self.wait_ready(timeout_s)
 
     def wait_ready(self, timeout_s: float = 30.0) -> None:
-        """Return when every running node is ready."""
-        deadline = time.monotonic() + timeout_s
-        for node in self.running():
-            node.wait_ready(max(POLL_S, deadline - time.monotonic()))
+        """Return when every running node is ready; at once with an error when one has ended."""
+        waiting = self.running()
+
+        def look() -> bool:
+            waiting[:] = [node for node in waiting if not node.is_ready()]
+            return not waiting
+
+        def what() -> str:
+            return "\n".join(f"{node!r} to be ready\n{node.log_tail()}" for node in waiting)
+
+        wait_until(look, timeout_s, what, self._check)
 
     def running(self) -> list[ProcessNode]:
         """The nodes that are neither down nor paused."""

@@ -109,6 +109,18 @@ def test_a_signal_stops_a_node_cleanly_and_its_data_stays(
 
 
 @pytest.mark.slow
+def test_the_limit_of_open_files_is_raised_for_the_connections(
+    cluster: ProcessCluster, node: ProcessNode
+) -> None:
+    node._python = ["sh", "-c", 'ulimit -S -n 256; exec "$0" "$@"', sys.executable]
+    node.options += ["-connections-max", "300"]
+    cluster.start()
+    limits = Path(f"/proc/{node.pid}/limits").read_text()
+    (soft,) = re.findall(r"^Max open files\s+(\d+)", limits, re.MULTILINE)
+    assert int(soft) >= 300
+
+
+@pytest.mark.slow
 def test_without_uvloop_everything_works(tmp_path: Path) -> None:
     with ProcessCluster(1, tmp_path, ["-uvloop", "off", "-log-format", "json"]) as cluster:
         insert(cluster.nodes[0], 1)
