@@ -118,6 +118,14 @@ class Settings:
     log_cache_bytes_max: int = setting(
         32 * MIB, "Recent entries kept in memory for followers", minimum=0, flag=False
     )
+    log_inline_sync_max: float = setting(
+        0.001,
+        "A follower whose disk syncs quicker than this syncs on the loop; 0: never",
+        unit="s",
+        minimum=0.0,
+        maximum=0.1,
+        flag=False,
+    )
     log_backlog_bytes_max: int = setting(
         128 * MIB, "Entries waiting for the log's disk before writes are refused", flag=False
     )

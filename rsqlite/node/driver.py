@@ -193,6 +193,8 @@ class Driver:
             entries=work.entries,
             hard_state=work.hard_state,
             done=done,
+            # A follower has nothing better to do; a leader parses and answers meanwhile.
+            may_block=self.core.role is not Role.LEADER,
         )
 
     def _send(self, message: Message) -> None:

@@ -32,6 +32,10 @@ FREE_SPACE_AGE_MAX_S = 0.1
 Finished = Callable[[BaseException | None], None]
 
 
+INLINE_BYTES_MAX = 64 * 1024
+"""A larger write leaves the loop to the thread, however quick the disk is."""
+
+
 class _Work:
     """One append under way. `last_index` is what of it is still part of the log."""
 
@@ -85,6 +89,8 @@ class LogStore:
         self._under_way: deque[_Work] = deque()
         self._is_flush_waiting = False
         self._is_preparing = False
+        self._inline_sync_max_s = settings.log_inline_sync_max
+        self._sync_s = 0.0
         self._is_closed = False
         self._failure: NodeFault | None = None
         self._space = self._writer.space
@@ -162,8 +168,13 @@ class LogStore:
         entries: Sequence[Entry],
         hard_state: HardState | None,
         done: Finished,
+        may_block: bool = False,
     ) -> None:
         """Change the log, in the order of the calls; visible at once, durable when `done` comes.
+
+        With `may_block` the caller has nothing better to do than to wait: if nothing is under way
+        and the disk has been quick, the write and its sync happen here, and `done` comes before
+        this returns. That saves two changes of thread (performance.md 10).
 
         `done(None)` comes on the loop, in the order of the appends. After an error of the disk all
         that were under way, and all later ones, get `done(DiskFault)`: nothing is tried twice.
@@ -191,8 +202,27 @@ class LogStore:
         # At most one flush waits for the thread while another runs. The thread clears the flag
         # before it empties the queue, so a work that sees the flag set is taken by that flush.
         if not self._is_flush_waiting:
+            if may_block and size <= INLINE_BYTES_MAX and self._is_quick_and_idle():
+                self._flush_here()
+                return
             self._is_flush_waiting = True
             self._worker.submit(self._flush, self._flushed)
+
+    def _is_quick_and_idle(self) -> bool:
+        return (
+            len(self._under_way) == 1
+            and not self._is_preparing
+            and self._sync_s < self._inline_sync_max_s
+        )
+
+    def _flush_here(self) -> None:
+        """What the thread would do, while it has nothing to do."""
+        try:
+            result = self._flush()
+        except BaseException as error:  # noqa: BLE001 - as at the edge of the thread
+            self._flushed(None, error)
+        else:
+            self._flushed(result, None)
 
     @property
     def oldest_pending_s(self) -> float:
@@ -295,7 +325,11 @@ class LogStore:
                 works.append(self._queue.popleft())
         except IndexError:
             pass
+        began = self._loop.monotonic()
         placements = self._writer.write([work.step for work in works])
+        # Quick to rise, slow to fall: after a stall the thread takes over for a while.
+        took = self._loop.monotonic() - began
+        self._sync_s = max(took, self._sync_s * 0.9)
         return works, placements, self._writer.space
 
     def _flushed(

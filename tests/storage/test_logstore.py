@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from rsqlite.errors import DiskFault, ForeignDirectory, InvariantViolation
-from rsqlite.raft.types import EntryKind, HardState, Index, NodeId, Term
+from rsqlite.raft.types import Entry, EntryKind, HardState, Index, NodeId, Term
 from rsqlite.storage.logstore import LogStore
 from tests.storage.rig import DIRECTORY, Rig, entries, entry
 
@@ -366,3 +366,64 @@ def test_space_is_prepared_little_at_first_and_more_for_a_busy_log() -> None:
     end = rig.log._writer.mark.offset
     assert (1 << 15) < len(rig.disk.files()[path]) - end <= (1 << 16) + 4096
     assert rig.log.unprepared_syncs <= 4
+
+
+def append_here(rig: Rig, new: tuple[Entry, ...], *, term: int | None = None) -> list[object]:
+    """What `done` said before `append` returned."""
+    answers: list[object] = []
+    rig.log.append(
+        truncate_from=None,
+        entries=new,
+        hard_state=None if term is None else HardState(Term(term)),
+        done=answers.append,
+        may_block=True,
+    )
+    return answers
+
+
+def test_an_append_that_may_block_is_durable_when_it_returns(rig: Rig) -> None:
+    assert append_here(rig, entries(1, 3), term=1) == [None]
+    assert (rig.log.durable_index, rig.log.backlog_bytes) == (2, 0)
+    rig.reopen()
+    assert rig.content() == list(entries(1, 3))
+
+
+def test_an_append_never_overtakes_one_that_the_thread_has(rig: Rig) -> None:
+    rig.submit(entries(1, 3), term=1)
+    assert append_here(rig, entries(3, 4)) == []
+    rig.loop.run()
+    assert rig.log.durable_index == 3
+    assert append_here(rig, entries(4, 5)) == [None]
+
+
+def test_a_large_append_leaves_the_loop_to_the_thread(rig: Rig) -> None:
+    assert append_here(rig, (entry(1, 1, b"x" * 100_000),), term=1) == []
+
+
+def test_a_disk_that_was_slow_is_left_to_the_thread() -> None:
+    rig = Rig(log_inline_sync_max=0.001)
+    log = rig.open()
+    pwrite = log._writer._file.pwrite
+
+    def slow(data: bytes, offset: int) -> None:
+        rig.loop._now += 0.5
+        pwrite(data, offset)
+
+    log._writer._file.pwrite = slow  # type: ignore[method-assign]
+    assert append_here(rig, entries(1, 2), term=1) == [None]
+    log._writer._file.pwrite = pwrite  # type: ignore[method-assign]
+    assert append_here(rig, entries(2, 3)) == []
+    rig.loop.run()
+    for index in range(3, 100):
+        rig.append(entries(index, index + 1))
+    assert append_here(rig, entries(100, 101)) == [None]
+
+
+def test_a_failed_append_on_the_loop_ends_the_log_as_one_in_the_thread(rig: Rig) -> None:
+    rig.append(entries(1, 2), term=1)
+    rig.disk.fail_nth_call(1, errno.EIO)
+    (error,) = append_here(rig, entries(2, 3))
+    assert isinstance(error, DiskFault)
+    rig.submit(entries(3, 4))
+    rig.loop.run()
+    assert isinstance(rig.answers[-1][1], DiskFault)
