@@ -26,7 +26,7 @@ On disk
 `<data>/db/CURRENT` names the generation `<data>/db/<n>/main.db` (`schema.py`), a SQLite database in
 WAL mode with page checksums. It holds what has been applied in `_rsqlite_applied`, written in the
 same transaction as its effects, so the database itself is the snapshot. It is synced by complete
-checkpoints only (`checkpoint.py`): after a power loss it may be older than what was committed, never
+checkpoints only (`checkpoint.py`): after a power loss it may be older than what was committed, not
 torn, and the log replays the rest up to `checkpointed_index` at the least.
 
 Results

@@ -1,0 +1,140 @@
+"""A leader and a replica on a loop by hand, without network and log."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+from rsqlite.config import Settings
+from rsqlite.errors import RsqliteError
+from rsqlite.raft.types import Entry, EntryId, EntryKind, Index, Term
+from rsqlite.request import Failure, Outcome, Request, RequestKind, Result, Rows
+from rsqlite.statemachine import Batch, StateMachine
+from rsqlite.testing.loop import ManualLoop
+
+TERM = Term(1)
+
+
+def ask(
+    *sqls: str | tuple[Any, ...],
+    transaction: bool = False,
+    kind: RequestKind = RequestKind.MIXED,
+    **more: Any,
+) -> Request:
+    """A request; a statement is a text, or a tuple of a text and its parameters."""
+    texts = [sql if isinstance(sql, str) else sql[0] for sql in sqls]
+    parameters = [None if isinstance(sql, str) else list(sql[1:]) for sql in sqls]
+    return Request(kind, texts, parameters, transaction=transaction, **more)
+
+
+class Lab:
+    """`run` gives a batch to the leader and its entry to the replica."""
+
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        self.loop = ManualLoop()
+        self.settings = Settings(**settings)
+        self.directory = directory
+        self.leader = self.open("leader", seed=1)
+        self.replica = self.open("replica", seed=2)
+        self.entries: list[Entry] = []
+        self.last: Batch | None = None
+
+    def open(self, name: str, seed: int = 0) -> StateMachine:
+        return StateMachine.open(
+            str(self.directory / name),
+            loop=self.loop,
+            settings=self.settings,
+            random=random.Random(seed),
+        )
+
+    def close(self) -> None:
+        self.leader.close()
+        self.replica.close()
+
+    @property
+    def next_index(self) -> Index:
+        return Index(len(self.entries) + 1)
+
+    def run(self, *requests: Request) -> list[Any]:
+        """The outcomes; what was over the budget runs alone, what was not taken runs after."""
+        outcomes: list[Any] = [None] * len(requests)
+        waiting = list(range(len(requests)))
+        while waiting:
+            batch = self.leader.speculate([requests[position] for position in waiting])
+            self.finish(batch)
+            left = []
+            for place, position in enumerate(waiting):
+                if place in batch.over_budget:
+                    outcomes[position] = self.run_long(requests[position])
+                elif batch.outcomes[place] is None:
+                    left.append(position)
+                else:
+                    outcomes[position] = batch.outcomes[place]
+            assert len(left) < len(waiting), "nothing was taken"
+            waiting = left
+        return outcomes
+
+    def run_long(self, request: Request) -> Any:
+        found: list[tuple[Batch | None, BaseException | None]] = []
+        self.leader.speculate_long(request, lambda *answer: found.append(answer))
+        self.loop.run()
+        ((batch, error),) = found
+        if error is not None:
+            raise error
+        assert batch is not None
+        self.finish(batch)
+        return batch.outcomes[0]
+
+    def finish(self, batch: Batch) -> None:
+        """Commit on the leader, apply on the replica."""
+        self.last = batch
+        if batch.data is None:
+            assert not self.leader.is_speculating
+            return
+        entry = Entry(TERM, self.next_index, EntryKind.COMMAND, batch.data)
+        self.entries.append(entry)
+        failed: list[BaseException | None] = []
+        self.leader.commit(EntryId(entry.term, entry.index), None, failed.append)
+        self.loop.run()
+        assert failed == [None]
+        self.leader.maintain()
+        self.apply(self.replica, [entry])
+
+    def apply(self, machine: StateMachine, entries: list[Entry]) -> None:
+        failed: list[BaseException | None] = []
+        machine.apply(entries, failed.append)
+        self.loop.run()
+        (error,) = failed
+        if error is not None:
+            raise error
+
+    def do(self, *sqls: str | tuple[Any, ...], **more: Any) -> list[Result]:
+        """One request, and its results."""
+        (outcome,) = self.run(ask(*sqls, **more))
+        assert isinstance(outcome, Outcome), outcome
+        return outcome.results
+
+    def query(self, request: Request, machine: StateMachine | None = None) -> Any:
+        found: list[Outcome | RsqliteError] = []
+        (machine or self.leader).query(request, found.append)
+        self.loop.run()
+        (answer,) = found
+        return answer
+
+    def rows(self, sql: str) -> list[Any]:
+        """What both nodes answer to a read."""
+        answers = []
+        for machine in (self.leader, self.replica):
+            (result,) = self.query(ask(sql, kind=RequestKind.QUERY), machine).results
+            assert isinstance(result, Rows), result
+            answers.append(result.rows)
+        assert answers[0] == answers[1], sql
+        return answers[0]
+
+
+def refusal(results: list[Result]) -> str:
+    """The text of the only result, which is a Failure."""
+    (result,) = results
+    assert isinstance(result, Failure), result
+    return result.message
