@@ -115,10 +115,7 @@ TRANSACTION_TEXT = (
     "a request is its own transaction: set `transaction` on it to make it atomic, or use an"
     " interactive stream (/v3/pipeline) for BEGIN, SAVEPOINT, COMMIT and ROLLBACK"
 )
-_VACUUM_TEXT = (
-    "VACUUM is not replicated: it would rewrite the database on every node at the same moment"
-)
-_ATTACH_TEXT = "ATTACH, DETACH and VACUUM INTO are not allowed: other files are not replicated"
+_ATTACH_TEXT = "ATTACH and DETACH are not allowed: other files are not replicated"
 _TEMP_TEXT = "TEMP objects would exist on one node only; use an interactive stream for them"
 _OWN_TEXT = f"names that begin with {OWN_PREFIX} belong to the engine"
 
@@ -200,7 +197,7 @@ class Guard:
         elif op in (apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT):
             return TRANSACTION_TEXT
         elif op in (apsw.SQLITE_ATTACH, apsw.SQLITE_DETACH):
-            return _VACUUM_TEXT if first == "" else _ATTACH_TEXT
+            return _ATTACH_TEXT
         elif op in _TEMP_OPS or (
             database == "temp"
             and (op in _MAKING_OPS or (op == apsw.SQLITE_INSERT and first in _MASTERS))

@@ -73,7 +73,7 @@ class Recorder:
             journal is None
             or session is None
             or self._from >= journal.mark()
-            or session.memory_used > self._bytes_max
+            or session.changeset_size > self._bytes_max
         ):
             self.discard()
             return -1, b""
@@ -98,6 +98,7 @@ class Recorder:
         session = apsw.Session(self._writer.connection, "main")
         # Tables without a declared primary key are covered by their rowid.
         session.config(apsw.SQLITE_SESSION_OBJCONFIG_ROWID, 1)
+        session.config(apsw.SQLITE_SESSION_OBJCONFIG_SIZE, 1)
         session.table_filter(self._is_covered)
         session.attach()
         self._session = session

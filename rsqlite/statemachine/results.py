@@ -29,7 +29,10 @@ _FAULT_CODES = frozenset(
     {apsw.SQLITE_IOERR, apsw.SQLITE_CANTOPEN, apsw.SQLITE_PROTOCOL, apsw.SQLITE_READONLY}
 )
 
-INTERRUPTED = apsw.SQLITE_INTERRUPT
+VACUUM_TEXT = (
+    "VACUUM (and VACUUM INTO) is not replicated: it would rewrite the database on every node at"
+    " the same moment"
+)
 
 
 def extended_code(error: BaseException) -> int:
@@ -49,8 +52,12 @@ def failure(error: BaseException, *, is_read: bool = False) -> Failure:
         return mistake("parameter is no 64-bit integer", is_read=is_read)
     if isinstance(error, UnicodeError):
         return mistake("text is no valid Unicode (a lone surrogate)", is_read=is_read)
+    message = str(error)
+    if message.startswith("cannot VACUUM"):
+        # SQLite compiles it without a word to the authorizer.
+        return refusal(VACUUM_TEXT)
     code = extended_code(error)
-    return Failure(str(error), code, code_name(code), is_read)
+    return Failure(message, code, code_name(code), is_read)
 
 
 def mistake(message: str, *, is_read: bool = False) -> Failure:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from rsqlite.errors import RequestTooLarge, Unavailable
 from rsqlite.request import Failure, Outcome, RequestKind, Rows, Write
+from rsqlite.statemachine import attempt
 from rsqlite.statemachine.command import decode
 from tests.statemachine.lab import Lab, ask
 
@@ -283,8 +285,6 @@ def test_a_full_disk_is_found_before_the_log(lab: Lab) -> None:
 def test_a_disk_that_fills_up_at_the_flush_refuses_the_batch(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import apsw
-
     class Full:
         """The connection, with a disk that has no room for its pages."""
 
@@ -296,8 +296,6 @@ def test_a_disk_that_fills_up_at_the_flush_refuses_the_batch(
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._connection, name)
-
-    from rsqlite.statemachine import attempt
 
     init = attempt.Attempt.__init__
 
