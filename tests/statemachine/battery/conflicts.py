@@ -145,4 +145,66 @@ clauses.case(
     setup=(ITEM, TWO),
 )
 
+for _clause in ("ABORT", "FAIL", "ROLLBACK", "IGNORE", "REPLACE"):
+    clauses.case(
+        f"OR {_clause} and errors that are no constraint",
+        "INSERT INTO item(name) VALUES('before')",
+        ask(
+            fails(
+                f"INSERT OR {_clause} INTO item(id, name) VALUES(50,'m'),('x','n')", why="mismatch"
+            ),
+            COUNTERS,
+        ),
+        ask(
+            fails(f"INSERT OR {_clause} INTO item(n) SELECT abs(v) FROM src", why="overflow"),
+            COUNTERS,
+        ),
+        ask(fails(f"UPDATE OR {_clause} src SET v = abs(v) + 10", why="overflow"), COUNTERS),
+        "SELECT v FROM src",
+        "INSERT INTO item(name) VALUES('after')",
+        SEE,
+        setup=(
+            ITEM,
+            TWO,
+            "CREATE TABLE src(v)",
+            "INSERT INTO src VALUES(1),(2),(-9223372036854775808)",
+        ),
+    )
+    clauses.case(
+        f"OR {_clause} where a trigger fails in the middle",
+        ask(
+            "INSERT INTO item(name) VALUES('before')",
+            fails(f"INSERT OR {_clause} INTO item(name, n) VALUES('p',1),('q',2)", why="overflow"),
+            COUNTERS,
+            "INSERT INTO item(name) VALUES('after')",
+            SEE,
+        ),
+        setup=(
+            ITEM,
+            TWO,
+            "CREATE TABLE src(v)",
+            "CREATE TRIGGER t AFTER INSERT ON item BEGIN"
+            " INSERT INTO src VALUES(abs(-9223372036854775807 - (new.n - 1))); END",
+        ),
+    )
+    clauses.case(
+        f"OR {_clause} in two statements of a trigger",
+        ask(
+            f"INSERT OR {_clause} INTO src VALUES('one')"
+            if _clause in ("IGNORE", "REPLACE")
+            else fails(f"INSERT OR {_clause} INTO src VALUES('one')", why="UNIQUE"),
+            COUNTERS,
+            "SELECT * FROM src",
+            SEE,
+        ),
+        setup=(
+            ITEM,
+            TWO,
+            "CREATE TABLE src(v)",
+            "CREATE TRIGGER t AFTER INSERT ON src BEGIN"
+            " INSERT INTO item(name) VALUES('new ' || new.v);"
+            " INSERT INTO item(name) VALUES(new.v); END",
+        ),
+    )
+
 THEMES = (clauses,)

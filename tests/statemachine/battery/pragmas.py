@@ -91,6 +91,8 @@ for _name in ("journal_mode", "locking_mode", "query_only", "encoding", "applica
     pragmas.case(f"{_name}, asked", ask(f"PRAGMA {_name}", ONE, SEE), setup=V)
 for _text in (
     "journal_mode = DELETE",
+    "temp.user_version = 5",
+    "temp.application_id = 5",
     "journal_mode(OFF)",
     "main.journal_mode = MEMORY",
     "synchronous = OFF",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.statemachine.battery.model import Theme, ask, fails, refused, together
+from tests.statemachine.battery.model import Theme, ask, either, fails, refused, together
 
 values = Theme("values")
 V = "CREATE TABLE val(id INTEGER PRIMARY KEY, v)"
@@ -276,6 +276,49 @@ values.case(
     "2^63-1 where it is no rowid",
     ask(("INSERT INTO kv VALUES(?, ?)", 2**63 - 1, 2**63 - 1), "SELECT k FROM kv"),
     setup="CREATE TABLE kv(k INTEGER PRIMARY KEY, v) WITHOUT ROWID",
+)
+
+NEXT = ask("INSERT INTO val(v) VALUES('next')", "SELECT id FROM val ORDER BY id")
+LARGEST = "VALUES(9223372036854775807, 'x')"
+values.case(
+    "the largest rowid, in a statement that fails",
+    fails(f"INSERT INTO val {LARGEST},(1, NULL)", why="NOT NULL"),
+    NEXT,
+    ask(fails(f"INSERT INTO val {LARGEST},(1, NULL)", why="NOT NULL"), *NEXT.statements),
+    together(fails(f"INSERT INTO val {LARGEST},(1, NULL)", why="NOT NULL")),
+    NEXT,
+    setup="CREATE TABLE val(id INTEGER PRIMARY KEY, v NOT NULL)",
+)
+values.case(
+    "the largest rowid, by OR FAIL",
+    refused(f"INSERT OR FAIL INTO val {LARGEST},(1, NULL)", why="rowid|NOT NULL"),
+    NEXT,
+    ask(refused(f"INSERT OR FAIL INTO val {LARGEST},(1, NULL)", why="rowid|NOT NULL")),
+    NEXT,
+    setup="CREATE TABLE val(id INTEGER PRIMARY KEY, v NOT NULL)",
+)
+values.case(
+    "the largest rowid, by RAISE(FAIL)",
+    refused(f"INSERT INTO val {LARGEST},(1, 'no')", why="rowid|stop"),
+    NEXT,
+    NEXT,
+    setup=(
+        V,
+        "CREATE TRIGGER t AFTER INSERT ON val WHEN new.v = 'no' BEGIN"
+        " SELECT RAISE(FAIL, 'stop'); END",
+    ),
+)
+values.case(
+    "the largest rowid, by UPDATE OR FAIL",
+    refused("UPDATE OR FAIL val SET id = 9223372036854775807", why="rowid|UNIQUE"),
+    NEXT,
+    setup=(V, "INSERT INTO val(v) VALUES('a'),('b')"),
+)
+values.case(
+    "the largest rowid, come and gone in one statement",
+    either(f"INSERT INTO val {LARGEST}"),
+    NEXT,
+    setup=(V, "CREATE TRIGGER t AFTER INSERT ON val BEGIN DELETE FROM val WHERE id > 1000; END"),
 )
 
 THEMES = (values,)

@@ -236,12 +236,22 @@ class World:
         self.loop.run()
         return taken
 
+    def _no_op(self) -> None:
+        """A new leader begins with an entry that carries nothing."""
+        self.index += 1
+        entry = Entry(TERM, Index(self.index), EntryKind.NOOP, b"")
+        self.entries.append(entry)
+        for node in self.nodes:
+            node.deliver(entry)
+        self.leader.catch_up()
+
     def _hand_over(self) -> None:
         """What may come before a batch: another leader, and a speculation that is given up."""
         if self._moving:
             turn = (self.nodes.index(self.leader) + 1) % len(self.nodes)
             self.leader = self.nodes[turn]
             self.leader.catch_up()
+            self._no_op()
         if self._disturb:
             machine = self.leader.machine
             machine.speculate(self._disturb)
