@@ -89,6 +89,10 @@ class Writer:
         if is_new:
             connection.reserve_bytes(reserve=RESERVED_BYTES)
         configure(connection, settings)
+        # Before the first change to a file that may belong to somebody else.
+        tables = connection.execute("SELECT name FROM sqlite_schema", can_cache=False).fetchall()
+        if tables and ("_rsqlite_meta",) not in tables:
+            schema.check_format(None, connection.filename)
         if connection.reserve_bytes() != RESERVED_BYTES:
             raise DamagedFile(f"{connection.filename} has no room for page checksums")
         expect(connection, "journal_mode", "wal", "wal")

@@ -36,9 +36,11 @@ def fetch(cursor: apsw.Cursor, limits: RowLimits) -> list[Any] | Failure:
     is at its end in both cases: an open one blocks DDL, COMMIT and the reset of the WAL."""
     rows: list[Any] = list(islice(cursor, _FIRST_ROWS))
     if len(rows) < _FIRST_ROWS:
-        if not rows or _cells_are_small(rows, limits):
-            return rows
-        return _too_many(cursor, f"result_bytes_max is {limits.bytes_max}")
+        if len(rows) > limits.rows_max:
+            return _too_many(cursor, f"rows_max is {limits.rows_max}")
+        if _cell_bytes(rows) > limits.bytes_max:
+            return _too_many(cursor, f"result_bytes_max is {limits.bytes_max}")
+        return rows
     scratch = bytearray()
     _measure(rows, scratch)
     total = len(scratch)
@@ -57,14 +59,14 @@ def fetch(cursor: apsw.Cursor, limits: RowLimits) -> list[Any] | Failure:
         total += len(scratch)
 
 
-def _cells_are_small(rows: list[Any], limits: RowLimits) -> bool:
+def _cell_bytes(rows: list[Any]) -> int:
     """A few rows, cheaply: only strings and BLOBs count."""
     total = 0
     for row in rows:
         for cell in row:
             if cell.__class__ is str or cell.__class__ is bytes:
                 total += len(cell)
-    return total <= limits.bytes_max and len(rows) <= limits.rows_max
+    return total
 
 
 def _too_many(cursor: apsw.Cursor, bound: str) -> Failure:

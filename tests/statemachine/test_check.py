@@ -1,0 +1,60 @@
+"""`rsqlite check` on the database of a stopped node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rsqlite.statemachine import check_database, schema
+from tests.statemachine.lab import Lab
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    lab = Lab(tmp_path)
+    lab.do("CREATE TABLE t(a)", *[("INSERT INTO t VALUES(?)", "x" * 3000) for _ in range(50)])
+    lab.close()
+    return tmp_path / "leader"
+
+
+def test_a_whole_database_has_no_findings_and_is_not_changed(database: Path) -> None:
+    path = database / "1" / "main.db"
+    before = path.read_bytes()
+    assert check_database(str(database)) == []
+    assert path.read_bytes() == before
+
+
+def test_one_flipped_bit_is_found(database: Path) -> None:
+    path = database / "1" / "main.db"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+    assert any("disk I/O error" in finding for finding in check_database(str(database)))
+
+
+def test_a_broken_structure_is_found(database: Path) -> None:
+    path = database / "1" / "main.db"
+    path.write_bytes(path.read_bytes()[: 4096 * 20])
+    assert check_database(str(database))
+
+
+def test_a_missing_applied_row_is_found(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    lab.leader._writer.engine("DELETE FROM _rsqlite_applied")
+    lab.close()
+    assert any("applied row" in one for one in check_database(str(tmp_path / "leader")))
+
+
+def test_a_missing_database_is_found(database: Path) -> None:
+    (database / "1" / "main.db").unlink()
+    assert "missing" in check_database(str(database))[0]
+    (database / "CURRENT").unlink()
+    assert "CURRENT" in check_database(str(database))[0]
+
+
+def test_a_strange_format_is_found(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    lab.leader._writer.engine(schema.SET_META, ("format", 99))
+    lab.close()
+    assert any("format 99" in one for one in check_database(str(tmp_path / "leader")))

@@ -1,0 +1,82 @@
+"""The entry's time as SQLite's clock, over page checksums."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from rsqlite.statemachine.vfs import CHECKSUM_VFS, RESERVED_BYTES, ClockVfs, load_checksum_vfs
+from tests.statemachine.lab import Lab, ask
+
+
+def test_now_is_what_the_owner_says(tmp_path: Path) -> None:
+    vfs = ClockVfs()
+    connection = apsw.Connection(str(tmp_path / "x.db"), vfs=vfs.name)
+    vfs.set_time(1_700_000_000_123)
+    query = "SELECT strftime('%s %f', 'now'), CURRENT_TIMESTAMP, unixepoch()"
+    expected = [("1700000000 20.123", "2023-11-14 22:13:20", 1_700_000_000)]
+    assert connection.execute(query).fetchall() == expected
+    connection.close()
+
+
+def test_each_writing_connection_has_a_clock_of_its_own(tmp_path: Path) -> None:
+    first, second = ClockVfs(), ClockVfs()
+    one = apsw.Connection(str(tmp_path / "x.db"), vfs=first.name)
+    other = apsw.Connection(str(tmp_path / "x.db"), vfs=second.name)
+    first.set_time(1_000)
+    second.set_time(2_000)
+    assert one.execute("SELECT unixepoch()").fetchall() == [(1,)]
+    assert other.execute("SELECT unixepoch()").fetchall() == [(2,)]
+    one.close()
+    other.close()
+
+
+def test_now_is_still_refused_in_an_index(lab: Lab) -> None:
+    lab.do("CREATE TABLE t(a)", "INSERT INTO t VALUES(1)")
+    (result,) = lab.do("CREATE INDEX i ON t(datetime('now'))")
+    assert "non-deterministic" in result.message  # type: ignore[union-attr]
+
+
+def test_defaults_triggers_and_views_see_the_entrys_time(lab: Lab) -> None:
+    lab.do(
+        "CREATE TABLE t(a, at DEFAULT CURRENT_TIMESTAMP, j DEFAULT (julianday('now')))",
+        "CREATE TABLE log(at)",
+        "CREATE TRIGGER g AFTER INSERT ON t BEGIN INSERT INTO log VALUES(datetime('now')); END",
+        "CREATE VIEW w AS SELECT datetime() AS at",
+    )
+    lab.loop.advance(3600)
+    lab.do("INSERT INTO t(a) VALUES(1)", "INSERT INTO log SELECT at FROM w")
+    stamp = "2023-11-14 23:13:20"
+    assert lab.rows("SELECT at FROM t UNION ALL SELECT at FROM log") == [(stamp,)] * 3
+
+
+def test_localtime_is_utc(lab: Lab) -> None:
+    (result,) = lab.do("SELECT datetime(0, 'unixepoch', 'localtime')")
+    assert result.rows == [("1970-01-01 00:00:00",)]  # type: ignore[union-attr]
+
+
+def test_loading_the_checksums_leaves_the_default_vfs_alone() -> None:
+    load_checksum_vfs()
+    assert CHECKSUM_VFS in apsw.vfs_names()
+    assert apsw.vfs_names()[0] != CHECKSUM_VFS
+
+
+def test_a_flipped_bit_is_noticed(lab: Lab) -> None:
+    lab.do("CREATE TABLE t(a)", *[("INSERT INTO t VALUES(?)", "x" * 3000) for _ in range(50)])
+    lab.leader.close()
+    path = lab.directory / "leader" / "1" / "main.db"
+    data = bytearray(path.read_bytes())
+    page = len(data) // 4096 - 5
+    data[page * 4096 + 2000] ^= 1
+    path.write_bytes(data)
+    lab.leader = lab.open("leader")
+    answer = lab.query(ask("SELECT sum(length(a)) FROM t"))
+    assert "damaged" in str(answer)
+
+
+@pytest.mark.parametrize("name", ["leader", "replica"])
+def test_every_page_has_room_for_its_checksum(lab: Lab, name: str) -> None:
+    machine = getattr(lab, name)
+    assert machine._writer.connection.reserve_bytes() == RESERVED_BYTES
