@@ -1,0 +1,125 @@
+"""The WAL goes into the file, under load, and what may be relied on afterwards (design 3)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from rsqlite.config import Settings
+from rsqlite.errors import DiskFault
+from rsqlite.node.loop import AsyncioLoop
+from rsqlite.raft.types import EntryId, Index, Term
+from rsqlite.statemachine import StateMachine
+from rsqlite.statemachine.checkpoint import PAGE_BYTES
+from tests.statemachine.lab import Lab, ask
+
+FILL = "INSERT INTO t VALUES(zeroblob(50000))"
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Any:
+    one = Lab(tmp_path, checkpoint_wal_bytes=64 * 1024)
+    one.do("CREATE TABLE t(a)")
+    yield one
+    one.close()
+
+
+def test_small_wals_are_left_alone(lab: Lab) -> None:
+    lab.do("INSERT INTO t VALUES(1)")
+    assert lab.leader.statistics().checkpoints == 0
+    assert lab.leader.checkpointed_index == 0
+
+
+def test_two_steps_empty_the_wal(lab: Lab) -> None:
+    for _ in range(4):
+        lab.do(FILL)
+    lab.loop.run()
+    lab.do("INSERT INTO t VALUES(1)")
+    statistics = lab.leader.statistics()
+    assert statistics.checkpoints >= 1
+    assert lab.leader.checkpointed_index >= lab.leader.applied_index - 2
+    lab.do("INSERT INTO t VALUES(1)")
+    assert lab.leader.statistics().wal_bytes < 10 * PAGE_BYTES
+
+
+def test_the_log_may_be_cut_up_to_what_was_applied_before_the_checkpoint(lab: Lab) -> None:
+    checkpointer = lab.leader._checkpointer
+    checkpointer._note(index=2, pages=10, copied=10)
+    assert lab.leader.checkpointed_index == 2
+    checkpointer._note(index=3, pages=10, copied=9)
+    assert lab.leader.checkpointed_index == 2
+
+
+def test_an_open_reader_keeps_it_from_being_complete(lab: Lab) -> None:
+    lab.do(FILL)
+    other = apsw.Connection(lab.leader._path, flags=apsw.SQLITE_OPEN_READONLY)
+    cursor = other.execute("SELECT * FROM t AS a, t AS b")
+    next(cursor)
+    for _ in range(6):
+        lab.do(FILL)
+        lab.loop.run()
+    assert lab.leader.statistics().checkpoints == 0
+    assert lab.leader.checkpointed_index <= 2
+    cursor.close(force=True)
+    other.close()
+    for _ in range(6):
+        lab.do(FILL)
+        lab.loop.run()
+    assert lab.leader.statistics().checkpoints > 0
+
+
+def test_nothing_is_done_while_a_transaction_is_open(lab: Lab) -> None:
+    for _ in range(2):
+        lab.do(FILL)
+    lab.loop.run()
+    batch = lab.leader.speculate([ask(FILL)])
+    assert batch.data is not None
+    before = lab.leader.statistics().checkpoints
+    lab.leader.maintain()
+    assert lab.leader.statistics().checkpoints == before
+    lab.leader.rollback(lambda: None)
+
+
+def test_a_checkpoint_that_fails_stops_the_node(lab: Lab) -> None:
+    lab.leader._checkpointer._failed(apsw.IOError("disk I/O error"))
+    with pytest.raises(DiskFault):
+        lab.leader.maintain()
+    with pytest.raises(DiskFault):
+        lab.leader.speculate([ask(FILL)])
+
+
+def test_a_lock_of_somebody_else_only_delays_it(lab: Lab) -> None:
+    checkpointer = lab.leader._checkpointer
+    checkpointer._failed(apsw.BusyError("locked"))
+    lab.leader.maintain()
+    assert checkpointer._next_try >= lab.leader._writer.wal_pages
+
+
+@pytest.mark.slow
+async def test_the_wal_stays_small_under_load(tmp_path: Path) -> None:
+    # A passive checkpoint alone never resets it: 125 MB in 6 s.
+    loop = AsyncioLoop(threads=2)
+    settings = Settings(checkpoint_wal_bytes=256 * 1024)
+    machine = StateMachine.open(str(tmp_path), loop=loop, settings=settings)
+    resets, before, index = 0, 0, 0
+    while resets < 3:
+        index += 1
+        assert index < 100_000, f"the WAL was reset {resets} times"
+        sql = "CREATE TABLE t(a)" if index == 1 else "REPLACE INTO t(rowid) VALUES(1)"
+        sql = sql if index < 3 else "UPDATE t SET a = randomblob(20000)"
+        batch = machine.speculate([ask(sql)])
+        assert batch.data is not None
+        await asyncio.sleep(0)
+        machine.commit(EntryId(Term(1), Index(index)))
+        size = machine.statistics().wal_bytes
+        resets += size < before
+        machine.maintain()
+        before = max(size, machine.statistics().wal_bytes)
+    assert machine.statistics().checkpoints >= 2
+    assert machine.checkpointed_index > 0
+    machine.close()
+    loop.close()

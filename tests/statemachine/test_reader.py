@@ -1,0 +1,161 @@
+"""Reads: inline, in a thread, bounded, and with the index that they saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from rsqlite.errors import DiskFault
+from rsqlite.request import Failure, RequestKind, Rows, Write
+from tests.statemachine.lab import Lab, ask
+
+QUERY = RequestKind.QUERY
+SERIES = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c LIMIT {}) "
+
+
+@pytest.fixture(autouse=True)
+def table(lab: Lab) -> None:
+    lab.do("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)", "INSERT INTO t(v) VALUES('a'),('b')")
+
+
+def read(lab: Lab, *sqls: Any, **more: Any) -> list[Any]:
+    results: list[Any] = lab.query(ask(*sqls, kind=QUERY, **more)).results
+    return results
+
+
+def test_columns_types_and_rows(lab: Lab) -> None:
+    (result,) = read(lab, "SELECT id, v, id + 1 AS n FROM t")
+    assert result == Rows(["id", "v", "n"], ["INTEGER", "TEXT", None], [(1, "a", 2), (2, "b", 3)])
+
+
+def test_an_empty_result_has_columns_and_types_too(lab: Lab) -> None:
+    for _ in range(3):
+        assert read(lab, "SELECT * FROM t WHERE 0") == [Rows(["id", "v"], ["INTEGER", "TEXT"], [])]
+
+
+def test_the_index_comes_from_the_same_snapshot(lab: Lab) -> None:
+    for n in range(3):
+        answer = lab.query(ask("SELECT count(*) FROM t", kind=QUERY))
+        assert (answer.index, answer.results[0].rows) == (1 + n, [(2 + n,)])
+        lab.do("INSERT INTO t(v) VALUES('x')")
+
+
+def test_columns_follow_the_schema(lab: Lab) -> None:
+    for _ in range(3):
+        read(lab, "SELECT * FROM t WHERE 0", "SELECT * FROM t")
+    lab.do("ALTER TABLE t ADD COLUMN w BLOB")
+    for machine in (lab.leader, lab.replica):
+        answer = lab.query(ask("SELECT * FROM t WHERE 0", "SELECT * FROM t"), machine)
+        assert [result.columns for result in answer.results] == [["id", "v", "w"]] * 2
+
+
+@pytest.mark.parametrize(
+    "sql", ["INSERT INTO t VALUES(9, 'x')", "DROP TABLE t", "SELECT 1; DELETE FROM t"]
+)
+def test_a_write_is_told_so_and_does_nothing(lab: Lab, sql: str) -> None:
+    for _ in range(2):
+        (result,) = read(lab, sql)
+        assert result.message == "attempt to change database via query operation"
+    assert lab.rows("SELECT count(*) FROM t") == [(2,)]
+
+
+def test_explain_of_a_write_is_a_read(lab: Lab) -> None:
+    (plan, program) = read(lab, "EXPLAIN QUERY PLAN DELETE FROM t", "EXPLAIN DELETE FROM t")
+    assert isinstance(plan, Rows)
+    assert isinstance(program, Rows)
+
+
+def test_all_statements_of_a_text_run_and_the_last_answers(lab: Lab) -> None:
+    (result,) = read(lab, ("SELECT v FROM t WHERE id = ?; SELECT v FROM t WHERE id = ?", 1, 2))
+    assert result.rows == [("b",)]
+
+
+def test_an_error_of_one_statement_is_its_result(lab: Lab) -> None:
+    results = read(lab, "SELECT 1", "SELECT nope", "nonsense", ("SELECT ?", 1, 2), "", "SELECT 2")
+    assert [type(result) for result in results] == [Rows, Failure, Failure, Failure, Rows]
+    assert results[1].message == "no such column: nope"
+
+
+def test_session_settings_are_for_writes(lab: Lab) -> None:
+    (result,) = read(lab, "PRAGMA foreign_keys = ON")
+    assert "session settings" in result.message
+    assert read(lab, "PRAGMA foreign_keys")[0].rows == [(0,)]
+
+
+def test_a_statement_without_columns(lab: Lab) -> None:
+    assert read(lab, "REINDEX NOCASE") == [Write(0, 0)]
+
+
+def test_over_the_budget_it_is_repeated_in_a_thread(lab: Lab) -> None:
+    found: list[Any] = []
+    lab.leader.query(ask(SERIES.format(100_000) + "SELECT count(*) FROM c"), found.append)
+    assert found == []
+    lab.loop.run()
+    assert found[0].results[0].rows == [(100_000,)]
+    assert lab.leader.statistics().reads_in_threads == 1
+    # What ran out of its budget does not disturb the next.
+    for _ in range(200):
+        assert read(lab, "SELECT count(*) FROM t")[0].rows == [(2,)]
+
+
+def test_a_long_value_goes_to_a_thread(lab: Lab) -> None:
+    (result,) = read(lab, "SELECT length(hex(zeroblob(2000000))), zeroblob(2000000)")
+    assert result.rows == [(4_000_000, bytes(2_000_000))]
+
+
+def test_a_read_in_a_thread_ends_with_its_time(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, read_time_max=0.5)
+    clock = iter(range(1_000_000))
+    lab.loop.monotonic = lambda: next(clock) / 100  # type: ignore[method-assign]
+    (result,) = read(lab, SERIES.format(-1) + "SELECT count(*) FROM c")
+    assert result.message == "query timeout"
+    assert result.is_read
+    lab.close()
+
+
+def test_rows_and_bytes_of_an_answer_are_bounded(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, rows_max=1000, result_bytes_max=100_000)
+    (rows,) = read(lab, SERIES.format(5000) + "SELECT i FROM c")
+    (size,) = read(lab, SERIES.format(500) + "SELECT zeroblob(1000) FROM c")
+    assert "rows_max is 1000" in rows.message
+    assert "result_bytes_max is 100000" in size.message
+    lab.close()
+
+
+def test_classify(lab: Lab) -> None:
+    classify = lab.leader.classify
+    assert classify("SELECT 1; SELECT 2 -- x") is True
+    assert classify("") is True
+    assert classify("PRAGMA table_info(t)") is True
+    assert classify("EXPLAIN DELETE FROM t") is True
+    assert classify("SELECT 1; DELETE FROM t") is False
+    assert classify("WITH x AS (SELECT 1) INSERT INTO t SELECT 1, 2 FROM x") is False
+    assert classify("PRAGMA user_version = 3") is False
+    assert classify("PRAGMA foreign_keys = ON") is False
+    assert classify("CREATE TABLE u(a); SELECT * FROM u") is False
+    assert isinstance(classify("SELECT * FROM u"), Failure)
+    assert isinstance(classify("BEGIN"), Failure)
+    lab.do("CREATE TABLE u(a)")
+    assert classify("SELECT * FROM u") is True
+
+
+def test_a_fault_of_the_file_reaches_the_caller(lab: Lab) -> None:
+    run = lab.leader._readers._inline
+
+    def broken() -> int:
+        raise apsw.IOError("disk I/O error")
+
+    run.open_snapshot = broken  # type: ignore[method-assign]
+    answer = lab.query(ask("SELECT 1"))
+    assert isinstance(answer, DiskFault)
+
+
+def test_reads_under_way_end_when_the_machine_closes(lab: Lab) -> None:
+    found: list[Any] = []
+    lab.leader.query(ask(SERIES.format(100_000) + "SELECT count(*) FROM c"), found.append)
+    lab.leader.close()
+    lab.loop.run()
+    assert len(found) == 1
