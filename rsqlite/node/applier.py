@@ -59,7 +59,9 @@ class Applier:
             self.advance()
         elif not self._is_scheduled:
             self._is_scheduled = True
-            self._loop.call_soon(self._scheduled)
+            # In the turn after the next: the acknowledgement of what came with this commit index
+            # leaves at the end of this one, and must not wait for the apply.
+            self._loop.call_soon(self._loop.call_soon, self._scheduled)
 
     def advance(self) -> None:
         """Go on, if there is something to do and the write slot allows it."""

@@ -66,6 +66,7 @@ class Driver:
         self._timer: Handle | None = None
         self._flush_timer: Handle | None = None
         self._flushed_commit = core.commit_index
+        self._commit_when_armed = core.commit_index
         self.lag_max_s = 0.0
         """The longest the loop came late to a tick: what a long callback or a pause costs."""
         self.last_contact_s: dict[int, float] = {}
@@ -206,12 +207,16 @@ class Driver:
         """A busy leader's next append carries the commit index; an idle one tells it after a short
         silence, so that followers apply and serve it (performance.md 2.4)."""
         if self.core.role is Role.LEADER:
+            self._commit_when_armed = self.core.commit_index
             self._flush_timer = self._loop.call_later(
                 self._settings.commit_flush_delay, self._flush_commit
             )
 
     def _flush_commit(self) -> None:
         self._flush_timer = None
+        if self.core.commit_index != self._commit_when_armed:
+            self._arm_flush()  # no silence: the appends in between have told it
+            return
         self._flushed_commit = self.core.commit_index
         self._feed(self.core.flush_commit)
 

@@ -261,7 +261,9 @@ class Writer:
                 return
             done(proposed.entry_id.index, None)
             self._run()
-            self._loop.call_soon(self._answer_batch, proposed)
+            # In the turn after the next: uvloop sends at the end of a turn, and what goes to the
+            # peers must not wait until dozens of answers are written.
+            self._loop.call_soon(self._loop.call_soon, self._answer_batch, proposed)
 
         self._machine.commit(proposed.entry_id, configuration, committed)
 
