@@ -25,36 +25,26 @@ class Batch:
         self.data: bytes | None = None
 
 
-class Again(Exception):
-    """The batch must be run again."""
+class Careful(Exception):
+    """The batch must be run again, with savepoints."""
 
 
-class Careful(Again):
-    """With savepoints."""
-
-
-class Culprit(Again):
-    """Without the statement that ended the transaction."""
+class Culprit(Exception):
+    """The batch must be run again without the statement that ended the transaction. `outcome`: of
+    the whole request, if a `transaction`. `is_overdue`: its time is over, for all the rest too."""
 
     def __init__(self, key: Key, failure: Failure, rowid: int, total: int) -> None:
-        super().__init__()
-        self.key = key
-        self.failure = failure
-        self.rowid = rowid
-        self.total = total
+        self.key, self.failure, self.rowid, self.total = key, failure, rowid, total
         self.is_overdue = False
-        """It was stopped because the request's time is over: so is everything after it."""
         self.outcome: Outcome | None = None
-        """Of the whole request, when it was a `transaction`."""
 
 
-class OverBudget(Again):
-    """Without the request that takes too long for the loop."""
+class OverBudget(Exception):
+    """The batch must be run again without the request that takes too long for the loop."""
 
     def __init__(self, position: int) -> None:
-        super().__init__()
         self.position = position
 
 
-class TooLarge(Again):
+class TooLarge(Exception):
     """The entry is over its cap."""

@@ -239,17 +239,17 @@ def test_rowid_2_63_1_is_refused_also_in_triggers(lab: Lab) -> None:
 
 
 def test_a_request_over_the_step_budget_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
-    lab = Lab(tmp_path, write_steps_max=100_000)
+    lab = Lab(tmp_path, write_steps_max=20_000)
     lab.do("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
-    many = f"{RUNAWAY} LIMIT 200000"
+    many = f"{RUNAWAY} LIMIT 20000"
     batch = lab.leader.speculate([insert("a"), ask(many), insert("b")])
     assert batch.over_budget == [1]
     assert batch.outcomes[1] is None
     lab.finish(batch)
     outcome = lab.run_long(ask(many))
-    assert outcome.results == [Write(200_002, 200_000)]
+    assert outcome.results == [Write(20_002, 20_000)]
     assert decode(lab.entries[-1].data).is_long
-    assert lab.rows("SELECT count(*) FROM t") == [(200_002,)]
+    assert lab.rows("SELECT count(*) FROM t") == [(20_002,)]
     assert lab.leader.statistics().long_writes == 1
     lab.close()
 
