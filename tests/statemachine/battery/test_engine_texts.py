@@ -38,6 +38,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     one.ask([ask("CREATE TABLE val(a)", "ANALYZE")])
     for number in range(4):
         one.ask([ask(("INSERT INTO val VALUES(?)", number), "SELECT * FROM val")])
+    one.moving = False
     yield one
     one.close()
 

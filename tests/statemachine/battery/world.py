@@ -143,7 +143,7 @@ class World:
         self.index = 0
         self.entries: list[Entry] = []
         self._disturb = [request(ask) for ask in disturb]
-        self._moving = moving
+        self.moving = moving
         self._in_thread = in_thread
 
     def ask(self, asks: Sequence[Ask]) -> tuple[list[Answer], list[int]]:
@@ -247,7 +247,7 @@ class World:
 
     def _hand_over(self) -> None:
         """What may come before a batch: another leader, and a speculation that is given up."""
-        if self._moving:
+        if self.moving:
             turn = (self.nodes.index(self.leader) + 1) % len(self.nodes)
             self.leader = self.nodes[turn]
             self.leader.catch_up()
