@@ -118,8 +118,13 @@ class Settings:
     log_cache_bytes_max: int = setting(
         32 * MIB, "Recent entries kept in memory for followers", minimum=0, flag=False
     )
+    log_sync: str = setting(
+        "auto",
+        "How the leader's log syncs: by the kernel in the background where it can, or in a thread",
+        choices=("auto", "thread"),
+    )
     log_inline_sync_max: float = setting(
-        0.001,
+        0.005,
         "A follower whose disk syncs quicker than this syncs on the loop; 0: never",
         unit="s",
         minimum=0.0,
@@ -202,6 +207,14 @@ class Settings:
 
     # Node
     batch_requests_max: int = setting(1024, "Requests in one batch", minimum=1, flag=False)
+    batch_gather_max: float = setting(
+        0.002,
+        "Longest wait for the clients just answered to share the next batch; 0: none",
+        unit="s",
+        minimum=0.0,
+        maximum=0.1,
+        flag=False,
+    )
     batch_statements_max: int = setting(
         20_000, "Statements in one batch (one request may have more)", minimum=1, flag=False
     )

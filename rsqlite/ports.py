@@ -69,6 +69,13 @@ class DiskFile(Protocol):
         """Return when everything written is on the disk (fdatasync). Never called again after it
         raised: the kernel may have dropped the pages it could not write."""
 
+    def sync_soon(self, ended: Callable[[BaseException | None], None]) -> bool:
+        """Begin a `sync` of what is written so far; `ended(error)` comes on the loop, not before
+        this returns. False: this disk cannot, and nothing has begun."""
+
+    def wait(self) -> None:
+        """Return when no `sync_soon` is under way any more; their ends are told first."""
+
     def truncate(self, length: int) -> None: ...
 
     def close(self) -> None: ...
@@ -76,6 +83,10 @@ class DiskFile(Protocol):
 
 class Disk(Protocol):
     """A file system, as far as the log needs one. Paths are absolute strings."""
+
+    @property
+    def syncs_in_background(self) -> bool:
+        """Whether `DiskFile.sync_soon` may do something."""
 
     def open(self, path: str, *, create: bool = False, writable: bool = True) -> DiskFile: ...
 

@@ -93,6 +93,7 @@ class Engine:
         self._discovery: Discovery | None = None
         self._sweep_timer: Handle | None = None
         self._led_term: Term | None = None
+        self._takes_writes = False
         self._watchers: list[Callable[[], None]] = []
         self._open_parts: list[Closable] = []
 
@@ -404,6 +405,7 @@ class Engine:
         if self._led_term is not None and (not leads or soft_state.term != self._led_term):
             self.writer.lose()
         self._led_term = soft_state.term if leads else None
+        self._takes_writes = False
         log.info(
             "role changed",
             extra={
@@ -431,7 +433,9 @@ class Engine:
         assert self.driver is not None
         self.driver.applied(index)
         self.reader.applied(index)
-        if self.writer.waiting:
+        if not self._takes_writes and self.core is not None and self.core.is_ready:
+            # Everything before our no-op is applied: what waited for that may begin.
+            self._takes_writes = True
             self.writer.schedule()
         self.machine.maintain()
         if self._watchers:

@@ -30,6 +30,7 @@ from rsqlite.request import (
     Write,
 )
 from rsqlite.storage.disk import RealDisk
+from rsqlite.storage.kernelsync import KernelSync
 from rsqlite.transport.network import NoNetwork, PeerNetwork
 
 Statements = Iterable[str | tuple[str] | tuple[str, Parameters | tuple[Any, ...]]]
@@ -64,7 +65,7 @@ class Node(Engine):
             self._directory,
             settings,
             loop=AsyncioLoop(threads=settings.read_threads),
-            disk=RealDisk(),
+            disk=RealDisk(self._kernel_sync(settings)),
             random=random.Random(),
             failed=self._report_fault,
         )
@@ -82,6 +83,13 @@ class Node(Engine):
             await self._close()
             raise
         self.is_started = True
+
+    def _kernel_sync(self, settings: Settings) -> KernelSync | None:
+        self._syncs = KernelSync.open() if settings.log_sync == "auto" else None
+        if self._syncs is not None:
+            loop = asyncio.get_running_loop()
+            loop.add_reader(self._syncs.eventfd, self._syncs.collect)
+        return self._syncs
 
     def _report_fault(self, error: BaseException) -> None:
         if not self.failed.done():
@@ -128,6 +136,9 @@ class Node(Engine):
     async def _close(self) -> None:
         await self._peers.stop()
         self.close_files()
+        if self._syncs is not None:
+            asyncio.get_running_loop().remove_reader(self._syncs.eventfd)
+            self._syncs.close()
         self.loop.close()
 
     async def _until(self, holds: Callable[[], bool], deadline: float) -> bool:

@@ -29,6 +29,7 @@ from rsqlite.errors import (
     TimedOut,
 )
 from rsqlite.node.driver import Driver
+from rsqlite.node.gathering import LOOK_INTERVAL_S, Gathering
 from rsqlite.ports import Loop
 from rsqlite.raft.types import Configuration, Entry, EntryId, Index, Role
 from rsqlite.request import Answer, Done, Outcome, Request
@@ -88,6 +89,7 @@ class Writer:
         self._is_scheduled = False
         self._is_rolling_back = False
         self._is_stopped = False
+        self._gathering = Gathering(settings.batch_gather_max)
         self._generation = itertools.count(1)
         self._slot = 0
         self.batches = 0
@@ -129,7 +131,9 @@ class Writer:
             done(Overloaded("too many writes are waiting"))
             return
         self._queue.append(Waiting(request, done, deadline))
-        if not self._is_scheduled and self._proposed is None:
+        if self._proposed is None and not self._is_scheduled:
+            if self._gathering.goal > len(self._queue):
+                return  # more are on their way; `_gather` watches the time
             self.schedule()
 
     def schedule(self) -> None:
@@ -140,6 +144,7 @@ class Writer:
 
     def _run(self) -> None:
         self._is_scheduled = False
+        self._gathering.end(len(self._queue))
         driver = self._driver
         if driver is None or self._is_stopped or self.holds_slot or not driver.core.is_ready:
             return
@@ -169,6 +174,7 @@ class Writer:
                 continue
             statements += size
             taken.append(waiting)
+        self._gathering.statements = statements
         return taken
 
     def _run_batch(self, taken: list[Waiting]) -> None:
@@ -260,12 +266,31 @@ class Writer:
                 done(proposed.entry_id.index, error)
                 return
             done(proposed.entry_id.index, None)
+            if self._gathering.is_worth_it(len(proposed.waiting), len(self._queue)):
+                self._loop.call_soon(self._answer_and_gather, proposed)
+                return
             self._run()
             # In the turn after the next: uvloop sends at the end of a turn, and what goes to the
             # peers must not wait until dozens of answers are written.
             self._loop.call_soon(self._loop.call_soon, self._answer_batch, proposed)
 
         self._machine.commit(proposed.entry_id, configuration, committed)
+
+    def _answer_and_gather(self, proposed: Proposed) -> None:
+        self._gathering.begin(self._loop.monotonic(), len(proposed.waiting) + len(self._queue))
+        self._answer_batch(proposed)
+        self._gather()
+
+    def _gather(self) -> None:
+        """Look again and again until the next batch is full enough or its time is over. (uvloop,
+        whose clock has milliseconds, looks once a turn.)"""
+        gathering = self._gathering
+        if not gathering.goal:
+            return
+        if gathering.is_over(self._loop.monotonic()):
+            self._next()
+        else:
+            self._loop.call_later(LOOK_INTERVAL_S, self._gather)
 
     def settle(self, entries: Iterable[Entry]) -> None:
         """Entries that were applied through the log decide the fate of what a lost leadership

@@ -15,6 +15,8 @@ import stat
 import sys
 from collections.abc import Callable
 
+from rsqlite.storage.kernelsync import KernelSync
+
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 
@@ -22,10 +24,11 @@ DIRECTORY_MODE = 0o700
 class RealFile:
     """An open file descriptor. Reads and writes carry their offset, so threads may share it."""
 
-    __slots__ = ("_fd", "_path")
+    __slots__ = ("_fd", "_path", "_syncs")
 
-    def __init__(self, path: str, flags: int) -> None:
+    def __init__(self, path: str, flags: int, syncs: KernelSync | None = None) -> None:
         self._path = path
+        self._syncs = syncs
         self._fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
 
     def __repr__(self) -> str:
@@ -70,21 +73,36 @@ class RealFile:
         else:
             os.fdatasync(self._fd)
 
+    def sync_soon(self, ended: Callable[[BaseException | None], None]) -> bool:
+        return self._syncs is not None and self._syncs.submit(self._fd, ended)
+
+    def wait(self) -> None:
+        if self._syncs is not None:
+            self._syncs.wait()
+
     def truncate(self, length: int) -> None:
         os.ftruncate(self._fd, length)
 
     def close(self) -> None:
         if self._fd >= 0:
+            self.wait()
             fd, self._fd = self._fd, -1
             os.close(fd)
 
 
 class RealDisk:
-    """The file system of this machine."""
+    """The file system of this machine; with `syncs` its files can sync in the background."""
+
+    def __init__(self, syncs: KernelSync | None = None) -> None:
+        self._syncs = syncs
+
+    @property
+    def syncs_in_background(self) -> bool:
+        return self._syncs is not None
 
     def open(self, path: str, *, create: bool = False, writable: bool = True) -> RealFile:
         flags = os.O_RDWR if writable else os.O_RDONLY
-        return RealFile(path, flags | (os.O_CREAT if create else 0))
+        return RealFile(path, flags | (os.O_CREAT if create else 0), self._syncs)
 
     def exists(self, path: str) -> bool:
         return os.path.lexists(path)

@@ -91,6 +91,9 @@ class LogStore:
         self._is_preparing = False
         self._inline_sync_max_s = settings.log_inline_sync_max
         self._sync_s = 0.0
+        self._uses_kernel = settings.log_sync == "auto" and disk.syncs_in_background
+        self._in_kernel: list[_Work] = []
+        self._placements: list[Placement] = []
         self._is_closed = False
         self._failure: NodeFault | None = None
         self._space = self._writer.space
@@ -201,19 +204,53 @@ class LogStore:
         self._queue.append(work)
         # At most one flush waits for the thread while another runs. The thread clears the flag
         # before it empties the queue, so a work that sees the flag set is taken by that flush.
-        if not self._is_flush_waiting:
-            if may_block and size <= INLINE_BYTES_MAX and self._is_quick_and_idle():
+        if not self._is_flush_waiting and not self._in_kernel:
+            self._start_flush(may_block and size <= INLINE_BYTES_MAX)
+
+    def _start_flush(self, may_block: bool) -> None:
+        """Write what is queued, by the quickest way that is open."""
+        is_thread_idle = len(self._under_way) == len(self._queue) and not self._is_preparing
+        if is_thread_idle:
+            if may_block and self._sync_s < self._inline_sync_max_s:
                 self._flush_here()
                 return
-            self._is_flush_waiting = True
-            self._worker.submit(self._flush, self._flushed)
+            if self._uses_kernel and self._flush_in_kernel():
+                return
+        self._is_flush_waiting = True
+        self._worker.submit(self._flush, self._flushed)
 
-    def _is_quick_and_idle(self) -> bool:
-        return (
-            len(self._under_way) == 1
-            and not self._is_preparing
-            and self._sync_s < self._inline_sync_max_s
-        )
+    def _flush_in_kernel(self) -> bool:
+        """Write here, and let the kernel sync in the background. False if what is queued needs
+        more than that: a new hard state, or space that is not prepared."""
+        works = list(self._queue)
+        try:
+            placements = self._writer.begin([work.step for work in works])
+        except OSError as error:
+            self._fail(error)
+            return True
+        if placements is None:
+            return False
+        self._queue.clear()
+        self._in_kernel = works
+        self._placements = placements
+        if not self._writer.sync_soon(self._kernel_synced):
+            self._uses_kernel = False
+            self._worker.submit(self._writer.sync, lambda _, error: self._kernel_synced(error))
+        return True
+
+    def _kernel_synced(self, error: BaseException | None) -> None:
+        works, self._in_kernel = self._in_kernel, []
+        placements, self._placements = self._placements, []
+        try:
+            self._writer.end(error)
+        except OSError as failure:
+            error = failure
+        if error is not None:
+            self._flushed(None, error)
+            return
+        self._flushed((works, placements, self._writer.space), None)
+        if self._queue and not self._is_flush_waiting and not self._in_kernel:
+            self._start_flush(False)
 
     def _flush_here(self) -> None:
         """What the thread would do, while it has nothing to do."""
@@ -276,6 +313,7 @@ class LogStore:
         if self._is_closed:
             return
         self._is_closed = True
+        self._writer.wait()
         self._worker.close()
         for reader in self._readers.values():
             reader.close()
@@ -356,7 +394,8 @@ class LogStore:
         """Let the thread prepare space when it is idle, or when it must."""
         space = self._space
         is_due = space.is_urgent or (space.is_wanted and not self._under_way)
-        if is_due and not self._is_preparing and not self._is_closed:
+        # Never beside a sync of the kernel: it could take the error that belongs to that one.
+        if is_due and not self._is_preparing and not self._is_closed and not self._in_kernel:
             self._is_preparing = True
             self._worker.submit(self._prepare, self._prepared)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rsqlite.config import Settings
@@ -151,6 +151,55 @@ class LogWriter:
             self._hard.write_mark(self.mark)
         return placements
 
+    def begin(self, steps: Sequence[Step]) -> list[Placement] | None:
+        """Write the steps where the file is prepared, without a sync: `sync_soon` or `sync` and
+        then `end` must follow, and nothing else before. None: they do not fit such a write."""
+        if self._failure is not None:
+            raise self._failure
+        room = self._filled - self._end
+        for step in steps:
+            if step.hard_state is not None:
+                return None
+            if step.truncate_from is not None:
+                room -= record_bytes(0)
+            for entry in step.entries:
+                room -= record_bytes(len(entry.data))
+        if room < 0:
+            return None
+        placements: list[Placement] = []
+        try:
+            for step in steps:
+                self._add_step(step, placements)
+            self._file.pwrite(b"".join(self._parts), self._offset)
+        except BaseException as error:
+            self._failure = error
+            raise
+        return placements
+
+    def sync_soon(self, ended: Callable[[BaseException | None], None]) -> bool:
+        """Begin the sync of what `begin` wrote; False if this disk cannot."""
+        return self._file.sync_soon(ended)
+
+    def sync(self) -> None:
+        """The same at once, for a disk that cannot begin one and go on."""
+        self._file.sync()
+
+    def wait(self) -> None:
+        """Return when no `sync_soon` is under way; its end is told first."""
+        self._file.wait()
+
+    def end(self, error: BaseException | None) -> None:
+        """The sync of what `begin` wrote has ended."""
+        if error is not None:
+            self._failure = error
+            return
+        self._noted()
+        try:
+            self._hard.write_mark(self.mark)
+        except BaseException as failure:
+            self._failure = failure
+            raise
+
     def _add_step(self, step: Step, placements: list[Placement]) -> None:
         """Add the records of a step to the group, and where its entries will stand."""
         truncate_from = step.truncate_from
@@ -223,6 +272,10 @@ class LogWriter:
             self._filled = self._end
         self._file.pwrite(b"".join(self._parts), self._offset)
         self._file.sync()
+        self._noted()
+
+    def _noted(self) -> None:
+        """The group is on the disk."""
         self.syncs += 1
         self._written += self._end - self._offset
         self._offset = self._end

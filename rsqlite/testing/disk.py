@@ -14,7 +14,10 @@ from __future__ import annotations
 import errno as errno_names
 import os
 import random
+from collections import deque
 from collections.abc import Callable, Mapping
+
+from rsqlite.ports import Loop
 
 SECTOR_BYTES = 512
 """What a disk writes as a whole: a power loss leaves a sector old or new, never mixed."""
@@ -92,6 +95,7 @@ class RamFile:
         self._path = path
         self._writable = writable
         self._life = disk.life
+        self._begun: deque[tuple[int, Callable[[BaseException | None], None]]] = deque()
 
     def size(self) -> int:
         return len(self._file.content)
@@ -115,15 +119,39 @@ class RamFile:
         self._write(data, offset)
 
     def sync(self) -> None:
+        self._sync(len(self._file.unsynced))
+
+    def sync_soon(self, ended: Callable[[BaseException | None], None]) -> bool:
+        loop = self._disk.loop
+        if loop is None:
+            return False
+        self._begun.append((len(self._file.unsynced), ended))
+        loop.call_soon(self.wait)
+        return True
+
+    def wait(self) -> None:
+        while self._begun and self._life == self._disk.life:
+            self._end_sync(*self._begun.popleft())
+
+    def _end_sync(self, count: int, ended: Callable[[BaseException | None], None]) -> None:
+        try:
+            self._sync(count)
+        except OSError as error:
+            ended(error)
+        else:
+            ended(None)
+
+    def _sync(self, count: int) -> None:
+        """Store the first `count` writes that are not stored yet."""
         file = self._file
         try:
             self._call("sync")
         except OSError:
             file.unsynced.clear()
             raise
-        for offset, data in file.unsynced:
+        for offset, data in file.unsynced[:count]:
             _apply(file.stored, offset, data)
-        file.unsynced.clear()
+        del file.unsynced[:count]
 
     def truncate(self, length: int) -> None:
         self._call("truncate")
@@ -150,8 +178,10 @@ class RamFile:
 class RamDisk:
     """A file system in memory. `capacity` bounds the bytes of all files together."""
 
-    def __init__(self, *, capacity: int = 1 << 40) -> None:
+    def __init__(self, *, capacity: int = 1 << 40, loop: Loop | None = None) -> None:
         self.capacity = capacity
+        self.loop = loop
+        """With a loop, files can sync in the background, in the next turn."""
         self.life = 0
         """Rises when the process that had files open is gone."""
         self.calls = 0
@@ -166,6 +196,10 @@ class RamDisk:
         self._fail_at = 0
         self._fail_errno = 0
         self._fail_once = True
+
+    @property
+    def syncs_in_background(self) -> bool:
+        return self.loop is not None
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], *, capacity: int = 1 << 40) -> RamDisk:
