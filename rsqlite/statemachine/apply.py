@@ -30,6 +30,14 @@ Applied = tuple[int, int, int]
 """Index, term, and the newest time of an entry."""
 
 
+class _DivergesAt(Divergence):
+    """The entry at this position of a transaction differs; those before it do not."""
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(message)
+        self.position = position
+
+
 class Decoded:
     """An entry, and its command when it has one."""
 
@@ -62,12 +70,11 @@ class Application:
             part = entries[start:end]
             try:
                 self._transaction(part)
-            except Divergence as difference:
+            except _DivergesAt as difference:
                 self._abandon(part)
-                position = getattr(difference, "position", 0)
-                if position:
-                    self._transaction(part[:position])
-                raise
+                if difference.position:
+                    self._transaction(part[: difference.position])
+                raise Divergence(str(difference)) from difference
             except BaseException as error:
                 self._abandon(part)
                 if isinstance(error, apsw.Error):
@@ -100,7 +107,8 @@ class Application:
                 try:
                     self._command(command)
                 except Divergence as difference:
-                    raise _at(difference, entry, position) from difference
+                    text = f"entry {entry.index} of term {entry.term}: {difference}"
+                    raise _DivergesAt(text, position) from difference
                 if command.times:
                     time_ms = max(time_ms, command.times[-1])
                 statements += command.statement_count
@@ -268,12 +276,6 @@ def _same_session(entries: Sequence[Decoded], start: int) -> int:
     while end < len(entries) and not _session(entries[end]):
         end += 1
     return end
-
-
-def _at(difference: Divergence, entry: Entry, position: int) -> Divergence:
-    found = Divergence(f"entry {entry.index} of term {entry.term}: {difference}")
-    found.position = position  # type: ignore[attr-defined]
-    return found
 
 
 def _text(command: Command, position: int) -> str:

@@ -81,6 +81,11 @@ class Attempt:
         self.has_analyze = False
 
     @property
+    def is_hot(self) -> bool:
+        """May single statements of plain DML run without a look at their surroundings?"""
+        return not (self.checks_deferred or self.writer.shapes.facts.has_virtual)
+
+    @property
     def checks_deferred(self) -> bool:
         """Can a unit leave a foreign key unresolved until its COMMIT?"""
         return self.enforces_keys and (
@@ -121,6 +126,9 @@ class Attempt:
             raise fault from error
         if not results.is_answer(error):
             raise error
+        if not shape.may_fail:
+            # Whatever rows it made are gone.
+            self.writer.has_reserved_rowid = False
         is_read = shape.kind is Kind.READ
         failure = results.failure(error, is_read=is_read)
         if isinstance(error, apsw.InterruptError):

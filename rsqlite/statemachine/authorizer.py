@@ -190,6 +190,8 @@ class Guard:
         if _is_own(first) or (op in _TABLE_SECOND_OPS and _is_own(second)):
             return _OWN_TEXT
         if op == apsw.SQLITE_PRAGMA:
+            if database == "temp" and second is not None:
+                return _TEMP_TEXT
             return _pragma_objection(str(first).lower(), second)
         if op == apsw.SQLITE_FUNCTION:
             if str(second).lower() in _FUNCTIONS_REFUSED:

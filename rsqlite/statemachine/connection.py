@@ -130,19 +130,21 @@ class Writer:
         return int(self.engine("PRAGMA schema_version")[0][0])
 
     def restore_counters(self, changes: int, rowid: int, total: int) -> None:
-        """Make SQL see these numbers, as after a statement of the request's own.
-
-        What virtual tables hold back is written first: FTS3 to FTS5 do that at a savepoint, with
-        statements that move the counters, and a statement with a journal of its own is one.
-        """
-        self.engine("SAVEPOINT rsqlite_flush")
-        self.engine("RELEASE rsqlite_flush")
+        """Make SQL see these numbers, as after a statement of the request's own."""
+        self.flush_virtual_tables()
         if changes == 0:
             self.engine(schema.RESET_CHANGES)
         else:
             self.engine(schema.MAKE_CHANGES, (changes,))
         self.connection.set_last_insert_rowid(rowid)
         self.counters.start(total)
+
+    def flush_virtual_tables(self) -> None:
+        """Let virtual tables write what they hold back. FTS3 to FTS5 do that at a savepoint, with
+        statements that move the counters, and a statement with a journal of its own is one: it may
+        be another client's."""
+        self.engine("SAVEPOINT rsqlite_flush")
+        self.engine("RELEASE rsqlite_flush")
 
     def reload_statistics(self) -> None:
         """Read the planner's statistics anew: those of a rolled-back ANALYZE stay in its head.

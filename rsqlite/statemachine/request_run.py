@@ -38,6 +38,7 @@ class RequestRun:
         self._writer = attempt.writer
         self._connection = attempt.connection
         self._journal = attempt.journal
+        self._mark = attempt.journal.mark()
         self._results: list[Result] = []
         self._is_transaction = request.transaction
         self._is_leading = True
@@ -48,15 +49,16 @@ class RequestRun:
     def run(self) -> Outcome:
         """What the client gets; the columns of the entry get what took effect."""
         attempt, request = self._attempt, self._request
+        if self._writer.shapes.facts.has_virtual:
+            self._writer.flush_virtual_tables()
         self._connection.set_last_insert_rowid(0)
         self._writer.counters.start()
         self._set_budget()
-        mark = self._journal.mark()
         if request.transaction:
             self._run_transaction()
         else:
             self._run_texts()
-        count = self._journal.mark() - mark
+        count = self._journal.mark() - self._mark
         if count:
             attempt.journal.counts.append(count)
         return Outcome(self._results, 0, count > 0)
@@ -73,8 +75,7 @@ class RequestRun:
         self._writer.budget(None if attempt.is_long else settings.write_steps_max, deadline)
 
     def _run_transaction(self) -> None:
-        attempt, journal = self._attempt, self._journal
-        mark = journal.mark()
+        attempt = self._attempt
         before = attempt.has_ddl, attempt.has_analyze
         self._writer.engine("SAVEPOINT rsqlite_request")
         try:
@@ -87,7 +88,7 @@ class RequestRun:
             self._results[-1] = unresolved_key()
             failed = True
         if failed:
-            attempt.roll_back_to("rsqlite_request", mark, before)
+            attempt.roll_back_to("rsqlite_request", self._mark, before)
         self._writer.engine("RELEASE rsqlite_request")
 
     def _run_texts(self) -> bool:
@@ -173,6 +174,8 @@ class RequestRun:
             return False
         if self._writer.deadline is not None or self._writer.is_cancelled or self._request.timings:
             return False
+        if self._writer.shapes.facts.has_virtual:
+            return self._is_transaction and self._journal.mark() > self._mark
         # A transaction is one unit, and is asked once, at its end.
         return self._is_transaction or not attempt.checks_deferred
 
@@ -210,11 +213,21 @@ class RequestRun:
             return cancelled()
         if writer.deadline is not None and attempt.monotonic() >= writer.deadline:
             return timed_out()
+        if not self._is_transaction and self._is_clean and writer.shapes.facts.has_virtual:
+            self._write_held_back()
         if not shape.is_write:
             return self._read(key, shape, parameters)
         if not self._is_transaction and (attempt.is_careful or attempt.checks_deferred):
             return self._guarded(key, shape, parameters)
         return self._write(key, shape, parameters)
+
+    def _write_held_back(self) -> None:
+        """What the statements before would have written at their own COMMIT, and counted."""
+        writer, connection = self._writer, self._connection
+        changes, rowid = connection.changes(), connection.last_insert_rowid()
+        writer.flush_virtual_tables()
+        if connection.changes() != changes or connection.last_insert_rowid() != rowid:
+            writer.restore_counters(changes, rowid, writer.counters.total_changes())
 
     def _setting(self, name: str) -> Result:
         """In force already if it may be here at all."""
@@ -248,17 +261,17 @@ class RequestRun:
         attempt, writer, journal = self._attempt, self._writer, self._journal
         mark = journal.mark()
         before = attempt.has_ddl, attempt.has_analyze
-        total = writer.counters.total_changes()
         writer.engine("SAVEPOINT rsqlite_unit")
         result = self._write(key, shape, parameters)
         is_kept = not isinstance(result, Failure) or journal.mark() > mark
         if is_kept and attempt.enforces_keys and attempt.has_unresolved_keys():
             result, is_kept = unresolved_key(), False
         if not is_kept:
+            # Alone, a unit that fails at its end reports no changes; those of its triggers stay
+            # in the total, as with any statement that fails.
+            total = writer.counters.total_changes() - self._connection.changes()
             attempt.roll_back_to("rsqlite_unit", mark, before)
-            # Alone, a unit that fails at its end reports no changes.
-            writer.engine(schema.RESET_CHANGES)
-            writer.counters.start(total)
+            writer.restore_counters(0, self._connection.last_insert_rowid(), total)
             self._is_clean, self._is_broken = True, True
         writer.engine("RELEASE rsqlite_unit")
         return result
@@ -268,11 +281,15 @@ class RequestRun:
         if shape.is_risky:
             attempt.recorder.cover()
         position = journal.mark()
-        if shape.is_sensitive or self._is_broken:
+        has_virtual = writer.shapes.facts.has_virtual
+        # Where virtual tables may hold writes back, no unit begins before they are written.
+        begins_unit = has_virtual and (not self._is_transaction or position == self._mark)
+        if shape.is_sensitive or self._is_broken or begins_unit:
             counters = self._counters()
-            if not self._is_clean or writer.shapes.facts.has_virtual:
+            if not self._is_clean or has_virtual:
                 writer.restore_counters(*counters)
             journal.resets[position] = counters
+        total = self._connection.total_changes() if shape.may_fail else 0
         if shape.is_ddl or shape.is_analyze:
             attempt.notice_schema_change(shape)
         writer.entropy.seed = None
@@ -286,6 +303,12 @@ class RequestRun:
                 journal.resets.pop(position, None)
                 return result
             # FAIL keeps the rows before the error: an error with effects.
+            if self._connection.total_changes() == total:
+                writer.has_reserved_rowid = False
+            excess = self._excess([])
+            if excess is not None:
+                journal.resets.pop(position, None)
+                return excess
             journal.errors[position] = result.code
         else:
             excess = self._excess(rows)

@@ -201,14 +201,13 @@ class Speculation:
         writer.has_reserved_rowid = False
         writer.watch_rowids(True)
         self._recorder.begin_leading(attempt.journal)
-        if attempt.is_careful or self.is_long or attempt.checks_deferred:
-            for position in self._taken:
-                self._one(position)
-        else:
-            self._plainly()
+        start = 0 if attempt.is_careful or self.is_long else self._plainly()
+        for position in self._taken[start:]:
+            self._one(position)
 
-    def _plainly(self) -> None:
-        """The hot path: single statements that need nothing special, inline."""
+    def _plainly(self) -> int:
+        """The hot path: single statements that need nothing special, inline. Answers how far it
+        came: a schema with virtual tables or deferred foreign keys needs a look at each."""
         attempt, writer = self._attempt, self._writer
         connection, journal, recorder = attempt.connection, attempt.journal, self._recorder
         requests, outcomes = self._requests, self._batch.outcomes
@@ -220,7 +219,10 @@ class Speculation:
         writer.budget(self._settings.write_steps_max, None)
         ticks = writer.ticks_left
         last_text, last_place = "", 0
+        is_hot = attempt.is_hot
         for position in self._taken:
+            if not is_hot:
+                return position
             request = requests[position]
             if (
                 len(request.sqls) != 1
@@ -229,11 +231,13 @@ class Speculation:
                 or position in special
             ):
                 self._one(position)
+                is_hot = attempt.is_hot
                 continue
             sql, parameters = request.sqls[0], request.parameters[0]
             shape = shape_of(sql)
             if shape is not None and not shape.is_plain:
                 self._one(position)
+                is_hot = attempt.is_hot
                 continue
             writer.ticks_left = ticks
             writer.deadline = None
@@ -244,6 +248,7 @@ class Speculation:
                 first, has_run, error = shapes.run_first(sql, parameters)
                 if not has_run or isinstance(first, Failure):
                     self._one(position)
+                    is_hot = attempt.is_hot
                     continue
                 shape = first
             else:
@@ -271,6 +276,7 @@ class Speculation:
             journal.rowids.append(rowid)
             journal.counts.append(1)
             outcomes[position] = Outcome([Write(rowid, changes)], 0, True)
+        return len(self._taken)
 
     def _one(self, position: int) -> None:
         """A request that is not hot."""
