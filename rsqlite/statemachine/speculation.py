@@ -239,9 +239,7 @@ class Speculation:
                 self._one(position)
                 is_hot = attempt.is_hot
                 continue
-            writer.ticks_left = ticks
-            writer.deadline = None
-            entropy.seed = None
+            writer.ticks_left, writer.deadline, entropy.seed = ticks, None, None
             set_rowid(0)
             error: BaseException | None = None
             if shape is None:
@@ -267,9 +265,8 @@ class Speculation:
             changes, rowid = changes_of(), rowid_of()
             if entropy.seed is not None:
                 journal.streams[len(journal.changes)] = entropy.seed
-            text = shape.text
-            if text is not last_text:
-                last_text, last_place = text, journal.place(text)
+            if shape.text is not last_text:
+                last_text, last_place = shape.text, journal.place(shape.text)
             journal.texts.append(last_place)
             journal.parameters.append(parameters)
             journal.changes.append(changes)
