@@ -342,6 +342,15 @@ class Engine:
         if self.fault is not None or self._is_stopping:
             done(self._stopped())
             return
+        if (
+            request.level is ReadLevel.NONE
+            and request.kind is RequestKind.QUERY
+            and not request.freshness_s
+            and request.min_index <= self.machine.applied_index
+        ):
+            self.reader.reads += 1
+            self.machine.query(request, done)
+            return
         deadline = self.loop.monotonic() + (request.timeout_s or self.settings.request_timeout)
         if request.kind is RequestKind.EXECUTE or (
             request.kind is RequestKind.MIXED and not self._only_reads(request)

@@ -260,6 +260,9 @@ class Writer:
 
         def committed(error: BaseException | None) -> None:
             self._proposed = None
+            # Leadership may have been lost while a long COMMIT ran: it is answered here all the
+            # same, so the log need not decide.
+            self._orphans.pop(proposed.entry_id.index, None)
             if error is not None:
                 for waiting in proposed.waiting:
                     self._answer(waiting, LeadershipLost("the node failed at COMMIT"))

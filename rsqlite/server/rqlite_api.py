@@ -42,8 +42,8 @@ class Plan:
     """One kind of request: how to read its body and how to word its answer."""
 
     __slots__ = (
+        "_pattern",
         "flags",
-        "is_default",
         "is_get",
         "is_text",
         "is_write",
@@ -70,14 +70,21 @@ class Plan:
         # /db/request takes JSON whatever its content type says, as in rqlite.
         self.is_text = content_type.startswith("text/plain") and kind is not RequestKind.MIXED
         self.is_write = kind is not RequestKind.QUERY
-        self.is_default = (
-            flags.level is ReadLevel.WEAK
-            and not flags.transaction
-            and not flags.qualify_columns
-            and not flags.timings
-            and not flags.min_index
-            and not (flags.freshness_s or flags.timeout_s)
-            and not (flags.linearizable_timeout_s or flags.db_timeout_s)
+        # Copied for each request: that costs a fifth of naming fourteen fields.
+        self._pattern = Request(
+            kind,
+            [],
+            [],
+            transaction=flags.transaction,
+            level=flags.level,
+            freshness_s=flags.freshness_s,
+            freshness_strict=flags.freshness_strict,
+            min_index=flags.min_index,
+            timeout_s=flags.timeout_s,
+            linearizable_timeout_s=flags.linearizable_timeout_s,
+            db_timeout_s=flags.db_timeout_s,
+            qualify_columns=flags.qualify_columns,
+            timings=flags.timings,
         )
 
     def refusal(self) -> Reply | None:
@@ -116,24 +123,10 @@ class Plan:
         return self._request([self.flags.q], [None])
 
     def _request(self, sqls: list[str], parameters: list[object]) -> Request:
-        if self.is_default:
-            return Request(self.kind, sqls, parameters)
-        flags = self.flags
-        return Request(
-            self.kind,
-            sqls,
-            parameters,
-            transaction=flags.transaction,
-            level=flags.level,
-            freshness_s=flags.freshness_s,
-            freshness_strict=flags.freshness_strict,
-            min_index=flags.min_index,
-            timeout_s=flags.timeout_s,
-            linearizable_timeout_s=flags.linearizable_timeout_s,
-            db_timeout_s=flags.db_timeout_s,
-            qualify_columns=flags.qualify_columns,
-            timings=flags.timings,
-        )
+        request: Request = self._pattern.__copy__()  # type: ignore[attr-defined]
+        request.sqls = sqls
+        request.parameters = parameters
+        return request
 
     def redirect(self, node: NodeService) -> Reply | None:
         """The answer that sends a client to the leader, where only the leader can serve it."""
