@@ -67,6 +67,8 @@ class Driver:
         self._flush_timer: Handle | None = None
         self._flushed_commit = core.commit_index
         self._commit_when_armed = core.commit_index
+        self.is_write_alone = False
+        """Set by the writer: the entry being proposed answers one request, and no other waits."""
         self.lag_max_s = 0.0
         """The longest the loop came late to a tick: what a long callback or a pause costs."""
         self.last_contact_s: dict[int, float] = {}
@@ -189,13 +191,16 @@ class Driver:
                     self._send(reply)
                 self._feed(self.core.appended, work.token)
 
+        is_leader = self.core.role is Role.LEADER
         self._log.append(
             truncate_from=work.truncate_from,
             entries=work.entries,
             hard_state=work.hard_state,
             done=done,
-            # A follower has nothing better to do; a leader parses and answers meanwhile.
-            may_block=self.core.role is not Role.LEADER,
+            # A follower has nothing better to do, nor has a leader whose only client waits for
+            # this; any other leader parses and answers meanwhile.
+            may_block=not is_leader or self.is_write_alone,
+            sends_first=is_leader,
         )
 
     def _send(self, message: Message) -> None:

@@ -246,6 +246,7 @@ class Writer:
                 self._answer(waiting, refusal)
             return
         self._proposed = Proposed(entry_id, ran, outcomes)
+        self._driver.is_write_alone = len(ran) == 1 and not self._queue
         self._driver.pump()
 
     def commit(

@@ -88,12 +88,14 @@ class LogStore:
         self._queue: deque[_Work] = deque()
         self._under_way: deque[_Work] = deque()
         self._is_flush_waiting = False
+        self._is_put_off = False
         self._is_preparing = False
         self._inline_sync_max_s = settings.log_inline_sync_max
         self._sync_s = 0.0
         self._uses_kernel = settings.log_sync == "auto" and disk.syncs_in_background
         self._in_kernel: list[_Work] = []
         self._placements: list[Placement] = []
+        self._kernel_began = 0.0
         self._is_closed = False
         self._failure: NodeFault | None = None
         self._space = self._writer.space
@@ -172,12 +174,14 @@ class LogStore:
         hard_state: HardState | None,
         done: Finished,
         may_block: bool = False,
+        sends_first: bool = False,
     ) -> None:
         """Change the log, in the order of the calls; visible at once, durable when `done` comes.
 
         With `may_block` the caller has nothing better to do than to wait: if nothing is under way
         and the disk has been quick, the write and its sync happen here, and `done` comes before
-        this returns. That saves two changes of thread (performance.md 10).
+        this returns. That saves two changes of thread (performance.md 10). With `sends_first` that
+        is put off by two turns of the loop, in which what was given to sockets leaves.
 
         `done(None)` comes on the loop, in the order of the appends. After an error of the disk all
         that were under way, and all later ones, get `done(DiskFault)`: nothing is tried twice.
@@ -204,18 +208,33 @@ class LogStore:
         self._queue.append(work)
         # At most one flush waits for the thread while another runs. The thread clears the flag
         # before it empties the queue, so a work that sees the flag set is taken by that flush.
-        if not self._is_flush_waiting and not self._in_kernel:
-            self._start_flush(may_block and size <= INLINE_BYTES_MAX)
+        if self._is_flush_waiting or self._in_kernel or self._is_put_off:
+            return
+        may_block = may_block and size <= INLINE_BYTES_MAX
+        if may_block and sends_first and self._is_quick_and_idle:
+            self._is_put_off = True
+            self._loop.call_soon(self._loop.call_soon, self._flush_put_off)
+        else:
+            self._start_flush(may_block)
+
+    @property
+    def _is_quick_and_idle(self) -> bool:
+        is_idle = len(self._under_way) == len(self._queue) and not self._is_preparing
+        return is_idle and self._sync_s < self._inline_sync_max_s
+
+    def _flush_put_off(self) -> None:
+        self._is_put_off = False
+        if self._queue:
+            self._start_flush(len(self._queue) == 1)
 
     def _start_flush(self, may_block: bool) -> None:
         """Write what is queued, by the quickest way that is open."""
+        if may_block and self._is_quick_and_idle:
+            self._flush_here()
+            return
         is_thread_idle = len(self._under_way) == len(self._queue) and not self._is_preparing
-        if is_thread_idle:
-            if may_block and self._sync_s < self._inline_sync_max_s:
-                self._flush_here()
-                return
-            if self._uses_kernel and self._flush_in_kernel():
-                return
+        if is_thread_idle and self._uses_kernel and self._flush_in_kernel():
+            return
         self._is_flush_waiting = True
         self._worker.submit(self._flush, self._flushed)
 
@@ -232,6 +251,7 @@ class LogStore:
             return False
         self._queue.clear()
         self._in_kernel = works
+        self._kernel_began = self._loop.monotonic()
         self._placements = placements
         if not self._writer.sync_soon(self._kernel_synced):
             self._uses_kernel = False
@@ -241,6 +261,7 @@ class LogStore:
     def _kernel_synced(self, error: BaseException | None) -> None:
         works, self._in_kernel = self._in_kernel, []
         placements, self._placements = self._placements, []
+        self._took(self._loop.monotonic() - self._kernel_began)
         try:
             self._writer.end(error)
         except OSError as failure:
@@ -312,8 +333,10 @@ class LogStore:
         """
         if self._is_closed:
             return
-        self._is_closed = True
         self._writer.wait()
+        self._flush_put_off()
+        self._writer.wait()
+        self._is_closed = True
         self._worker.close()
         for reader in self._readers.values():
             reader.close()
@@ -365,9 +388,7 @@ class LogStore:
             pass
         began = self._loop.monotonic()
         placements = self._writer.write([work.step for work in works])
-        # Quick to rise, slow to fall: after a stall the thread takes over for a while.
-        took = self._loop.monotonic() - began
-        self._sync_s = max(took, self._sync_s * 0.9)
+        self._took(self._loop.monotonic() - began)
         return works, placements, self._writer.space
 
     def _flushed(
@@ -389,6 +410,11 @@ class LogStore:
             work.done(None)
         self._cache.evict(self.durable_index)
         self._prepare_if_due()
+
+    def _took(self, sync_s: float) -> None:
+        """Quick to rise, slow to fall: after a stall the loop does not wait for the disk again
+        until it has been quick for a while."""
+        self._sync_s = max(sync_s, self._sync_s * 0.9)
 
     def _prepare_if_due(self) -> None:
         """Let the thread prepare space when it is idle, or when it must."""
