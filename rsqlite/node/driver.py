@@ -208,6 +208,10 @@ class Driver:
         if not self._network.send(message.target, frame, urgent=is_urgent(frame)):
             self.dropped_frames += 1
 
+    def flush_commit(self) -> None:
+        """Tell the followers the commit index now, those that were not told yet."""
+        self._feed(self.core.flush_commit)
+
     def _arm_flush(self) -> None:
         """A busy leader's next append carries the commit index; an idle one tells it after a short
         silence, so that followers apply and serve it (performance.md 2.4)."""

@@ -195,6 +195,8 @@ class Engine:
             submit=self.submit,
             serve=self._serve_forwarded,
             is_leader=lambda: self.is_leader,
+            tell_commit=self._tell_commit,
+            when_applied=self.reader.when_applied,
         )
 
     def _begin(self) -> None:
@@ -388,6 +390,10 @@ class Engine:
             done(NotLeader(leader_id=leader_id))
             return
         self.submit(request, done)
+
+    def _tell_commit(self) -> None:
+        if self.driver is not None:
+            self.driver.flush_commit()
 
     def _resubmit(self, request: Request, done: Done, deadline: float) -> None:
         """Send a request again that was certainly not applied."""

@@ -77,6 +77,8 @@ class Forwarding:
         submit: Callable[[Request, Done], None],
         serve: Callable[[Request, Done], None],
         is_leader: Callable[[], bool],
+        tell_commit: Callable[[], None],
+        when_applied: Callable[[int, float, Callable[[], None]], None],
     ) -> None:
         self._network = network
         self._loop = loop
@@ -85,6 +87,8 @@ class Forwarding:
         self._submit = submit
         self._serve = serve
         self._is_leader = is_leader
+        self._tell_commit = tell_commit
+        self._when_applied = when_applied
         self._ids = itertools.count(1)
         self._calls: dict[int, Call] = {}
         self._waiting: list[Call] = []
@@ -175,6 +179,11 @@ class Forwarding:
             return
         if isinstance(answer, Outcome):
             answer.served_by = call.target.raft_addr
+            if answer.is_logged:
+                # Whoever writes through this node reads the write here, at any level.
+                done = call.done
+                self._when_applied(answer.index, call.deadline, lambda: done(answer))
+                return
         call.done(answer)
 
     def called(self, source: int, call_id: int, payload: bytes | memoryview) -> None:
@@ -184,6 +193,10 @@ class Forwarding:
         self.served += 1
 
         def done(answer: Answer) -> None:
+            if isinstance(answer, Outcome) and answer.is_logged:
+                # The asking node waits until it has applied the write: it must not wait for the
+                # next append or for silence to hear that it is committed.
+                self._tell_commit()
             data = _encode_answer(answer)
             if len(data) > self._settings.peer_frame_bytes_max // 2:
                 # The write happened if it was one; only its answer does not fit.

@@ -89,6 +89,14 @@ class Reader:
             for _, answer in self._rounds.pop(read.context, ()):
                 answer(read.index)
 
+    def when_applied(self, index: int, deadline: float, then: Callable[[], None]) -> None:
+        """Call `then` once `index` is applied here, at the deadline at the latest."""
+        if index <= self._machine.applied_index:
+            then()
+            return
+        item = (Index(index), next(self._order), deadline, lambda error: then())
+        heapq.heappush(self._by_index, item)
+
     def applied(self, index: Index) -> None:
         """Wake the reads that waited for `index` or less."""
         waiting = self._by_index

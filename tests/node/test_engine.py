@@ -68,6 +68,13 @@ def test_min_index_reads_ones_own_write_anywhere(three: EngineCluster) -> None:
         assert [tuple(row) for row in answer.results[0].rows] == [(1,)]
 
 
+def test_who_writes_through_a_follower_reads_it_there_at_level_none(three: EngineCluster) -> None:
+    follower = three.followers()[0]
+    for number in range(5):
+        three.execute(follower, f"INSERT INTO t(v) VALUES({number})")
+        assert three.rows(follower, "SELECT count(*) FROM t", ReadLevel.NONE) == [(number + 1,)]
+
+
 def test_an_sql_error_never_touches_the_log(three: EngineCluster) -> None:
     leader = three.leader()
     before = leader.log.last_index

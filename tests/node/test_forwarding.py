@@ -62,8 +62,12 @@ class Wire:
         self.loop.run()
 
     def exchange(self) -> None:
-        while self.frames:
+        while self.frames or any(end.held for end in self.ends.values()):
             self.deliver()
+            for end in self.ends.values():
+                held, end.held = end.held, []
+                for _, then in held:
+                    then()
 
 
 class End:
@@ -73,6 +77,8 @@ class End:
         self.wire = wire
         self.number = number
         self.served: list[Request] = []
+        self.told: list[int] = []
+        self.held: list[tuple[int, Callable[[], None]]] = []
         self.answers: list[Answer] = []
         self.answer_with: Callable[[Request], Answer] = lambda request: Outcome(
             [Write(7, 1)], index=42, is_logged=True
@@ -85,6 +91,8 @@ class End:
             submit=self.serve,
             serve=self.serve,
             is_leader=lambda: wire.leader is not None and wire.leader.node_id == number,
+            tell_commit=lambda: self.told.append(len(wire.frames)),
+            when_applied=lambda index, deadline, then: self.held.append((index, then)),
         )
 
     def serve(self, request: Request, done: Done) -> None:
@@ -131,6 +139,19 @@ def test_an_outcome_comes_back_and_says_who_served_it() -> None:
     assert isinstance(answer, Outcome)
     assert (answer.index, answer.served_by) == (42, "raft1")
     assert [request.sqls for request in leader.served] == [["INSERT INTO t VALUES(1)"]]
+
+
+def test_an_answer_to_a_write_waits_until_it_is_applied_here() -> None:
+    wire, leader, follower = pair()
+    follower.submit(execute())
+    wire.deliver()
+    assert leader.told == [0]  # before the answer left
+    wire.deliver()
+    assert follower.answers == []
+    ((index, then),) = follower.held
+    assert index == 42
+    then()
+    assert isinstance(only(follower.answers), Outcome)
 
 
 def test_the_leader_is_told_how_long_is_left_not_a_moment_of_our_clock() -> None:
@@ -281,4 +302,5 @@ def test_an_answer_from_somebody_else_is_not_taken() -> None:
     follower.forwarding.answered(3, *decode_call(answer[1:]))
     assert follower.answers == []
     follower.forwarding.answered(1, *decode_call(answer[1:]))
+    follower.held[0][1]()
     assert len(follower.answers) == 1
