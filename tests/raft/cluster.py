@@ -361,7 +361,7 @@ class Oracle:
             else:
                 self._newly_committed(core, entry_id)
                 self.committed.append(entry_id)
-        core.checked = commit_index
+        core.checked = commit_index  # type: ignore[attr-defined]
 
     def _newly_committed(self, core: Raft, entry_id: EntryId) -> None:
         """Somebody commits this first: it must be on the disks of a quorum, crashed ones too."""

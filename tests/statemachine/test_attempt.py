@@ -96,7 +96,7 @@ def test_a_deadline_makes_a_culprit_and_all_after_it_late(attempt: Attempt) -> N
 
 def test_a_damaged_page_is_no_result(attempt: Attempt) -> None:
     error = apsw.IOError("disk I/O error")
-    error.result, error.extendedresult = apsw.SQLITE_IOERR, apsw.SQLITE_IOERR_DATA
+    vars(error).update(result=apsw.SQLITE_IOERR, extendedresult=apsw.SQLITE_IOERR_DATA)
     shape = attempt.writer.shapes.judge("SELECT 1")
     assert isinstance(shape, Shape)
     with pytest.raises(DamagedFile):

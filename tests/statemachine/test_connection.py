@@ -10,7 +10,6 @@ import pytest
 
 from rsqlite.config import Settings
 from rsqlite.errors import NodeFault
-from rsqlite.statemachine import connection as module
 from rsqlite.statemachine.connection import Reader, Writer, expect, require_sqlite
 from tests.statemachine.lab import Lab, ask
 
@@ -55,7 +54,7 @@ def test_a_pragma_that_did_not_take_stops_the_start() -> None:
 
 def test_an_old_sqlite_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     require_sqlite()
-    monkeypatch.setattr(module.apsw, "sqlite_lib_version", lambda: "3.51.2")
+    monkeypatch.setattr(apsw, "sqlite_lib_version", lambda: "3.51.2")
     with pytest.raises(NodeFault, match=r"3\.51\.2 is too old"):
         require_sqlite()
 

@@ -196,7 +196,12 @@ async def test_a_rollback_after_commit_has_begun_waits_for_it(tmp_path: Path) ->
     order: list[str] = []
     rolled_back: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     machine.commit(EntryId(Term(1), Index(2)), None, lambda error: order.append(f"commit {error}"))
-    machine.rollback(lambda: rolled_back.set_result(order.append("rollback")))
+
+    def ended() -> None:
+        order.append("rollback")
+        rolled_back.set_result(None)
+
+    machine.rollback(ended)
     await rolled_back
     assert order == ["commit None", "rollback"]
     assert machine.applied_index == 2

@@ -11,7 +11,7 @@ from rsqlite.statemachine import results
 
 def error(kind: type[apsw.Error], code: int) -> apsw.Error:
     found = kind("text")
-    found.result, found.extendedresult = code & 255, code
+    vars(found).update(result=code & 255, extendedresult=code)
     return found
 
 

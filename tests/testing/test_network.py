@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from rsqlite.testing.lanes import Weather
 from rsqlite.testing.loop import ManualLoop
-from rsqlite.testing.network import MemoryNetwork, Switchboard, Weather
+from rsqlite.testing.network import MemoryNetwork, Switchboard
 from rsqlite.transport import frame
 
 
