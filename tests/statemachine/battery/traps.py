@@ -195,6 +195,15 @@ bulk.case(
     setup=ITEM,
 )
 bulk.case(
+    "a wrong number of parameters beside a client that needs savepoints",
+    fails("UPDATE out SET a = abs(a) + 10", why="overflow"),
+    ask((PUT, "a"), refused(PUT, "c", "d", why="parameter|bind|argument"), COUNTERS),
+    ask((PUT, "b"), refused(PUT, why="parameter|bind|argument"), KEEP, COUNTERS),
+    ask((PUT, "e"), fails("INSERT INTO nowhere VALUES(1)", why="no such table"), KEEP, COUNTERS),
+    "SELECT b, c FROM out",
+    setup=(ITEM, OUT, "INSERT INTO out(a) VALUES(1),(-9223372036854775808)"),
+)
+bulk.case(
     "one text that counts",
     ask(*["INSERT INTO out VALUES(last_insert_rowid(), changes(), total_changes())"] * 5),
     "SELECT * FROM out",
@@ -308,11 +317,21 @@ odd.case(
     setup=ITEM,
 )
 odd.case(
+    # The schema of the engine is not trusted, so such a view stops every ALTER TABLE beside it.
     "a view over a pragma function, read by a write",
     ask("CREATE VIEW pages AS SELECT page_count AS n FROM pragma_page_count"),
     refused("INSERT INTO item(v) SELECT n FROM pages", why="."),
     "SELECT count(*) FROM item",
     setup=ITEM,
+    alone=True,
+)
+odd.case(
+    "ALTER TABLE beside a view over a pragma function",
+    ask(either("CREATE VIEW pages AS SELECT page_count AS n FROM pragma_page_count")),
+    "ALTER TABLE item RENAME COLUMN v TO w",
+    "SELECT w FROM item",
+    setup=ITEM,
+    alone=True,
 )
 odd.case(
     "optimize() of FTS4 writes in a SELECT",
