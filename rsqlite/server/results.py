@@ -46,6 +46,10 @@ def encode_outcome(outcome: Outcome, flags: Flags, elapsed_s: float) -> bytes:
     if not (flags.typed or flags.associative or flags.timings or flags.raft_index or flags.pretty):
         if len(results) == 1 and type(results[0]) is Write:
             return b'{"results":[%b]}' % _write_text(results[0])
+        if len(results) == 1 and type(results[0]) is Rows:
+            quick = _rows_text(results[0])
+            if quick is not None:
+                return quick
         if set(map(type, results)) == _WRITES:
             return b'{"results":[%b]}' % b",".join([_write_text(result) for result in results])
         items: list[Any] = [_item(result) for result in results]
@@ -61,6 +65,43 @@ def encode_outcome(outcome: Outcome, flags: Flags, elapsed_s: float) -> bytes:
         envelope["raft_index"] = outcome.index
     text = _dumps(envelope, results, items, flags)
     return gojson.escape_html(gojson.pretty(text) if flags.pretty else text)
+
+
+class _Head:
+    """The part of an answer before its rows, for the lists of names that a statement has."""
+
+    __slots__ = ("columns", "decltypes", "text")
+
+    def __init__(self, result: Rows) -> None:
+        # Held, so that no other list can get their identity while this is remembered.
+        self.columns = result.columns
+        self.decltypes = result.decltypes
+        shape = _shape(tuple(result.decltypes))
+        self.text: bytes | None = None
+        if not shape.converters and not shape.unknown:
+            names = orjson.dumps({"columns": result.columns, "types": shape.types})
+            self.text = b'{"results":[%b,"values":' % gojson.escape_html(names)[:-1]
+
+
+_heads: dict[int, _Head] = {}
+
+
+def _rows_text(result: Rows) -> bytes | None:
+    """A whole answer of rows whose values go into JSON as they are; None for any other."""
+    head = _heads.get(id(result.columns))
+    if head is None or head.columns is not result.columns:
+        if len(_heads) >= _SHAPES_MAX:
+            _heads.clear()
+        head = _heads[id(result.columns)] = _Head(result)
+    if head.text is None or head.decltypes is not result.decltypes or not result.rows:
+        return None
+    try:
+        values = orjson.dumps(result.rows)
+    except TypeError:
+        return None  # BLOBs, or text that is none
+    if b"null" in values:
+        return None  # which may stand for an infinity
+    return b"%b%b}]}" % (head.text, gojson.escape_html(values))
 
 
 def _write_text(result: Any) -> bytes:
