@@ -268,6 +268,8 @@ class Reader:
         self.connection.close()
 
     def _tick(self) -> bool:
+        if self.guard.is_lifted:
+            return False  # a statement of our own: no user's budget is meant for it
         if self.is_cancelled:
             self.interrupted_by = "cancel"
             return True

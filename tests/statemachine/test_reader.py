@@ -8,8 +8,12 @@ from typing import Any
 import apsw
 import pytest
 
+from rsqlite.config import Settings
 from rsqlite.errors import DiskFault
-from rsqlite.request import Failure, RequestKind, Rows, Write
+from rsqlite.raft.types import EntryId, Index, Term
+from rsqlite.request import Failure, Request, RequestKind, Rows, Write
+from rsqlite.statemachine.machine import StateMachine
+from rsqlite.testing.loop import ManualLoop
 from tests.statemachine.lab import Lab, ask
 
 QUERY = RequestKind.QUERY
@@ -159,3 +163,17 @@ def test_reads_under_way_end_when_the_machine_closes(lab: Lab) -> None:
     lab.leader.close()
     lab.loop.run()
     assert len(found) == 1
+
+
+def test_a_large_schema_is_looked_at_outside_the_budget_of_a_read(tmp_path: Path) -> None:
+    """What the engine asks the schema is nobody's read: a small budget stopped it, and the error
+    dropped the client's connection."""
+    machine = StateMachine.open(
+        str(tmp_path), loop=ManualLoop(), settings=Settings(read_steps_max=1000)
+    )
+    sqls = [f"CREATE TABLE t{n}(a, b, c)" for n in range(400)]
+    machine.speculate([Request(RequestKind.EXECUTE, sqls, [None] * len(sqls))])
+    machine.commit(EntryId(Term(1), Index(1)))
+    assert machine.classify("INSERT INTO t7 VALUES(1, 2, 3)") is False
+    assert machine.classify("SELECT * FROM t7") is True
+    machine.close()
