@@ -6,6 +6,7 @@ Nothing else knows all the parts. `Node` gives it asyncio, files and sockets.
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -347,7 +348,7 @@ class Engine:
         if (
             request.level is ReadLevel.NONE
             and request.kind is RequestKind.QUERY
-            and not request.freshness_s
+            and not (request.freshness_s or request.timeout_s)
             and request.min_index <= self.machine.applied_index
         ):
             self.reader.reads += 1
@@ -362,6 +363,9 @@ class Engine:
             else:
                 self.forwarding.submit(request, done, deadline)
             return
+        if request.timeout_s:
+            # A read in a thread is stopped by its own clock.
+            request.db_timeout_s = min(request.db_timeout_s or math.inf, request.timeout_s)
         level = request.level
         if level is ReadLevel.AUTO:
             core = self.core

@@ -220,6 +220,9 @@ class Writer:
         self.batches += 1
         self.requests += len(ran)
         if batch.data is None:
+            for outcome in outcomes:
+                if type(outcome) is Outcome:
+                    outcome.index = self._machine.applied_index
             self._confirm(ran, outcomes)
             self._next()
         else:
@@ -397,11 +400,22 @@ class Writer:
         for index, orphan in list(self._orphans.items()):
             if all(waiting.done is _nobody for waiting in orphan.waiting):
                 del self._orphans[index]
-        if self._queue and self._queue[0].deadline <= now:
-            late = [waiting for waiting in self._queue if waiting.deadline <= now]
-            self._queue = deque(w for w in self._queue if w.deadline > now)
+        for queue in (self._queue, self._long):
+            late = [waiting for waiting in queue if waiting.deadline <= now]
             for waiting in late:
+                queue.remove(waiting)
                 self._answer(waiting, TimedOut("the write waited too long"))
+        self._stop_late_run(now)
+
+    def _stop_late_run(self, now: float) -> None:
+        """End a long statement whose client's time is over: it holds the slot of all others."""
+        late = [waiting for waiting in self._running_long if waiting.deadline <= now]
+        if late:
+            self._running_long = []
+            self._slot = next(self._generation)
+            self._roll_back()
+            for waiting in late:
+                self._answer(waiting, TimedOut("the write took too long"))
 
     def stop(self) -> None:
         """Answer everybody: what is not proposed was not applied."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from rsqlite.errors import Divergence, Fate, NoLeader, RsqliteError, StaleRead
+from rsqlite.errors import Divergence, Fate, NoLeader, RsqliteError, StaleRead, TimedOut
 from rsqlite.request import Failure, Outcome, ReadLevel, Request, RequestKind, Rows, Write
 from rsqlite.testing.engines import EngineCluster, execute
 
@@ -81,6 +81,25 @@ def test_an_sql_error_never_touches_the_log(three: EngineCluster) -> None:
     outcome = three.execute(leader, "INSERT INTO nowhere VALUES(1)")
     assert isinstance(outcome.results[0], Failure)
     assert leader.log.last_index == before
+
+
+def test_an_answer_without_effect_says_which_index_it_saw(three: EngineCluster) -> None:
+    written = three.execute(three.leader(), "INSERT INTO t(v) VALUES(1)")
+    failed = three.execute(three.leader(), "INSERT INTO nowhere VALUES(1)")
+    assert (failed.index, failed.is_logged) == (written.index, False)
+
+
+def test_a_write_that_waits_is_answered_at_its_own_deadline(three: EngineCluster) -> None:
+    leader = three.leader()
+    three.isolate(leader)
+    three.ask(leader, execute("INSERT INTO t(v) VALUES('outstanding')"))
+    three.loop.advance(0.02)
+    patient = three.ask(leader, execute("INSERT INTO t(v) VALUES(1)", timeout_s=30.0))
+    hasty = three.ask(leader, execute("INSERT INTO t(v) VALUES(2)", timeout_s=0.1))
+    three.loop.advance(0.3)
+    assert patient == []
+    assert isinstance(hasty[0], TimedOut)
+    assert hasty[0].fate is Fate.NOT_APPLIED
 
 
 def test_requests_of_one_turn_share_an_entry_and_fail_alone(three: EngineCluster) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from rsqlite.config import Settings
-from rsqlite.errors import ForeignDirectory, RequestError, SqlError
+from rsqlite.errors import Fate, ForeignDirectory, RequestError, SqlError, TimedOut
 from rsqlite.node.node import Node
-from rsqlite.request import Failure, ReadLevel, Rows, Write
+from rsqlite.request import Failure, ReadLevel, RequestKind, Rows, Write
 
 pytestmark = pytest.mark.slow
 
@@ -103,6 +103,28 @@ async def test_a_failed_start_leaves_the_directory_free(tmp_path: Path) -> None:
             await Node(tmp_path / "other", raft_addr=taken).start()
     async with Node(tmp_path / "other") as node:
         await node.query("SELECT 1")
+
+
+FOR_EVER = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+
+
+async def test_a_write_that_never_ends_gives_the_slot_back_at_its_deadline(tmp_path: Path) -> None:
+    async with Node(tmp_path) as node:
+        await node.execute("CREATE TABLE t(v)")
+        with pytest.raises(TimedOut) as caught:
+            await node.request([f"INSERT INTO t {FOR_EVER} SELECT x FROM c"], timeout_s=0.5)
+        assert caught.value.fate is Fate.NOT_APPLIED
+        await node.execute("INSERT INTO t VALUES(1)")
+        rows = await node.query("SELECT count(*) FROM t")
+        assert [tuple(row) for row in rows.rows] == [(1,)]
+
+
+async def test_a_read_that_never_ends_is_answered_at_its_deadline(tmp_path: Path) -> None:
+    async with Node(tmp_path) as node:
+        outcome = await node.request(
+            [f"{FOR_EVER} SELECT count(*) FROM c"], kind=RequestKind.QUERY, timeout_s=0.5
+        )
+        assert isinstance(outcome.results[0], Failure)
 
 
 def test_settings_that_cannot_be_are_refused_at_once(tmp_path: Path) -> None:
