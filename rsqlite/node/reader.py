@@ -113,7 +113,9 @@ class Reader:
         leader_deadline = min(deadline, now + self._settings.leader_wait)
 
         def answer(index: Index | None) -> None:
-            if index is not None:
+            if self.fault is not None:
+                done(self.fault)
+            elif index is not None:
                 index = max(index, Index(request.min_index))
                 if index <= self._machine.applied_index:
                     self._machine.query(request, done)
@@ -133,6 +135,9 @@ class Reader:
         return len(self._next_round) + len(self._by_index) >= self._settings.read_queue_max
 
     def _ask(self, deadline: float, answer: Confirmed) -> None:
+        if self.fault is not None:
+            answer(None)
+            return
         self._next_round.append((deadline, answer))
         if not self._is_scheduled:
             self._is_scheduled = True

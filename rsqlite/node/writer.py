@@ -426,7 +426,9 @@ class Writer:
                 for waiting in proposed.waiting:
                     done, waiting.done = waiting.done, _nobody
                     done(LeadershipLost("the node is stopping", fate=Fate.UNKNOWN))
-        for waiting in self._running_long:
+        running, self._running_long = self._running_long, []
+        self._slot = next(self._generation)  # its end is nobody's any more
+        for waiting in running:
             waiting.done(Stopped("the node is stopping"))
 
 

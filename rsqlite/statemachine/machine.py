@@ -238,9 +238,12 @@ class StateMachine:
         """Take the speculation back. `done` is called before this returns, unless a thread runs: it
         is stopped first."""
         if self._is_in_thread:
-            if self._rollback_done is not None:
-                raise InvariantViolation("rolled back twice")
-            self._rollback_done = done
+            before = self._rollback_done
+            if before is None:
+                self._rollback_done = done
+            else:
+                # Asked for by a lost leadership, and again by a stop: both hear of the one end.
+                self._rollback_done = _both(before, done)
             self._writer.is_cancelled = True
             return
         if self._speculation is not None:
@@ -375,3 +378,11 @@ class StateMachine:
 
 
 __all__ = ["Batch", "StateMachine", "Statistics"]
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def call() -> None:
+        first()
+        second()
+
+    return call

@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 
 from rsqlite.config import Settings
-from rsqlite.errors import RsqliteError
+from rsqlite.errors import NodeFault, RsqliteError
 from rsqlite.ports import Loop
 from rsqlite.request import Failure, Outcome, Request, Result, Rows, Write
 from rsqlite.statemachine import results
@@ -161,7 +161,10 @@ class Readers:
             found: tuple[Reader, Outcome | RsqliteError] | None, error: BaseException | None
         ) -> None:
             if found is None:
+                # No result and no fault that we know: our own mistake, or no memory. The client
+                # is told, and the loop's handler hears of it.
                 assert error is not None
+                done(NodeFault(f"a read failed: {error!r}"))
                 raise error
             reader, answer = found
             if self._is_closed:

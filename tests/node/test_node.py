@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from rsqlite.config import Settings
-from rsqlite.errors import Fate, ForeignDirectory, RequestError, SqlError, TimedOut
+from rsqlite.errors import (
+    Fate,
+    ForeignDirectory,
+    NoLeader,
+    RequestError,
+    SqlError,
+    Stopped,
+    TimedOut,
+)
 from rsqlite.node.node import Node
-from rsqlite.request import Failure, ReadLevel, RequestKind, Rows, Write
+from rsqlite.request import Failure, ReadLevel, Request, RequestKind, Rows, Write
 
 pytestmark = pytest.mark.slow
 
@@ -125,6 +134,32 @@ async def test_a_read_that_never_ends_is_answered_at_its_deadline(tmp_path: Path
             [f"{FOR_EVER} SELECT count(*) FROM c"], kind=RequestKind.QUERY, timeout_s=0.5
         )
         assert isinstance(outcome.results[0], Failure)
+
+
+async def test_a_stop_during_a_long_write_answers_it_once(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    await node.start()
+    await node.wait_ready()
+    await node.execute("CREATE TABLE t(v)")
+    answers: list[object] = []
+    endless = f"INSERT INTO t {FOR_EVER} SELECT x FROM c"
+    node.submit(Request(RequestKind.EXECUTE, [endless], [None]), answers.append)
+    await asyncio.sleep(0.2)
+    assert node.writer.holds_slot
+    node.settings = dataclasses.replace(node.settings, shutdown_timeout=0.1)
+    await node.stop()
+    await asyncio.sleep(0)
+    assert [type(answer) for answer in answers] == [Stopped]
+
+
+async def test_a_stop_answers_a_read_that_waits_for_a_leader(tmp_path: Path) -> None:
+    node = Node(tmp_path, raft_addr="127.0.0.1:0", bootstrap_expect=3, join="127.0.0.1:1")
+    await node.start()
+    task = asyncio.create_task(node.query("SELECT 1", level=ReadLevel.LINEARIZABLE))
+    await asyncio.sleep(0.1)
+    await node.stop()
+    with pytest.raises((Stopped, NoLeader)):
+        await asyncio.wait_for(task, 2.0)
 
 
 def test_settings_that_cannot_be_are_refused_at_once(tmp_path: Path) -> None:
