@@ -377,12 +377,12 @@ class StateMachine:
         self._fault = fault
 
 
-__all__ = ["Batch", "StateMachine", "Statistics"]
-
-
 def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
     def call() -> None:
         first()
         second()
 
     return call
+
+
+__all__ = ["Batch", "StateMachine", "Statistics"]

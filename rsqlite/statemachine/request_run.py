@@ -45,6 +45,8 @@ class RequestRun:
         """Only session settings have come so far."""
         self._is_clean = False
         self._is_broken = False
+        self._has_run = True
+        """Whether the last statement got as far as to run."""
 
     def run(self) -> Outcome:
         """What the client gets; the columns of the entry get what took effect."""
@@ -261,6 +263,8 @@ class RequestRun:
         attempt, writer, journal = self._attempt, self._writer, self._journal
         mark = journal.mark()
         before = attempt.has_ddl, attempt.has_analyze
+        counters = self._counters()
+        self._has_run = True
         writer.engine("SAVEPOINT rsqlite_unit")
         result = self._write(key, shape, parameters)
         is_kept = not isinstance(result, Failure) or journal.mark() > mark
@@ -271,7 +275,11 @@ class RequestRun:
             # in the total, as with any statement that fails.
             total = writer.counters.total_changes() - self._connection.changes()
             attempt.roll_back_to("rsqlite_unit", mark, before)
-            writer.restore_counters(0, self._connection.last_insert_rowid(), total)
+            if self._has_run:
+                writer.restore_counters(0, self._connection.last_insert_rowid(), total)
+            else:
+                # What could not be bound never ran, and leaves the counters as they were.
+                writer.restore_counters(*counters)
             self._is_clean, self._is_broken = True, True
         writer.engine("RELEASE rsqlite_unit")
         return result
@@ -348,6 +356,7 @@ class RequestRun:
 
     def _failed(self, error: BaseException, key: Key, shape: Shape) -> Failure:
         is_unit = not self._is_transaction
+        self._has_run = not isinstance(error, apsw.BindingsError)
         failure = self._attempt.failed(error, key, shape, is_unit=is_unit)
         if shape.is_write and self._connection.changes() == 0:
             # It ran, and set the counters: a replica that never runs it must be told.

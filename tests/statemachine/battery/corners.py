@@ -78,9 +78,9 @@ odd.case(
 )
 odd.case(
     "ALTER TABLE beside a view over a pragma function",
-    ask(either("CREATE VIEW pages AS SELECT page_count AS n FROM pragma_page_count")),
-    "ALTER TABLE item RENAME COLUMN v TO w",
-    "SELECT w FROM item",
+    ask("CREATE VIEW pages AS SELECT page_count AS n FROM pragma_page_count"),
+    refused("ALTER TABLE item RENAME COLUMN v TO w", why="unsafe use of virtual table"),
+    "SELECT v FROM item",
     setup=ITEM,
     alone=True,
 )
