@@ -138,6 +138,15 @@ class Settings:
         64 * MIB, "Free space below which new writes are refused", minimum=0
     )
 
+    full_disk_hand_over: float = setting(
+        10.0,
+        "Pause between two attempts of a full leader to hand over",
+        unit="s",
+        minimum=0.1,
+        maximum=3600,
+        flag=False,
+    )
+
     # State machine
     entry_bytes_max: int = setting(
         64 * MIB, "Size of one encoded entry", minimum=64 * KIB, maximum=512 * MIB

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from rsqlite.errors import Divergence
+from rsqlite.errors import Divergence, NodeFault
 from rsqlite.node.writer import Writer
 from rsqlite.ports import Loop
 from rsqlite.raft.types import Configuration, Entry, EntryKind, Index
@@ -115,7 +115,10 @@ class Applier:
             if error is None:
                 self.advance()
 
-        self._machine.apply(entries, done)
+        try:
+            self._machine.apply(entries, done)
+        except NodeFault as fault:
+            done(fault)  # the database had failed before, under a read or a checkpoint
 
     def _finish(self, index: Index, error: BaseException | None) -> None:
         if error is None:

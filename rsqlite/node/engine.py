@@ -91,6 +91,7 @@ class Engine:
         self._is_stopping = False
         self._is_open = False
         self._has_database_room = True
+        self._next_hand_over = 0.0
         self._discovery: Discovery | None = None
         self._sweep_timer: Handle | None = None
         self._led_term: Term | None = None
@@ -137,8 +138,14 @@ class Engine:
 
     def close_files(self) -> None:
         """Close what `open_files` opened, last opened first."""
+        fault: NodeFault | None = None
         while self._open_parts:
-            self._open_parts.pop().close()
+            try:
+                self._open_parts.pop().close()
+            except NodeFault as error:
+                fault = fault or error
+        if fault is not None and self.fault is None:
+            raise fault
 
     def run(self, network: PeerLinks, *, raft_addr: str, http_addr: str) -> None:
         """Go on in our cluster, or find one, or be one."""
@@ -456,7 +463,10 @@ class Engine:
             # Everything before our no-op is applied: what waited for that may begin.
             self._takes_writes = True
             self.writer.schedule()
-        self.machine.maintain()
+        try:
+            self.machine.maintain()
+        except NodeFault as fault:
+            self.fail(fault)
         if self._watchers:
             self._tell_watchers()
 
@@ -509,8 +519,17 @@ class Engine:
             return Overloaded("the log's disk does not keep up")
         if self._has_database_room and self.log.has_room(size):
             return None
+        self._hand_over_for_room()
         reserve = self.settings.disk_reserve_bytes
         return Unavailable(f"disk full: {reserve} bytes are kept in reserve (-disk-reserve-bytes)")
+
+    def _hand_over_for_room(self) -> None:
+        """Writes are refused for want of space here: another node may have some. Not again for a
+        while, or full nodes would pass the leadership around."""
+        now = self.loop.monotonic()
+        if self.driver is not None and len(self.members) > 1 and now >= self._next_hand_over:
+            self._next_hand_over = now + self.settings.full_disk_hand_over
+            self.loop.call_soon(self.driver.transfer_leadership, None)
 
     def _sweep(self) -> None:
         now = self.loop.monotonic()
@@ -523,6 +542,9 @@ class Engine:
             self.fail(DiskFault(f"cannot ask for the free space of {self.path}: {error}"))
             return
         self._has_database_room = free >= self.settings.disk_reserve_bytes
+        if self.machine.fault is not None:
+            self.fail(self.machine.fault)
+            return
         self._sweep_timer = self.loop.call_later(SWEEP_INTERVAL_S, self._sweep)
 
     def fail(self, error: BaseException) -> None:

@@ -50,7 +50,7 @@ class StateMachine:
             state = load(self._writer, path)
             self._worker = loop.worker("rsqlite-sql")
             self._checkpoint_worker = loop.worker("rsqlite-checkpoint")
-            self._readers = Readers(path, loop=loop, settings=settings)
+            self._readers = Readers(path, loop=loop, settings=settings, on_fault=self._fail)
         except BaseException:
             self._writer.close()
             raise
@@ -363,9 +363,18 @@ class StateMachine:
         self._checkpoint_worker.close()
         self._is_in_thread = False
         self._recorder.discard()
-        self._readers.close()
-        self._checkpointer.close()
-        self._writer.close()
+        try:
+            self._readers.close()
+            self._checkpointer.close()
+            self._writer.close()
+        except apsw.Error as error:
+            # On a full disk, say. Everything committed is in the log, and replayed from there.
+            raise results.commit_fault(error) from error
+
+    @property
+    def fault(self) -> NodeFault | None:
+        """Why this database must not be used any more: damage, or an error of its disk."""
+        return self._fault
 
     def _require_idle(self) -> None:
         if self._fault is not None:
@@ -374,7 +383,7 @@ class StateMachine:
             raise InvariantViolation("the writing connection is in use")
 
     def _fail(self, fault: NodeFault) -> None:
-        self._fault = fault
+        self._fault = self._fault or fault
 
 
 def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:

@@ -42,8 +42,16 @@ class _OverBudget(Exception):
 class Readers:
     """The reading connections of one database."""
 
-    def __init__(self, path: str, *, loop: Loop, settings: Settings) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        loop: Loop,
+        settings: Settings,
+        on_fault: Callable[[NodeFault], None],
+    ) -> None:
         self._path = path
+        self._on_fault = on_fault
         self._loop = loop
         self._settings = settings
         self._limits = RowLimits(settings.rows_max, settings.result_bytes_max)
@@ -97,9 +105,15 @@ class Readers:
             self._in_thread(request, done)
             return
         except RsqliteError as error:
+            self._note(error)
             done(error)
             return
         done(outcome)
+
+    def _note(self, error: RsqliteError) -> None:
+        """A page that fails its checksum is not this read's trouble alone."""
+        if isinstance(error, NodeFault):
+            self._on_fault(error)
 
     def _few_rows(self, reader: Reader, request: Request) -> Outcome | None:
         """The hot path: one known statement whose rows are few. None for all else, errors
@@ -171,6 +185,8 @@ class Readers:
                 reader.close()
             else:
                 self._idle.append(reader)
+            if isinstance(answer, RsqliteError):
+                self._note(answer)
             done(answer)
 
         self._loop.submit(work, finish)

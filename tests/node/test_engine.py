@@ -8,7 +8,15 @@ from pathlib import Path
 import apsw
 import pytest
 
-from rsqlite.errors import Divergence, Fate, NoLeader, RsqliteError, StaleRead, TimedOut
+from rsqlite.errors import (
+    DamagedFile,
+    Divergence,
+    Fate,
+    NoLeader,
+    RsqliteError,
+    StaleRead,
+    TimedOut,
+)
 from rsqlite.request import Failure, Outcome, ReadLevel, Request, RequestKind, Rows, Write
 from rsqlite.testing.engines import EngineCluster, execute
 
@@ -235,3 +243,26 @@ def tamper(path: str, sql: str) -> None:
     connection = apsw.Connection(path, vfs="cksmvfs")
     connection.execute(sql)
     connection.close()
+
+
+def test_a_leader_without_room_hands_over_to_one_that_has_some(three: EngineCluster) -> None:
+    full = three.leader()
+    full.log.has_room = lambda size: False  # type: ignore[method-assign]
+    answer = three.answer(full, execute("INSERT INTO t(v) VALUES(1)"))
+    assert isinstance(answer, RsqliteError)
+    assert "disk full" in str(answer)
+    assert answer.fate is Fate.NOT_APPLIED
+    three.until(lambda: any(e.is_leader and e.is_synced for e in three.running() if e is not full))
+    three.execute(full, "INSERT INTO t(v) VALUES(2)")
+    assert three.rows(three.leader(), "SELECT v FROM t") == [(2,)]
+
+
+def test_a_damaged_page_that_a_read_finds_ends_the_node(three: EngineCluster) -> None:
+    """Not only the read is answered: the node serves nothing more, and says why."""
+    follower = three.followers()[0]
+    follower.machine._fail(DamagedFile("page 7 fails its checksum"))
+    three.loop.advance(0.3)
+    assert isinstance(follower.fault, DamagedFile)
+    assert [number for number, _ in three.faults] == [three.number(follower)]
+    three.faults.clear()
+    three.execute(three.leader(), "INSERT INTO t(v) VALUES(1)")
