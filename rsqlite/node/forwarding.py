@@ -154,6 +154,12 @@ class Forwarding:
     def leader_changed(self) -> None:
         """Another leader may be known: send what waited."""
         waiting, self._waiting = self._waiting, []
+        leader = self._leader()
+        if leader is not None:
+            # Reads need not wait for a leader of before, which may be paused or cut off.
+            for call_id, call in list(self._calls.items()):
+                if not call.is_write and call.target not in (None, leader):
+                    waiting.append(self._calls.pop(call_id))
         for call in waiting:
             self._send(call)
 
@@ -175,7 +181,11 @@ class Forwarding:
         answer = _decode_answer(payload)
         del self._calls[call_id]
         if isinstance(answer, NotLeader):
-            self._wait(call, self._loop.monotonic(), answer)
+            leader = self._leader()
+            if leader is not None and leader.node_id != source:
+                self._send(call)
+            else:
+                self._wait(call, self._loop.monotonic(), answer)
             return
         if isinstance(answer, Outcome):
             answer.served_by = call.target.raft_addr

@@ -208,6 +208,30 @@ def test_what_the_other_node_did_not_take_goes_to_the_next_leader() -> None:
     assert len(third.served) == 1
 
 
+def test_who_is_refused_late_still_goes_to_the_leader_that_is_known() -> None:
+    wire, leader, follower = pair(leader_wait=0.5)
+    third = wire.end(3)
+    leader.answer_with = lambda request: NotLeader(leader_id=3)
+    follower.submit(execute())
+    wire.loop.advance(2.0)
+    wire.lead(3)
+    wire.exchange()
+    assert isinstance(only(follower.answers), Outcome)
+    assert len(third.served) == 1
+
+
+def test_a_read_does_not_wait_for_the_leader_of_before() -> None:
+    wire, _, follower = pair()
+    wire.end(3)
+    follower.submit(query())
+    follower.submit(execute())
+    wire.frames.clear()
+    wire.lead(3)
+    follower.forwarding.leader_changed()
+    wire.exchange()
+    assert len(follower.answers) == 1
+
+
 def test_a_write_that_left_and_was_not_answered_is_never_sent_again() -> None:
     wire, leader, follower = pair()
     follower.submit(execute())
