@@ -46,11 +46,6 @@ class Applier:
     def __repr__(self) -> str:
         return f"<Applier waiting={len(self._queue)} busy={self._is_busy}>"
 
-    @property
-    def is_busy(self) -> bool:
-        """True while a thread executes an entry."""
-        return self._is_busy
-
     def committed(self, entries: tuple[Entry, ...]) -> None:
         """Take entries from the core. Our own speculation is committed at once, because clients
         wait for it; what others proposed is applied in the next turn."""

@@ -170,7 +170,7 @@ class Writer:
                 break
             waiting = queue.popleft()
             if waiting.deadline <= now:
-                self._answer(waiting, TimedOut("the write waited too long", fate=Fate.NOT_APPLIED))
+                waiting.done(TimedOut("the write waited too long", fate=Fate.NOT_APPLIED))
                 continue
             statements += size
             taken.append(waiting)
@@ -235,7 +235,7 @@ class Writer:
         if no_room is not None:
             self._roll_back()
             for waiting in ran:
-                self._answer(waiting, no_room)
+                waiting.done(no_room)
             return
         # The entry's index is known before it is sent, so the batch is in place when the commit
         # comes back, even from within the same pump.
@@ -246,7 +246,7 @@ class Writer:
             if core.role is Role.LEADER:
                 refusal = Overloaded("too much is waiting to be committed")
             for waiting in ran:
-                self._answer(waiting, refusal)
+                waiting.done(refusal)
             return
         self._proposed = Proposed(entry_id, ran, outcomes)
         self._driver.is_write_alone = len(ran) == 1 and not self._queue
@@ -269,7 +269,7 @@ class Writer:
             self._orphans.pop(proposed.entry_id.index, None)
             if error is not None:
                 for waiting in proposed.waiting:
-                    self._answer(waiting, LeadershipLost("the node failed at COMMIT"))
+                    waiting.done(LeadershipLost("the node failed at COMMIT"))
                 done(proposed.entry_id.index, error)
                 return
             done(proposed.entry_id.index, None)
@@ -312,7 +312,7 @@ class Writer:
                 self._answer_batch(orphan)
                 continue
             for waiting in orphan.waiting:
-                self._answer(waiting, LeadershipLost(fate=Fate.NOT_APPLIED))
+                waiting.done(LeadershipLost(fate=Fate.NOT_APPLIED))
 
     def lose(self) -> None:
         """Leadership is gone: roll back the speculation before anything else is applied. What is
@@ -357,7 +357,7 @@ class Writer:
         def confirmed(is_confirmed: bool) -> None:
             for waiting, outcome in zip(ran, outcomes, strict=True):
                 if is_confirmed:
-                    self._answer(waiting, outcome)
+                    waiting.done(outcome)
                 else:
                     self._resubmit(waiting.request, waiting.done, waiting.deadline)
 
@@ -366,7 +366,7 @@ class Writer:
     def _fail_slot(self, error: BaseException, taken: list[Waiting]) -> None:
         answer = error if isinstance(error, RsqliteError) else Stopped(str(error))
         for waiting in taken:
-            self._answer(waiting, answer)
+            waiting.done(answer)
         self._on_failed(error)
 
     def _refuse_all(self, refusal: RsqliteError) -> None:
@@ -374,7 +374,7 @@ class Writer:
         self._long.clear()
         self._queue.clear()
         for waiting in refused:
-            self._answer(waiting, refusal)
+            waiting.done(refusal)
 
     def _answer_batch(self, proposed: Proposed) -> None:
         index = proposed.entry_id.index
@@ -383,9 +383,6 @@ class Writer:
                 outcome.index = index
                 outcome.is_logged = True
             waiting.done(outcome)
-
-    def _answer(self, waiting: Waiting, answer: Answer) -> None:
-        waiting.done(answer)
 
     def sweep(self, now: float) -> None:
         """Answer what is over its deadline. A request that is proposed keeps its place in the log:
@@ -404,7 +401,7 @@ class Writer:
             late = [waiting for waiting in queue if waiting.deadline <= now]
             for waiting in late:
                 queue.remove(waiting)
-                self._answer(waiting, TimedOut("the write waited too long"))
+                waiting.done(TimedOut("the write waited too long"))
         self._stop_late_run(now)
 
     def _stop_late_run(self, now: float) -> None:
@@ -415,7 +412,7 @@ class Writer:
             self._slot = next(self._generation)
             self._roll_back()
             for waiting in late:
-                self._answer(waiting, TimedOut("the write took too long"))
+                waiting.done(TimedOut("the write took too long"))
 
     def stop(self) -> None:
         """Answer everybody: what is not proposed was not applied."""

@@ -218,9 +218,13 @@ class LogStore:
             self._start_flush(may_block)
 
     @property
+    def _is_idle(self) -> bool:
+        """Whether nothing that was given before is being written, nor space prepared."""
+        return len(self._under_way) == len(self._queue) and not self._is_preparing
+
+    @property
     def _is_quick_and_idle(self) -> bool:
-        is_idle = len(self._under_way) == len(self._queue) and not self._is_preparing
-        return is_idle and self._sync_s < self._inline_sync_max_s
+        return self._is_idle and self._sync_s < self._inline_sync_max_s
 
     def _flush_put_off(self) -> None:
         self._is_put_off = False
@@ -232,8 +236,7 @@ class LogStore:
         if may_block and self._is_quick_and_idle:
             self._flush_here()
             return
-        is_thread_idle = len(self._under_way) == len(self._queue) and not self._is_preparing
-        if is_thread_idle and self._uses_kernel and self._flush_in_kernel():
+        if self._is_idle and self._uses_kernel and self._flush_in_kernel():
             return
         self._is_flush_waiting = True
         self._worker.submit(self._flush, self._flushed)
