@@ -30,6 +30,7 @@ _SHAPES_MAX = 1024
 _DATES = frozenset(("date", "datetime", "timestamp"))
 _TEXTUAL = ("varchar", "varying character", "nchar", "native character", "nvarchar", "clob")
 _WRITES = {Write}
+_ONE = {1}
 _KINDS = {int: "integer", float: "real", str: "text", bytes: "text", bool: "boolean"}
 """Of a first row's value. A BLOB has become text by then."""
 
@@ -51,7 +52,7 @@ def encode_outcome(outcome: Outcome, flags: Flags, elapsed_s: float) -> bytes:
             if quick is not None:
                 return quick
         if set(map(type, results)) == _WRITES:
-            return b'{"results":[%b]}' % b",".join([_write_text(result) for result in results])
+            return b'{"results":[%b]}' % _writes_text(results)
         items: list[Any] = [_item(result) for result in results]
     elif flags.typed:
         items = [typed_item(result, timings=flags.timings) for result in results]
@@ -111,6 +112,16 @@ def _write_text(result: Any) -> bytes:
             return b'{"last_insert_id":%d,"rows_affected":%d}' % (rowid, changes)
         return b'{"last_insert_id":%d}' % rowid
     return b'{"rows_affected":%d}' % changes if changes else b"{}"
+
+
+def _writes_text(results: list[Any]) -> bytes:
+    rowids = [result.last_insert_rowid for result in results]
+    if {result.changes for result in results} == _ONE and 0 not in rowids:
+        # The items of a bulk insert differ in their rowid alone.
+        between = b',"rows_affected":1},{"last_insert_id":'
+        numbers = orjson.dumps(rowids)[1:-1].replace(b",", between)
+        return b'{"last_insert_id":%b,"rows_affected":1}' % numbers
+    return b",".join([_write_text(result) for result in results])
 
 
 def _item(result: Result) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -10,7 +11,7 @@ from rsqlite.config import Settings
 from rsqlite.request import Failure, Outcome
 from rsqlite.statemachine import results
 from rsqlite.statemachine.batch import Careful, Culprit, Key, OverBudget
-from rsqlite.statemachine.connection import Writer
+from rsqlite.statemachine.connection import ROWID_MAX, Writer
 from rsqlite.statemachine.digest import Recorder
 from rsqlite.statemachine.journal import Journal
 from rsqlite.statemachine.rows import RowLimits
@@ -40,6 +41,18 @@ def unresolved_key() -> Failure:
     """What COMMIT would have said."""
     code = apsw.SQLITE_CONSTRAINT_FOREIGNKEY
     return Failure("FOREIGN KEY constraint failed", code, "SQLITE_CONSTRAINT_FOREIGNKEY")
+
+
+class PlainRun(NamedTuple):
+    """One text of plain DML was run with parameters in turn."""
+
+    shape: Shape
+    changes: list[int]
+    """`changes()` after each statement that succeeded."""
+    rowids: list[int]
+    """`last_insert_rowid()` after each."""
+    error: BaseException | None
+    """What the statement after them ended with."""
 
 
 class Attempt:
@@ -117,6 +130,68 @@ class Attempt:
         if self.has_ddl:
             writer.shapes.forget()
         self.has_ddl, self.has_analyze = had_ddl, had_analyze
+
+    def run_plain(
+        self, sql: str, values: Iterator[Any], *, ticks: int | None = None
+    ) -> PlainRun | None:
+        """Run plain DML with each of the parameters that `values` gives, until one fails; None if
+        `sql` is not plain. What took effect is for the caller to note in the journal, except
+        random streams. `ticks`: as for `Writer.run_each`."""
+        writer = self.writer
+        shape = writer.shapes.get(sql)
+        if shape is None:
+            return self._run_first(sql, next(values), ticks)
+        if not shape.is_plain:
+            return None
+        if shape.is_risky:
+            return self._run_risky(shape, next(values), ticks)
+        if shape.inserts_one:
+            # The hook costs a third of an INSERT, and here there is another way to know.
+            writer.watch_rowids(False)
+        changes, rowids, error = writer.run_each(shape.text, values, ticks=ticks)
+        if shape.inserts_one:
+            writer.watch_rowids(True)
+            if ROWID_MAX in rowids:
+                raise Careful
+        if writer.has_reserved_rowid:
+            raise Careful
+        return PlainRun(shape, changes, rowids, error)
+
+    def _run_first(self, sql: str, parameters: Any, ticks: int | None) -> PlainRun | None:
+        """A text that nobody knows yet runs out of the compilation that judges it."""
+        self._begin_plain(ticks)
+        shape, has_run, error = self.writer.shapes.run_first(sql, parameters)
+        if not has_run or isinstance(shape, Failure):
+            return None
+        return self._end_plain(shape, error)
+
+    def _run_risky(self, shape: Shape, parameters: Any, ticks: int | None) -> PlainRun:
+        """Covered by a digest, and it may draw from a random stream."""
+        self._begin_plain(ticks)
+        self.recorder.cover()
+        try:
+            self.writer.cursor.execute(shape.text, parameters)
+        except Exception as error:  # noqa: BLE001 - told apart in failed()
+            return self._end_plain(shape, error)
+        return self._end_plain(shape, None)
+
+    def _begin_plain(self, ticks: int | None) -> None:
+        writer = self.writer
+        writer.entropy.seed = None
+        if ticks is not None:
+            self.connection.set_last_insert_rowid(0)
+            writer.ticks_left = ticks
+
+    def _end_plain(self, shape: Shape, error: BaseException | None) -> PlainRun:
+        if error is not None:
+            return PlainRun(shape, [], [], error)
+        writer = self.writer
+        if writer.has_reserved_rowid:
+            raise Careful
+        if writer.entropy.seed is not None:
+            self.journal.streams[self.journal.mark()] = writer.entropy.seed
+        changes, rowid = self.connection.changes(), self.connection.last_insert_rowid()
+        return PlainRun(shape, [changes], [rowid], None)
 
     def failed(self, error: BaseException, key: Key, shape: Shape, *, is_unit: bool) -> Failure:
         """The result of a statement that raised. `is_unit`: it would have committed alone. Raises

@@ -10,8 +10,7 @@ from rsqlite.statemachine.command import Command
 class Journal:
     """The statements of the open transaction that took effect, in order.
 
-    `speculation.py` appends to the columns itself where it is hot; `mark` and `cut` take back what
-    a savepoint took back.
+    `mark` and `cut` take back what a savepoint took back.
     """
 
     __slots__ = (
@@ -50,6 +49,15 @@ class Journal:
     def mark(self) -> int:
         """The position that the next statement gets."""
         return len(self.changes)
+
+    def add(
+        self, sql: str, parameters: list[Any], changes: list[int], rowids: list[int]
+    ) -> None:
+        """One text took effect with each of the parameters, and counted so after each."""
+        self.texts.extend([self.place(sql)] * len(rowids))
+        self.parameters.extend(parameters)
+        self.changes.extend(changes)
+        self.rowids.extend(rowids)
 
     def cut(self, mark: int) -> None:
         """Forget everything from `mark` on."""

@@ -8,6 +8,7 @@ not in the entry has moved them, so the next logged statement must say where the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import apsw
@@ -119,55 +120,33 @@ class RequestRun:
         """The hot path of bulk requests: run plain DML from text `number` on. Answers the number
         of the first text that is not plain, or `_ENDED` when a statement failed that ends the
         transaction."""
-        attempt, journal, found = self._attempt, self._journal, self._results
-        writer, recorder = self._writer, attempt.recorder
-        entropy, shapes = writer.entropy, writer.shapes
-        shape_of, execute = shapes.get, writer.cursor.execute
-        rowid_of, changes_of = self._connection.last_insert_rowid, self._connection.changes
-        sqls, parameters_of = self._request.sqls, self._request.parameters
-        last_text, last_place = "", 0
-        for position in range(number, len(sqls)):
-            shape = shape_of(sqls[position])
-            parameters = parameters_of[position]
-            error: BaseException | None = None
-            entropy.seed = None
-            if shape is None:
-                first, has_run, error = shapes.run_first(sqls[position], parameters)
-                if not has_run or isinstance(first, Failure):
-                    return position
-                shape = first
-            elif not shape.is_plain:
-                return position
-            else:
-                if shape.is_risky:
-                    recorder.cover()
-                try:
-                    execute(shape.text, parameters)
-                except Exception as caught:  # noqa: BLE001 - told apart in failed()
-                    error = caught
+        attempt, found, parameters = self._attempt, self._results, self._request.parameters
+        sqls, end = self._request.sqls, number
+        values: Iterator[Any] = iter(())
+        while number < len(sqls):
+            if number == end:
+                end = _end_of_run(sqls, number)
+                values = iter(parameters[number:end])
+            ran = attempt.run_plain(sqls[number], values)
+            if ran is None:
+                return number
             self._is_leading = False
+            shape, changes, rowids, error = ran
+            if rowids:
+                self._journal.add(
+                    shape.text, parameters[number : number + len(rowids)], changes, rowids
+                )
+                found.extend(map(Write, rowids, changes))
+                self._is_clean = True
+                number += len(rowids)
             if error is not None:
-                found.append(self._failed(error, (self._position, position, 0), shape))
+                found.append(self._failed(error, (self._position, number, 0), shape))
                 if self._is_transaction:
                     return _ENDED
+                number += 1
                 if self._is_broken:
-                    return position + 1
-                continue
-            if writer.has_reserved_rowid:
-                raise Careful
-            changes, rowid = changes_of(), rowid_of()
-            if entropy.seed is not None:
-                journal.streams[len(journal.changes)] = entropy.seed
-            text = shape.text
-            if text is not last_text:
-                last_text, last_place = text, journal.place(text)
-            journal.texts.append(last_place)
-            journal.parameters.append(parameters)
-            journal.changes.append(changes)
-            journal.rowids.append(rowid)
-            self._is_clean = True
-            found.append(Write(rowid, changes))
-        return len(sqls)
+                    return number
+        return number
 
     def _is_hot(self) -> bool:
         """May plain DML run without a look at its surroundings?"""
@@ -377,6 +356,17 @@ class RequestRun:
 
     def _echo(self) -> Write:
         return Write(self._connection.last_insert_rowid(), self._connection.changes())
+
+
+def _end_of_run(sqls: list[str], start: int) -> int:
+    """The end of the run of equal texts that begins at `start`."""
+    sql = sqls[start]
+    if start == 0 and sqls.count(sql) == len(sqls):
+        return len(sqls)
+    end = start + 1
+    while end < len(sqls) and sqls[end] == sql:
+        end += 1
+    return end
 
 
 def share_of(parameters: Any, shape: Shape, offset: int) -> tuple[Any, int]:

@@ -62,6 +62,7 @@ class Shape:
         "columns",
         "decltypes",
         "full_columns",
+        "inserts_one",
         "is_analyze",
         "is_ddl",
         "is_plain",
@@ -96,6 +97,8 @@ class Shape:
         """OR FAIL or RAISE(FAIL) may take part: an error can have effects."""
         self.is_plain = False
         """DML that needs none of all this: the hot path."""
+        self.inserts_one = False
+        """One row into one table, and nothing else: `last_insert_rowid()` tells its rowid."""
         self.setting: tuple[str, int] | None = None
 
     @property
@@ -284,6 +287,7 @@ def _settle(
     shape.is_risky = (
         apsw.SQLITE_SELECT in ops or facts.has_random or "limit" in lower or "random" in lower
     )
+    shape.inserts_one = not (shape.is_risky or facts.has_virtual) and _inserts_one(events)
     return _write_objection(shape, lower, events, facts)
 
 
@@ -311,6 +315,20 @@ def _write_objection(shape: Shape, lower: str, events: list[Event], facts: Schem
         ):
             return "planner statistics belong to ANALYZE"
     return ""
+
+
+def _inserts_one(events: list[Event]) -> bool:
+    """Is an INSERT without SELECT all that this compiled to? Triggers, actions of foreign keys,
+    UPSERT and VALUES with several rows each bring an event of their own."""
+    writes = 0
+    for op, _, _, _, source in events:
+        if source is not None or op == apsw.SQLITE_SELECT:
+            return False
+        if op in _WRITE_OPS:
+            writes += 1
+            if op != apsw.SQLITE_INSERT:
+                return False
+    return writes == 1
 
 
 def _is_plain(shape: Shape) -> bool:

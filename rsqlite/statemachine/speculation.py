@@ -18,7 +18,7 @@ What is run again sees the same state as before, so what was found out about a c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import apsw
@@ -206,74 +206,65 @@ class Speculation:
             self._one(position)
 
     def _plainly(self) -> int:
-        """The hot path: single statements that need nothing special, inline. Answers how far it
-        came: a schema with virtual tables or deferred foreign keys needs a look at each."""
-        attempt, writer = self._attempt, self._writer
-        connection, journal, recorder = attempt.connection, attempt.journal, self._recorder
-        requests, outcomes = self._requests, self._batch.outcomes
-        entropy, shapes = writer.entropy, writer.shapes
-        shape_of, execute = shapes.get, writer.cursor.execute
-        set_rowid = connection.set_last_insert_rowid
-        rowid_of, changes_of = connection.last_insert_rowid, connection.changes
-        special = self._skipped | attempt.culprit_requests | attempt.outcomes.keys()
+        """The hot path: single statements that need nothing special, those of one text together.
+        Answers how far it came: a schema with virtual tables or deferred foreign keys needs a look
+        at each."""
+        attempt, writer, requests = self._attempt, self._writer, self._requests
+        outcomes = self._batch.outcomes
         writer.budget(self._settings.write_steps_max, None)
         ticks = writer.ticks_left
-        last_text, last_place = "", 0
-        is_hot = attempt.is_hot
-        for position in self._taken:
-            if not is_hot:
-                return position
-            request = requests[position]
-            if (
-                len(request.sqls) != 1
-                or request.db_timeout_s
-                or request.timings
-                or position in special
-            ):
+        position = end = 0
+        values: list[Any] = []
+        rest: Iterator[Any] = iter(())
+        while position < len(self._taken) and attempt.is_hot:
+            if position == end:
+                values = self._alike(position)
+                rest = iter(values)
+                end = position + len(values)
+            ran = None
+            if values:
+                writer.deadline = None
+                ran = attempt.run_plain(requests[position].sqls[0], rest, ticks=ticks)
+            if ran is None:
                 self._one(position)
-                is_hot = attempt.is_hot
+                position = end = position + 1
                 continue
-            sql, parameters = request.sqls[0], request.parameters[0]
-            shape = shape_of(sql)
-            if shape is not None and not shape.is_plain:
-                self._one(position)
-                is_hot = attempt.is_hot
-                continue
-            writer.ticks_left, writer.deadline, entropy.seed = ticks, None, None
-            set_rowid(0)
-            error: BaseException | None = None
-            if shape is None:
-                first, has_run, error = shapes.run_first(sql, parameters)
-                if not has_run or isinstance(first, Failure):
-                    self._one(position)
-                    is_hot = attempt.is_hot
-                    continue
-                shape = first
-            else:
-                if shape.is_risky:
-                    recorder.cover()
-                try:
-                    execute(shape.text, parameters)
-                except Exception as caught:  # noqa: BLE001 - told apart in failed()
-                    error = caught
+            shape, changes, rowids, error = ran
+            if rowids:
+                start = len(values) - (end - position)
+                attempt.journal.add(
+                    shape.text, values[start : start + len(rowids)], changes, rowids
+                )
+                attempt.journal.counts.extend([1] * len(rowids))
+                for rowid, count in zip(rowids, changes, strict=True):
+                    outcomes[position] = Outcome([Write(rowid, count)], 0, True)
+                    position += 1
             if error is not None:
                 failure = attempt.failed(error, (position, 0, 0), shape, is_unit=True)
                 outcomes[position] = Outcome([failure])
-                continue
-            if writer.has_reserved_rowid:
-                raise Careful
-            changes, rowid = changes_of(), rowid_of()
-            if entropy.seed is not None:
-                journal.streams[len(journal.changes)] = entropy.seed
-            if shape.text is not last_text:
-                last_text, last_place = shape.text, journal.place(shape.text)
-            journal.texts.append(last_place)
-            journal.parameters.append(parameters)
-            journal.changes.append(changes)
-            journal.rowids.append(rowid)
-            journal.counts.append(1)
-            outcomes[position] = Outcome([Write(rowid, changes)], 0, True)
-        return len(self._taken)
+                position += 1
+        return position
+
+    def _alike(self, start: int) -> list[Any]:
+        """The parameters of the single statement at `start`, and of the requests after it that
+        have the same text; none when something about it is special."""
+        attempt, skipped = self._attempt, self._skipped
+        culprits, known = attempt.culprit_requests, attempt.outcomes
+        is_special = bool(skipped or culprits or known)
+        found: list[Any] = []
+        text = ""
+        for position in self._taken[start:]:
+            request = self._requests[position]
+            sqls = request.sqls
+            if len(sqls) != 1 or request.db_timeout_s or request.timings:
+                break
+            if is_special and (position in skipped or position in culprits or position in known):
+                break
+            if found and sqls[0] != text:
+                break
+            text = sqls[0]
+            found.append(request.parameters[0])
+        return found
 
     def _one(self, position: int) -> None:
         """A request that is not hot."""
