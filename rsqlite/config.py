@@ -153,7 +153,7 @@ class Settings:
     )
     fk: bool = setting(False, "Enforce foreign keys")
     statement_cache_size: int = setting(
-        512, "Compiled statements kept per connection", minimum=0, maximum=100_000, flag=False
+        128, "Compiled statements kept per connection", minimum=0, maximum=100_000, flag=False
     )
     shapes_max: int = setting(
         4096, "SQL texts whose kind is remembered per connection", minimum=16, flag=False
