@@ -96,6 +96,7 @@ class LogStore:
         self._in_kernel: list[_Work] = []
         self._placements: list[Placement] = []
         self._kernel_began = 0.0
+        self._is_mark_due = False
         self._is_closed = False
         self._failure: NodeFault | None = None
         self._space = self._writer.space
@@ -265,25 +266,40 @@ class LogStore:
         works, self._in_kernel = self._in_kernel, []
         placements, self._placements = self._placements, []
         self._took(self._loop.monotonic() - self._kernel_began)
-        try:
-            self._writer.end(error)
-        except OSError as failure:
-            error = failure
+        self._writer.end(error)
         if error is not None:
             self._flushed(None, error)
             return
         self._flushed((works, placements, self._writer.space), None)
+        self._write_mark_soon()
         if self._queue and not self._is_flush_waiting and not self._in_kernel:
             self._start_flush(False)
 
     def _flush_here(self) -> None:
         """What the thread would do, while it has nothing to do."""
         try:
-            result = self._flush()
+            result = self._write_queued()
         except BaseException as error:  # noqa: BLE001 - as at the edge of the thread
             self._flushed(None, error)
         else:
             self._flushed(result, None)
+            self._write_mark_soon()
+
+    def _write_mark_soon(self) -> None:
+        """After the acknowledgements have left: it waits for the file system's journal at times."""
+        if not self._is_mark_due:
+            self._is_mark_due = True
+            self._loop.call_soon(self._write_mark)
+
+    def _write_mark(self) -> None:
+        self._is_mark_due = False
+        if len(self._under_way) > len(self._queue) + len(self._in_kernel) or self._is_closed:
+            return  # the thread writes, and ends with a mark of its own
+        if self._failure is None:
+            try:
+                self._writer.write_mark()
+            except OSError as error:
+                self._fail(error)
 
     @property
     def oldest_pending_s(self) -> float:
@@ -339,6 +355,7 @@ class LogStore:
         self._writer.wait()
         self._flush_put_off()
         self._writer.wait()
+        self._write_mark()
         self._is_closed = True
         self._worker.close()
         for reader in self._readers.values():
@@ -383,6 +400,11 @@ class LogStore:
     def _flush(self) -> tuple[list[_Work], list[Placement], Space]:
         """In the thread: everything queued, with one sync."""
         self._is_flush_waiting = False
+        result = self._write_queued()
+        self._writer.write_mark()
+        return result
+
+    def _write_queued(self) -> tuple[list[_Work], list[Placement], Space]:
         works: list[_Work] = []
         try:
             while True:

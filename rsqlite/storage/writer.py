@@ -90,6 +90,9 @@ class LogWriter:
         self._next_filled = 0
         self._written = 0
         self._failure: BaseException | None = None
+        self.mark = self._mark_now()
+        """How far the log is durable."""
+        self._stored_mark = self.mark
         self.syncs = 0
         """How often a sync of a segment was asked for: one for each group of works."""
         self.unprepared_syncs = 0
@@ -111,13 +114,9 @@ class LogWriter:
         is_wanted = is_possible and ahead < lead
         return Space(ahead, is_wanted, is_wanted and ahead < self._step_bytes // 2)
 
-    @property
-    def mark(self) -> Mark:
-        """The end of what is written."""
-        return Mark(self._header.sequence, self._offset, self._last_index, self._chain)
-
     def write(self, steps: Sequence[Step]) -> list[Placement]:
-        """Carry out the steps; everything is durable when this returns.
+        """Carry out the steps; everything is durable when this returns. `write_mark` follows, at
+        leisure: whoever waits for the disk need not wait for that.
 
         After an error, of this or of `prepare`, every later call raises it again and touches
         nothing: the thread may be asked once more before the loop has heard.
@@ -146,10 +145,19 @@ class LogWriter:
         placements: list[Placement] = []
         for step in steps:
             self._add_step(step, placements)
-        if self._parts:
-            self._flush()
-            self._hard.write_mark(self.mark)
+        self._flush()
         return placements
+
+    def write_mark(self) -> None:
+        """Store `mark`, beside a sync of the kernel if need be. Not synced: where it lags behind, a
+        little more of the end counts as possibly torn."""
+        if self._failure is None and self.mark is not self._stored_mark:
+            self._stored_mark = self.mark
+            try:
+                self._hard.write_mark(self.mark)
+            except BaseException as error:
+                self._failure = error
+                raise
 
     def begin(self, steps: Sequence[Step]) -> list[Placement] | None:
         """Write the steps where the file is prepared, without a sync: `sync_soon` or `sync` and
@@ -189,16 +197,11 @@ class LogWriter:
         self._file.wait()
 
     def end(self, error: BaseException | None) -> None:
-        """The sync of what `begin` wrote has ended."""
+        """The sync of what `begin` wrote has ended; `write_mark` follows, as after `write`."""
         if error is not None:
             self._failure = error
             return
         self._noted()
-        try:
-            self._hard.write_mark(self.mark)
-        except BaseException as failure:
-            self._failure = failure
-            raise
 
     def _add_step(self, step: Step, placements: list[Placement]) -> None:
         """Add the records of a step to the group, and where its entries will stand."""
@@ -274,12 +277,16 @@ class LogWriter:
         self._file.sync()
         self._noted()
 
+    def _mark_now(self) -> Mark:
+        return Mark(self._header.sequence, self._offset, self._last_index, self._chain)
+
     def _noted(self) -> None:
         """The group is on the disk."""
         self.syncs += 1
         self._written += self._end - self._offset
         self._offset = self._end
         self._parts.clear()
+        self.mark = self._mark_now()
 
     def _roll(self, size: int) -> None:
         """Go on in the next segment, with a record of `size`.
