@@ -36,6 +36,9 @@ from rsqlite.request import Answer, Done, Outcome, Request
 from rsqlite.statemachine.machine import Batch, StateMachine
 
 
+Committed = Callable[[Index, BaseException | None], None]
+
+
 class Waiting:
     """A request, whom to answer, and until when."""
 
@@ -50,10 +53,13 @@ class Waiting:
 class Proposed:
     """A batch whose entry is in the log."""
 
-    __slots__ = ("entry_id", "outcomes", "waiting")
+    __slots__ = ("entry_id", "is_long", "outcomes", "waiting")
 
-    def __init__(self, entry_id: EntryId, waiting: list[Waiting], outcomes: list[Answer]) -> None:
+    def __init__(
+        self, entry_id: EntryId, waiting: list[Waiting], outcomes: list[Answer], *, is_long: bool
+    ) -> None:
         self.entry_id = entry_id
+        self.is_long = is_long
         self.waiting = waiting
         self.outcomes = outcomes
 
@@ -85,6 +91,8 @@ class Writer:
         self._long: deque[Waiting] = deque()
         self._running_long: list[Waiting] = []
         self._proposed: Proposed | None = None
+        self._commit_due: tuple[Proposed, Configuration | None, Committed] | None = None
+        """A COMMIT that waits for its client's answer to leave."""
         self._orphans: dict[Index, Proposed] = {}
         self._is_scheduled = False
         self._is_rolling_back = False
@@ -198,11 +206,11 @@ class Writer:
             if error is not None or batch is None:
                 self._fail_slot(error or Stopped("no batch"), [waiting])
                 return
-            self._sort_out(batch, [waiting])
+            self._sort_out(batch, [waiting], is_long=True)
 
         self._machine.speculate_long(waiting.request, done)
 
-    def _sort_out(self, batch: Batch, taken: list[Waiting]) -> None:
+    def _sort_out(self, batch: Batch, taken: list[Waiting], *, is_long: bool = False) -> None:
         """Put back what the batch did not take, propose what took effect, confirm the rest."""
         ran: list[Waiting] = []
         outcomes: list[Answer] = []
@@ -226,9 +234,11 @@ class Writer:
             self._confirm(ran, outcomes)
             self._next()
         else:
-            self._propose(batch.data, ran, outcomes)
+            self._propose(batch.data, ran, outcomes, is_long)
 
-    def _propose(self, data: bytes, ran: list[Waiting], outcomes: list[Answer]) -> None:
+    def _propose(
+        self, data: bytes, ran: list[Waiting], outcomes: list[Answer], is_long: bool
+    ) -> None:
         assert self._driver is not None
         core = self._driver.core
         no_room = self._check_room(len(data))
@@ -248,20 +258,41 @@ class Writer:
             for waiting in ran:
                 waiting.done(refusal)
             return
-        self._proposed = Proposed(entry_id, ran, outcomes)
+        self._proposed = Proposed(entry_id, ran, outcomes, is_long=is_long)
         self._driver.is_write_alone = len(ran) == 1 and not self._queue
         self._driver.pump()
 
     def commit(
         self,
         configuration: Configuration | None,
-        done: Callable[[Index, BaseException | None], None],
+        done: Committed,
     ) -> None:
         """The entry of the open batch is committed: COMMIT, launch the next batch, and only then
-        write the answers (performance.md 10: 25 % at 64 clients)."""
+        write the answers (performance.md 10: 25 % at 64 clients). A client that is alone has its
+        answer first, and COMMIT runs before anything that comes after it is read."""
         proposed = self._proposed
         assert proposed is not None
+        if len(proposed.waiting) == 1 and not (self._queue or self._long or proposed.is_long):
+            self._commit_due = proposed, configuration, done
+            # Before the answer, which may queue callbacks that read.
+            self._loop.call_soon(self._commit_now)
+            self._answer_batch(proposed)
+            proposed.waiting = []
+        else:
+            self._commit(proposed, configuration, done)
 
+    def _commit_now(self) -> None:
+        """COMMIT what was put off, if it still is."""
+        due, self._commit_due = self._commit_due, None
+        if due is not None:
+            self._commit(*due)
+
+    def _commit(
+        self,
+        proposed: Proposed,
+        configuration: Configuration | None,
+        done: Committed,
+    ) -> None:
         def committed(error: BaseException | None) -> None:
             self._proposed = None
             # Leadership may have been lost while a long COMMIT ran: it is answered here all the
@@ -277,9 +308,10 @@ class Writer:
                 self._loop.call_soon(self._answer_and_gather, proposed)
                 return
             self._run()
-            # In the turn after the next: uvloop sends at the end of a turn, and what goes to the
-            # peers must not wait until dozens of answers are written.
-            self._loop.call_soon(self._loop.call_soon, self._answer_batch, proposed)
+            if proposed.waiting:
+                # In the turn after the next: uvloop sends at the end of a turn, and what goes to
+                # the peers must not wait until dozens of answers are written.
+                self._loop.call_soon(self._loop.call_soon, self._answer_batch, proposed)
 
         self._machine.commit(proposed.entry_id, configuration, committed)
 
@@ -317,6 +349,7 @@ class Writer:
     def lose(self) -> None:
         """Leadership is gone: roll back the speculation before anything else is applied. What is
         proposed waits for the log; what is not goes to the next leader."""
+        self._commit_now()
         proposed, self._proposed = self._proposed, None
         if proposed is not None:
             self._orphans[proposed.entry_id.index] = proposed
@@ -417,6 +450,7 @@ class Writer:
     def stop(self) -> None:
         """Answer everybody: what is not proposed was not applied."""
         self._is_stopped = True
+        self._commit_due = None  # the next start applies it
         self._refuse_all(Stopped("the node is stopping"))
         for proposed in (self._proposed, *self._orphans.values()):
             if proposed is not None:
