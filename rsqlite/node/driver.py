@@ -60,6 +60,8 @@ class Driver:
         self._settings = settings
         self._listener = listener
         self._is_pumping = False
+        self._is_told = False
+        """The core was told something since it was last asked for output."""
         self._is_stopped = False
         self._may_lead = True
         self._last_tick = loop.monotonic()
@@ -144,12 +146,17 @@ class Driver:
 
     def pump(self) -> None:
         """Carry out outputs until there are none. Calls from within go to the outermost one."""
+        self._is_told = True
         if self._is_pumping or self._is_stopped:
             return
         self._is_pumping = True
         try:
-            while not self._is_stopped and (output := self.core.poll()) is not None:
-                self._carry_out(output)
+            while self._is_told and not self._is_stopped:
+                self._is_told = False
+                output = self.core.poll()
+                if output is not None:
+                    self._is_told = bool(output.committed)  # there may be more of them
+                    self._carry_out(output)
         except BROKEN_PROMISES as error:
             self._listener.fail(error)
         finally:

@@ -366,7 +366,8 @@ class Raft:
     # -- what is to be done -------------------------------------------------------------------
 
     def poll(self) -> Output | None:
-        """What became due since the last poll; None when there is nothing."""
+        """What became due since the last poll; None when there is nothing. Whoever is told nothing
+        in between gets nothing more, except further entries that are committed."""
         state = self._state
         if state.role is Role.LEADER:
             replication.prepare_output(state)

@@ -30,6 +30,10 @@ Applied = tuple[int, int, int]
 """Index, term, and the newest time of an entry."""
 
 
+_DML = frozenset({"INSERT", "UPDATE", "DELETE", "REPLAC"})
+"""First letters of statements that leave the schema as it is."""
+
+
 class _DivergesAt(Divergence):
     """The entry at this position of a transaction differs; those before it do not."""
 
@@ -93,7 +97,7 @@ class Application:
         session = _session(part[0])
         if session:
             apply_session(writer, session)
-        version = writer.schema_version()
+        version = writer.schema_version() if _may_change_schema(part) else None
         writer.budget(None, None)
         writer.entropy.follow()
         writer.watch_rowids(False)
@@ -117,7 +121,7 @@ class Application:
                 writer.engine(schema.SET_META, ("configuration", entry.data))
         last = part[-1].entry
         writer.engine(schema.UPDATE_APPLIED, (last.index, last.term, time_ms))
-        if writer.schema_version() != version:
+        if version is not None and writer.schema_version() != version:
             self.schema_changed = True
             writer.shapes.forget()
         writer.commit()
@@ -246,6 +250,19 @@ def _is_simple(command: Command) -> bool:
         and command.digest_from <= 0
         and "returning" not in command.sqls[0].lower()
     )
+
+
+def _may_change_schema(part: Sequence[Decoded]) -> bool:
+    """False when all that is in it is known to begin as DML does: a superset, told cheaply."""
+    for decoded in part:
+        command = decoded.command
+        if command is not None:
+            if command.flags & FLAG_STATISTICS:
+                return True
+            for sql in command.sqls:
+                if sql[:6].upper() not in _DML:
+                    return True
+    return False
 
 
 def _first_positions(command: Command) -> frozenset[int]:

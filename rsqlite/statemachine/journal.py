@@ -50,9 +50,7 @@ class Journal:
         """The position that the next statement gets."""
         return len(self.changes)
 
-    def add(
-        self, sql: str, parameters: list[Any], changes: list[int], rowids: list[int]
-    ) -> None:
+    def add(self, sql: str, parameters: list[Any], changes: list[int], rowids: list[int]) -> None:
         """One text took effect with each of the parameters, and counted so after each."""
         self.texts.extend([self.place(sql)] * len(rowids))
         self.parameters.extend(parameters)

@@ -234,6 +234,8 @@ class Cluster:
         # A leader that commits its own removal steps down within the poll: look before it does.
         self.oracle.looked(server)
         while (output := server.core.poll()) is not None:
+            # Whoever polls once after each call misses nothing (the driver does).
+            assert not outputs or outputs[-1].committed, f"left behind: {output}"
             outputs.append(output)
             if output.append is not None:
                 self.oracle.appended(output.append, server)
