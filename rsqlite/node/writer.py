@@ -35,7 +35,6 @@ from rsqlite.raft.types import Configuration, Entry, EntryId, Index, Role
 from rsqlite.request import Answer, Done, Outcome, Request
 from rsqlite.statemachine.machine import Batch, StateMachine
 
-
 Committed = Callable[[Index, BaseException | None], None]
 
 
