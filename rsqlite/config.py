@@ -237,6 +237,17 @@ class Settings:
     apply_entries_max: int = setting(
         256, "Entries applied in one SQLite transaction", minimum=1, flag=False
     )
+    apply_gather_max: float = setting(
+        0.004,
+        "Time a follower gathers entries to apply together while nobody waits for them; 0: none",
+        unit="s",
+        minimum=0.0,
+        maximum=1.0,
+        flag=False,
+    )
+    apply_gather_bytes: int = setting(
+        64 * KIB, "Bytes of entries that a follower does not gather beyond", minimum=0, flag=False
+    )
     leader_wait: float = setting(
         2.0, "Time a request waits for a leader to be known", unit="s", minimum=0, maximum=3600
     )

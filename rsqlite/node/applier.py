@@ -4,6 +4,9 @@ The core hands over entries that are committed and on this node's disk. If the e
 writer speculated, its effects are already in the open transaction and COMMIT is all that is left.
 Otherwise the entries are executed and compared with what they expect, as many as are there in one
 SQLite transaction, in a turn of the loop of its own: an acknowledgement never waits behind them.
+
+A follower gathers them for a few milliseconds as long as nobody waits for them: BEGIN, COMMIT and
+the pages that each transaction writes are most of the price of a small entry.
 """
 
 from __future__ import annotations
@@ -11,9 +14,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from rsqlite.config import Settings
 from rsqlite.errors import Divergence, NodeFault
 from rsqlite.node.writer import Writer
-from rsqlite.ports import Loop
+from rsqlite.ports import Handle, Loop
 from rsqlite.raft.types import Configuration, Entry, EntryKind, Index
 from rsqlite.statemachine.machine import StateMachine
 
@@ -27,32 +31,49 @@ class Applier:
         machine: StateMachine,
         writer: Writer,
         loop: Loop,
-        entries_max: int,
+        settings: Settings,
         on_applied: Callable[[Index], None],
         on_failed: Callable[[BaseException], None],
     ) -> None:
         self._machine = machine
         self._writer = writer
         self._loop = loop
-        self._entries_max = entries_max
+        self._entries_max = settings.apply_entries_max
+        self._gather_max = settings.apply_gather_max
+        self._gather_bytes = settings.apply_gather_bytes
         self._on_applied = on_applied
         self._on_failed = on_failed
         self._queue: deque[Entry] = deque()
         self._is_busy = False
         self._is_scheduled = False
+        self._gathered = 0
+        self._gather_timer: Handle | None = None
         self.divergence: Divergence | None = None
         self.is_stopped = False
 
     def __repr__(self) -> str:
         return f"<Applier waiting={len(self._queue)} busy={self._is_busy}>"
 
-    def committed(self, entries: tuple[Entry, ...]) -> None:
+    def committed(self, entries: tuple[Entry, ...], *, is_urgent: bool) -> None:
         """Take entries from the core. Our own speculation is committed at once, because clients
-        wait for it; what others proposed is applied in the next turn."""
+        wait for it; what others proposed is applied in the next turn if `is_urgent`, else soon."""
         self._queue.extend(entries)
         if self._writer.entry_id is not None:
             self.advance()
-        elif not self._is_scheduled:
+            return
+        for entry in entries:
+            self._gathered += len(entry.data)
+        if is_urgent or self._gathered >= self._gather_bytes or not self._gather_max:
+            self.hurry()
+        elif self._gather_timer is None and not self._is_scheduled:
+            self._gather_timer = self._loop.call_later(self._gather_max, self.hurry)
+
+    def hurry(self) -> None:
+        """Somebody waits: gather no longer."""
+        if self._gather_timer is not None:
+            self._gather_timer.cancel()
+            self._gather_timer = None
+        if self._queue and not self._is_scheduled:
             self._is_scheduled = True
             # In the turn after the next: the acknowledgement of what came with this commit index
             # leaves at the end of this one, and must not wait for the apply.
@@ -71,6 +92,7 @@ class Applier:
 
     def _scheduled(self) -> None:
         self._is_scheduled = False
+        self._gathered = 0
         self.advance()
 
     def _commit_own(self) -> bool:

@@ -191,7 +191,7 @@ class Engine:
             machine=self.machine,
             writer=self.writer,
             loop=self.loop,
-            entries_max=settings.apply_entries_max,
+            settings=settings,
             on_applied=self._applied,
             on_failed=self.fail,
         )
@@ -281,7 +281,7 @@ class Engine:
             settings=settings,
             listener=self,
         )
-        self.reader.wire(self.driver)
+        self.reader.wire(self.driver, self.applier.hurry)
         self.writer.wire(self.driver, self.reader.confirm, self.applier.advance)
         self._connect_members()
         self.driver.start()
@@ -440,6 +440,8 @@ class Engine:
                 "leader": soft_state.leader_id,
             },
         )
+        if leads:
+            self.applier.hurry()
         if soft_state.leader_id is not None:
             self.forwarding.leader_changed()
         self._tell_watchers()
@@ -449,7 +451,8 @@ class Engine:
         for entry in entries:
             if entry.kind is EntryKind.CONFIGURATION:
                 self._connect_members()
-        self.applier.committed(entries)
+        is_urgent = self.is_leader or self.reader.is_waiting_for_index
+        self.applier.committed(entries, is_urgent=is_urgent)
 
     def reads_confirmed(self, reads: tuple[ReadState, ...]) -> None:
         """From the driver."""

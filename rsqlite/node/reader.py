@@ -41,7 +41,9 @@ class Reader:
         self._rounds: dict[int, list[tuple[float, Confirmed]]] = {}
         self._by_index: list[tuple[Index, int, float, Callable[[RsqliteError | None], None]]] = []
         self._order = itertools.count()
-        self._behind_since: float | None = None
+        self._behind: tuple[Index, float] | None = None
+        """An index not yet applied here, and since when it is known to be committed."""
+        self._on_waiting: Callable[[], None] = lambda: None
         self.fault: RsqliteError | None = None
         self.reads = 0
         self.rounds = 0
@@ -49,9 +51,16 @@ class Reader:
     def __repr__(self) -> str:
         return f"<Reader rounds={len(self._rounds)} waiting={len(self._by_index)}>"
 
-    def wire(self, driver: Driver) -> None:
-        """Tell the reader of the driver, which is made after it."""
+    def wire(self, driver: Driver, on_waiting: Callable[[], None]) -> None:
+        """Tell the reader of the parts that are made after it. `on_waiting` is called when somebody
+        begins to wait for an index."""
         self._driver = driver
+        self._on_waiting = on_waiting
+
+    @property
+    def is_waiting_for_index(self) -> bool:
+        """Does anybody wait for something to be applied?"""
+        return bool(self._by_index)
 
     @property
     def waiting(self) -> int:
@@ -94,8 +103,7 @@ class Reader:
         if index <= self._machine.applied_index:
             then()
             return
-        item = (Index(index), next(self._order), deadline, lambda error: then())
-        heapq.heappush(self._by_index, item)
+        self._wait(Index(index), deadline, lambda error: then())
 
     def applied(self, index: Index) -> None:
         """Wake the reads that waited for `index` or less."""
@@ -166,7 +174,13 @@ class Reader:
             else:
                 self._machine.query(request, done)
 
-        heapq.heappush(self._by_index, (index, next(self._order), deadline, reached))
+        self._wait(index, deadline, reached)
+
+    def _wait(
+        self, index: Index, deadline: float, then: Callable[[RsqliteError | None], None]
+    ) -> None:
+        heapq.heappush(self._by_index, (index, next(self._order), deadline, then))
+        self._on_waiting()
 
     def _is_stale(self, request: Request) -> bool:
         """rqlite's rule: never on the leader; else by the time since the leader was heard, and
@@ -179,19 +193,19 @@ class Reader:
         now = self._loop.monotonic()
         if driver.core.leader_id is None or now - driver.leader_contact_s > request.freshness_s:
             return True
-        behind = self._behind_since
-        return (
-            request.freshness_strict and behind is not None and now - behind > request.freshness_s
-        )
+        if not request.freshness_strict or self._behind is None:
+            return False
+        index, since = self._behind
+        return self._machine.applied_index < index and now - since > request.freshness_s
 
     def sweep(self, now: float) -> None:
         """Answer reads over their deadline; note since when this copy is behind."""
         driver = self._driver
-        if driver is not None:
-            if driver.core.commit_index > self._machine.applied_index:
-                self._behind_since = self._behind_since or now
-            else:
-                self._behind_since = None
+        applied_index = self._machine.applied_index
+        if self._behind is not None and self._behind[0] <= applied_index:
+            self._behind = None
+        if self._behind is None and driver is not None and driver.core.commit_index > applied_index:
+            self._behind = driver.core.commit_index, now
         for context, group in list(self._rounds.items()):
             late = [answer for deadline, answer in group if deadline <= now]
             if late:

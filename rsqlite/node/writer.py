@@ -275,8 +275,9 @@ class Writer:
             self._commit_due = proposed, configuration, done
             # Before the answer, which may queue callbacks that read.
             self._loop.call_soon(self._commit_now)
-            self._answer_batch(proposed)
-            proposed.waiting = []
+            alone = Proposed(proposed.entry_id, proposed.waiting, proposed.outcomes, is_long=False)
+            proposed.waiting, proposed.outcomes = [], []
+            self._answer_batch(alone)
         else:
             self._commit(proposed, configuration, done)
 

@@ -366,8 +366,7 @@ class Raft:
     # -- what is to be done -------------------------------------------------------------------
 
     def poll(self) -> Output | None:
-        """What became due since the last poll; None when there is nothing. Whoever is told nothing
-        in between gets nothing more, except further entries that are committed."""
+        """What became due since the last poll, at once but for the committed entries; or None."""
         state = self._state
         if state.role is Role.LEADER:
             replication.prepare_output(state)

@@ -1,0 +1,126 @@
+"""When entries reach the database: gathered on a follower, and after the answer to whoever is
+alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rsqlite.node.engine import Engine
+from rsqlite.request import Answer, Outcome, ReadLevel, Request, RequestKind, Write
+from rsqlite.testing.engines import EngineCluster, execute
+
+GATHER = 0.2
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[EngineCluster]:
+    cluster = EngineCluster(tmp_path, 3, apply_gather_max=GATHER, apply_gather_bytes=2000)
+    cluster.start()
+    cluster.execute(cluster.leader(), "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    cluster.loop.advance(2 * GATHER)
+    yield cluster
+    cluster.close()
+    assert cluster.faults == []
+
+
+def behind(cluster: EngineCluster, follower: Engine) -> int:
+    return cluster.leader().machine.applied_index - follower.machine.applied_index
+
+
+def insert(cluster: EngineCluster, value: object) -> Outcome:
+    return cluster.execute(cluster.leader(), f"INSERT INTO t(v) VALUES({value!r})")
+
+
+def test_a_follower_gathers_small_entries_and_applies_them_before_long(
+    three: EngineCluster,
+) -> None:
+    follower = three.followers()[0]
+    for number in range(3):
+        insert(three, number)
+    assert behind(three, follower) >= 3
+    three.loop.advance(2 * GATHER)
+    assert behind(three, follower) == 0
+
+
+def test_who_waits_for_an_index_does_not_wait_for_the_gathering(three: EngineCluster) -> None:
+    follower = three.followers()[0]
+    index = insert(three, 1).index
+    assert behind(three, follower) >= 1
+    began = three.loop.monotonic()
+    request = Request(
+        RequestKind.QUERY, ["SELECT v FROM t"], [None], level=ReadLevel.NONE, min_index=index
+    )
+    assert isinstance(three.answer(follower, request), Outcome)
+    assert three.rows(follower, "SELECT v FROM t") == [(1,)]
+    assert three.loop.monotonic() - began < GATHER / 2
+
+
+def test_large_entries_are_not_gathered(three: EngineCluster) -> None:
+    follower = three.followers()[0]
+    began = three.loop.monotonic()
+    insert(three, "x" * 3000)
+    three.until(lambda: behind(three, follower) == 0)
+    assert three.loop.monotonic() - began < GATHER / 2
+
+
+def test_a_follower_that_gathered_and_then_leads_has_everything(three: EngineCluster) -> None:
+    insert(three, 1)
+    three.kill(three.number(three.leader()))
+    leader = three.wait_leader()
+    assert three.rows(leader, "SELECT v FROM t") == [(1,)]
+
+
+def test_strict_freshness_counts_from_the_oldest_entry_that_is_missing(
+    three: EngineCluster,
+) -> None:
+    """A follower under load is always a little behind, and never long."""
+    follower = three.followers()[0]
+    request = Request(
+        RequestKind.QUERY,
+        ["SELECT count(*) FROM t"],
+        [None],
+        level=ReadLevel.NONE,
+        freshness_s=2 * GATHER,
+        freshness_strict=True,
+    )
+    end = three.loop.monotonic() + 10 * GATHER
+    while three.loop.monotonic() < end:
+        insert(three, 1)
+        assert isinstance(three.answer(follower, request), Outcome)
+
+
+def test_whoever_is_alone_is_answered_before_commit_and_reads_its_write(
+    three: EngineCluster,
+) -> None:
+    leader = three.leader()
+    seen: list[Answer] = []
+
+    def written(answer: Answer) -> None:
+        assert isinstance(answer, Outcome)
+        assert answer.results == [Write(1, 1)]
+        # What a program does with its answer comes in a later turn, as with any future.
+        three.loop.call_soon(leader.submit, query, seen.append)
+
+    query = Request(RequestKind.QUERY, ["SELECT v FROM t"], [None], level=ReadLevel.NONE)
+    leader.submit(execute("INSERT INTO t(v) VALUES('mine')"), written)
+    three.until(lambda: bool(seen))
+    assert isinstance(seen[0], Outcome)
+    assert [tuple(row) for row in seen[0].results[0].rows] == [("mine",)]  # type: ignore[union-attr]
+
+
+def test_leadership_lost_between_the_answer_and_commit_loses_nothing(three: EngineCluster) -> None:
+    leader = three.leader()
+
+    def written(answer: Answer) -> None:
+        assert isinstance(answer, Outcome)
+        leader.writer.lose()  # as a message of a newer term in the same turn would
+
+    leader.submit(execute("INSERT INTO t(v) VALUES('kept')"), written)
+    three.loop.advance(1)
+    assert three.rows(three.wait_leader(), "SELECT v FROM t") == [("kept",)]
+    three.loop.advance(2 * GATHER)
+    for engine in three.running():
+        assert three.rows(engine, "SELECT v FROM t", ReadLevel.NONE) == [("kept",)]
