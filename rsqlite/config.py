@@ -66,8 +66,13 @@ class Settings:
         120.0, "Give up forming a cluster after this long", unit="s", minimum=1, maximum=86_400
     )
     join: str = setting("", "Comma-separated raft addresses of the nodes to find")
-    join_attempts: int = setting(5, "Tries to find a cluster to join", minimum=1, maximum=10_000)
-    join_interval: float = setting(3.0, "Pause between them", unit="s", minimum=0.01, maximum=3600)
+    join_interval: float = setting(
+        3.0,
+        "Pause between looks at the nodes of -join while no leader is known",
+        unit="s",
+        minimum=0.01,
+        maximum=3600,
+    )
 
     # Raft (raft.md, design 1)
     tick: float = setting(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,17 @@ def test_every_row_says_what_it_is_for() -> None:
         assert one.metadata["help"][0].isupper(), one.name
         if one.name.endswith(("_timeout", "_interval", "_time_max")):
             assert one.metadata["unit"] == "s", one.name
+
+
+def test_every_setting_is_read_by_somebody() -> None:
+    folder = Path(__file__).parent.parent / "rsqlite"
+    code = "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in folder.rglob("*.py")
+        if path != folder / "config.py"
+    )
+    read = set(re.findall(r"\.(\w+)", code))
+    assert {one.name for one in dataclasses.fields(Settings)} <= read
 
 
 def test_a_value_outside_its_bounds_is_named_with_them() -> None:

@@ -42,6 +42,10 @@ FLAGS: dict[str, ForeignFlag] = {
         is_boolean=True, default="false", without_effect="no snapshots are sent"
     ),
     "db-max-ro-conns": ForeignFlag(without_effect="reads share a few connections"),
+    "join-attempts": ForeignFlag(
+        without_effect="there is no joining a running cluster yet, and -bootstrap-expect-timeout"
+        " bounds the search for the nodes of a new one"
+    ),
     "raft-commit-timeout": ForeignFlag(without_effect="followers learn of a commit at once"),
     "raft-leader-lease-timeout": ForeignFlag(without_effect="there are no leases"),
     "raft-log-level": ForeignFlag(without_effect="one level holds for all parts: -log-level"),
