@@ -11,6 +11,11 @@ import rsqlite
 from rsqlite.cli.exits import Exit, exit_for
 from rsqlite.errors import NodeFault
 
+REBUILD_ADVICE = (
+    "The log is whole, and holds everything since the first entry: check the disk, move {} away,"
+    " and start the node again; it makes the database anew from its log"
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(rsqlite.__version__, prog_name="rsqlite")
@@ -27,9 +32,10 @@ def check(directory: str) -> None:
     else that of rsqlited for the same fault.
     """
     from rsqlite.statemachine import check_database
+    from rsqlite.storage.check import begins_with_first_entry
     from rsqlite.storage.check import check as check_log
     from rsqlite.storage.directory import DATABASE_NAME
-    from rsqlite.storage.finding import Severity
+    from rsqlite.storage.finding import REJOIN_ADVICE, Severity
 
     directory = os.path.abspath(directory)
     try:
@@ -42,9 +48,13 @@ def check(directory: str) -> None:
     damaged = any(finding.severity is Severity.DAMAGE for finding in findings)
     database = os.path.join(directory, DATABASE_NAME)
     if not damaged and os.path.isdir(database):
-        for problem in check_database(database):
+        problems = check_database(database)
+        for problem in problems:
             click.echo(f"{Severity.DAMAGE.value}: {problem}")
+        if problems:
             damaged = True
+            is_whole = begins_with_first_entry(directory)
+            click.echo(REBUILD_ADVICE.format(database) if is_whole else REJOIN_ADVICE)
     if damaged:
         sys.exit(Exit.DAMAGED)
     click.echo(f"{directory}: no damage found")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from itertools import islice
 from typing import Any
 
 import apsw
 
 from rsqlite.errors import NodeFault
 from rsqlite.statemachine import schema
-from rsqlite.statemachine.vfs import RESERVED_BYTES, load_checksum_vfs
+from rsqlite.statemachine.pages import damaged_pages
+from rsqlite.statemachine.vfs import load_checksum_vfs
 
 _PROBLEMS_MAX = 100
 
@@ -18,8 +20,8 @@ def check_database(directory: str) -> list[str]:
     """What is wrong with the database under `directory` (`<data>/db`), in words; nothing when all
     is well.
 
-    Reads every page in use through the page checksums, and what SQLite knows of its structure.
-    Changes nothing: the WAL stays as it is.
+    Verifies the checksum of every page, then what SQLite knows of their structure. Changes nothing:
+    the WAL stays as it is.
     """
     try:
         path = schema.find_current_database(directory)
@@ -27,6 +29,12 @@ def check_database(directory: str) -> list[str]:
         return [str(error)]
     if not os.path.exists(path):
         return [f"{path} is missing"]
+    try:
+        # With a damaged page SQLite would add "disk I/O error" and nothing more.
+        if found := list(islice(damaged_pages(path), _PROBLEMS_MAX)):
+            return found
+    except OSError as error:
+        return [f"{path} cannot be read: {error}"]
     try:
         connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=load_checksum_vfs())
         try:
@@ -40,8 +48,6 @@ def check_database(directory: str) -> list[str]:
 def _problems(connection: apsw.Connection, path: str) -> list[str]:
     found: list[str] = []
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-    if connection.reserve_bytes() != RESERVED_BYTES:
-        found.append("pages have no room for checksums")
     for step in (_check_state, _check_structure):
         try:
             found += step(connection, path)

@@ -51,6 +51,13 @@ def check(directory: str, disk: Disk | None = None) -> list[Finding]:
         raise DiskFault(f"cannot read {directory}: {error}") from error
 
 
+def begins_with_first_entry(directory: str, disk: Disk | None = None) -> bool:
+    """Whether the log, in which no damage was found, was never cut: the database can then be made
+    anew from it."""
+    log_path = os.path.join(os.path.abspath(directory), LOG_NAME)
+    return examine_log(log_path, disk or RealDisk()).terms.first_index == 1
+
+
 def _check(directory: str, disk: Disk) -> list[Finding]:
     findings: list[Finding] = []
     names = disk.listdir(directory)

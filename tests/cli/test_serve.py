@@ -276,6 +276,27 @@ def test_damage_is_told_and_found_by_check(
     fails(node, Exit.DAMAGED, str(node.directory))
 
 
+@pytest.mark.slow
+def test_a_damaged_page_is_named_and_the_advice_of_check_mends_it(
+    cluster: ProcessCluster, node: ProcessNode
+) -> None:
+    cluster.start()
+    for value in range(5):
+        insert(node, value)
+    assert node.terminate() == Exit.OK
+    database = node.directory / "db"
+    flip(database / "1" / "main.db", 4096 * 2 + 4000)
+    checked = check(node.directory)
+    assert checked.returncode == Exit.DAMAGED
+    damage, advice = checked.stdout.splitlines()
+    assert damage.startswith(f"damage: {database / '1' / 'main.db'}: page 3 (at byte 8192)")
+    assert f"move {database} away" in advice
+    database.rename(node.directory.with_name("away"))
+    assert check(node.directory).returncode == Exit.OK
+    cluster.start()
+    assert values(node) == [0, 1, 2, 3, 4]
+
+
 def contents(directory: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(directory)): path.read_bytes()

@@ -25,12 +25,12 @@ def test_a_whole_database_has_no_findings_and_is_not_changed(database: Path) -> 
     assert path.read_bytes() == before
 
 
-def test_one_flipped_bit_is_found(database: Path) -> None:
+def test_one_flipped_bit_is_found_and_its_page_named(database: Path) -> None:
     path = database / "1" / "main.db"
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
+    data[4096 * 27 + 100] ^= 4
     path.write_bytes(data)
-    assert any("disk I/O error" in finding for finding in check_database(str(database)))
+    assert check_database(str(database)) == [f"{path}: page 28 (at byte 110592) fails its checksum"]
 
 
 def test_a_broken_structure_is_found(database: Path) -> None:
