@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from rsqlite.config import Settings
@@ -54,6 +55,28 @@ def founders(own: Member, found: Mapping[NodeId, Member], expect: int) -> list[M
     return chosen if chosen[0].node_id == own.node_id else None
 
 
+def stranger(
+    own: Member, address: str, cluster_id: str, members: Mapping[str, str]
+) -> RequestError | None:
+    """Why this node is none of the cluster that the node at `address` is in, whose `members` are
+    raft addresses by node id; None when it is one, or when the members are not known yet."""
+    if not members or str(own.node_id) in members:
+        return None
+    text = (
+        f"the node at {address} is in cluster {cluster_id} already, and this node"
+        f" ({own.node_id}) is not one of its members"
+    )
+    for node_id, raft_addr in members.items():
+        if raft_addr == own.raft_addr:
+            text += (
+                f"; the member at {raft_addr} is node {node_id}, whose data directory is another"
+            )
+    return RequestError(
+        f"{text}. Joining a running cluster is not built yet: start with the directory of the"
+        " member that this node stands for, or leave it out"
+    )
+
+
 class Discovery:
     """Asks around until there are enough; `begin(members)` is called once, on the node that is to
     write the first configuration."""
@@ -77,6 +100,10 @@ class Discovery:
         self._begin = begin
         self._failed = failed
         self._found: dict[NodeId, Member] = {}
+        self._is_awaited = False
+        """A neighbour's cluster counts on this node: its invitation is on the way."""
+        self._stranger: RequestError | None = None
+        """Why a neighbour's cluster does not."""
         self._deadline = loop.monotonic() + settings.bootstrap_expect_timeout
         self._timer: Handle | None = None
         self._is_done = False
@@ -104,12 +131,21 @@ class Discovery:
                 )
             )
             return
+        # A turn after the answers came: another neighbour may have said the opposite, if two of
+        # them began a cluster each.
+        if self._stranger is not None and not self._is_awaited:
+            self.stop()
+            self._failed(self._stranger)
+            return
+        self._stranger, self._is_awaited = None, False
         self._consider()
         for address in join_addresses(self._settings):
-            self._network.identify(address, self._identified)
+            self._network.identify(address, partial(self._identified, address))
         self._timer = self._loop.call_later(self._settings.discovery_interval, self._look)
 
-    def _identified(self, identity: Mapping[str, Any] | None, error: BaseException | None) -> None:
+    def _identified(
+        self, address: str, identity: Mapping[str, Any] | None, error: BaseException | None
+    ) -> None:
         if self._is_done or error is not None or identity is None:
             return
         try:
@@ -121,10 +157,13 @@ class Discovery:
             )
             cluster_id = identity["cluster_id"]
             fingerprint = identity["fingerprint"]
+            members = dict(identity["members"])
         except (KeyError, TypeError, ValueError):
             return  # not one of ours; it keeps being asked until the deadline names it
         if cluster_id is not None or member.node_id == self._own.node_id:
             self._found.pop(member.node_id, None)
+            if cluster_id is not None:
+                self._note_cluster(address, str(cluster_id), members)
             return
         if fingerprint != self._fingerprint:
             self.stop()
@@ -137,6 +176,13 @@ class Discovery:
             return
         self._found[member.node_id] = member
         self._consider()
+
+    def _note_cluster(self, address: str, cluster_id: str, members: Mapping[str, str]) -> None:
+        why = stranger(self._own, address, cluster_id, members)
+        if why is None:
+            self._is_awaited = True
+        else:
+            self._stranger = why
 
     def _consider(self) -> None:
         if self._is_done:

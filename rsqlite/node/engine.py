@@ -338,6 +338,7 @@ class Engine:
             **self.own_member()._asdict(),
             "cluster_id": self.cluster_id,
             "fingerprint": self.machine.fingerprint,
+            "members": {str(member.node_id): member.raft_addr for member in self.members},
         }
 
     def status(self) -> Status:

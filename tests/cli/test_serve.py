@@ -339,3 +339,13 @@ def test_a_directory_among_nodes_of_another_cluster_is_told(tmp_path: Path) -> N
             stranger.directory = ours.nodes[0].directory
             fails(stranger, Exit.FOREIGN, str(stranger.directory), "-join")
             insert(theirs.nodes[1], 1)
+
+
+@pytest.mark.slow
+def test_an_emptied_directory_beside_a_running_cluster_is_told(tmp_path: Path) -> None:
+    with ProcessCluster(3, tmp_path, ["-log-format", "json"]) as cluster:
+        emptied = cluster.nodes[2]
+        emptied.kill()
+        shutil.rmtree(emptied.directory)
+        fails(emptied, Exit.CLUSTER, "not one of its members", f":{emptied.raft_port} is node ")
+        insert(cluster.nodes[0], 1)

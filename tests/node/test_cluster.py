@@ -72,7 +72,13 @@ class Answers:
 
 
 def identity(number: int, **changes: object) -> dict[str, object]:
-    return {**member(number)._asdict(), "cluster_id": None, "fingerprint": "f", **changes}
+    basis = {"cluster_id": None, "fingerprint": "f", "members": {}}
+    return {**member(number)._asdict(), **basis, **changes}
+
+
+def in_cluster(number: int, *members: int) -> dict[str, object]:
+    addresses = {str(one): member(one).raft_addr for one in members}
+    return identity(number, cluster_id="x", members=addresses)
 
 
 class Look:
@@ -109,6 +115,37 @@ def test_a_node_that_has_a_cluster_already_does_not_count() -> None:
     look = Look(1, {"b:2": identity(2), "c:3": identity(3, cluster_id="x")})
     look.loop.advance(2.0)
     assert look.begun == []
+
+
+def test_a_node_that_is_no_member_of_its_neighbours_cluster_ends_and_names_it() -> None:
+    # Two of three go on; this one has lost its directory, and with it its id.
+    lost = {"2": member(2).raft_addr, "3": member(3).raft_addr, "9": member(1).raft_addr}
+    look = Look(1, {"b:2": identity(2, cluster_id="x", members=lost)})
+    look.loop.advance(1.0)
+    (failure,) = look.failures
+    for words in ("b:2", "cluster x", "not one of its members", "host1:4002 is node 9"):
+        assert words in str(failure)
+    assert look.begun == []
+
+
+def test_a_node_that_was_never_a_member_ends_as_well() -> None:
+    look = Look(1, {"b:2": in_cluster(2, 2, 3, 4)})
+    look.loop.advance(1.0)
+    (failure,) = look.failures
+    assert "not one of its members. Joining" in str(failure)
+
+
+@pytest.mark.parametrize("members", [(), (1, 2, 3)], ids=["not known yet", "it is one"])
+def test_a_founder_waits_for_its_invitation(members: tuple[int, ...]) -> None:
+    look = Look(1, {"b:2": in_cluster(2, *members), "c:3": in_cluster(3, *members)})
+    look.loop.advance(4.0)
+    assert look.failures == []
+
+
+def test_of_two_new_clusters_the_one_that_counts_on_a_node_is_waited_for() -> None:
+    look = Look(1, {"b:2": in_cluster(2, 2, 3, 4), "c:3": in_cluster(3, 1, 3, 5)})
+    look.loop.advance(4.0)
+    assert look.failures == []
 
 
 def test_discovery_names_the_addresses_when_its_time_is_over() -> None:
