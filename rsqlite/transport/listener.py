@@ -15,7 +15,7 @@ from typing import cast
 
 import orjson
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler
 
 from rsqlite.config import Settings
 from rsqlite.transport.connection import FrameConnection
@@ -30,6 +30,15 @@ from rsqlite.transport.handshake import (
     format_address,
     parse_address,
 )
+
+SERVER = "rsqlite"
+"""Without a version: what runs here concerns nobody who is no member."""
+STRANGER_TEXT = (
+    "this is the raft address of an rsqlite node, for other nodes; clients find the HTTP API at"
+    " its -http-addr"
+)
+
+logger = logging.getLogger(__name__)
 
 
 class Listener:
@@ -54,35 +63,23 @@ class Listener:
         self._attach = attach
         self._node_id = node_id
         self._servers: list[asyncio.Server] = []
-        self._web: web.Server | None = None
-        self._runner: web.AppRunner | None = None
+        self._web: _Requests | None = None
         self._strangers: dict[asyncio.BaseProtocol, float] = {}  # since when they are here
         self._linked: set[asyncio.BaseProtocol] = set()
 
     async def start(self) -> str:
         """Listen; the answer is the address, with the port that the system chose if 0 was asked.
         OSError if it cannot be had."""
-        application = web.Application(client_max_size=1)
-        application.router.add_get(IDENTITY_PATH, self._serve_identity, allow_head=False)
-        application.router.add_get(LINK_PATH, self._serve_link, allow_head=False)
-        logger = logging.getLogger(f"{__name__}.http")
-        logger.addFilter(_is_ours)
-        self._runner = web.AppRunner(
-            application,
-            access_log=None,
-            logger=logger,
-            shutdown_timeout=self._settings.peer_connect_timeout,
-        )
-        await self._runner.setup()
-        self._web = self._runner.server
+        self._web = _Requests(self._serve, logger=logger, access_log=None)
         return await self._bind()
 
     async def stop(self) -> None:
         """Stop listening and end what is not a link; the links end with their connections."""
         for server in self._servers:
             server.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._web is not None:
+            self._web.pre_shutdown()
+            await self._web.shutdown(self._settings.peer_connect_timeout)
 
     def sweep(self, now: float) -> None:
         """Called once per `peer_pulse`: strangers that have said nothing for too long go."""
@@ -126,27 +123,36 @@ class Listener:
             return _Refused()
         return self._web()
 
-    async def _serve_identity(self, request: web.Request) -> web.Response:
+    async def _serve(self, request: web.BaseRequest) -> web.Response:
+        if request.path not in (IDENTITY_PATH, LINK_PATH):
+            return _refusal(404, STRANGER_TEXT)
+        if request.method != "GET":
+            response = _refusal(405, STRANGER_TEXT)
+            response.headers["Allow"] = "GET"
+            return response
+        if request.path == LINK_PATH:
+            return await self._serve_link(request)
         response = web.Response(
-            body=orjson.dumps(dict(self._identity())), content_type="application/json"
+            body=orjson.dumps(dict(self._identity())),
+            content_type="application/json",
+            headers={"Server": SERVER},
         )
         response.force_close()
         return response
 
-    async def _serve_link(self, request: web.Request) -> web.Response:
+    async def _serve_link(self, request: web.BaseRequest) -> web.Response:
         refusal, hello = self._decide(request)
         if hello is None or refusal is not None:
             assert refusal is not None
-            response = web.Response(status=refusal.status, text=refusal.reason + "\n")
+            response = _refusal(refusal.status, refusal.reason)
             if refusal.status == 426:
                 response.headers["Upgrade"] = UPGRADE
-            response.force_close()
             return response
         await self._hand_over(request, hello)
         # Nobody reads it: the connection is gone. aiohttp wants an answer all the same.
         return web.Response()
 
-    def _decide(self, request: web.Request) -> tuple[Refusal | None, Hello | None]:
+    def _decide(self, request: web.BaseRequest) -> tuple[Refusal | None, Hello | None]:
         if request.headers.get("Upgrade", "").lower() != UPGRADE:
             return Refusal(426, f"this address speaks {UPGRADE} version {PROTOCOL_VERSION}"), None
         if request.can_read_body:
@@ -157,7 +163,7 @@ class Listener:
             return Refusal(400, str(error)), None
         return self._admit(hello), hello
 
-    async def _hand_over(self, request: web.Request, hello: Hello) -> None:
+    async def _hand_over(self, request: web.BaseRequest, hello: Hello) -> None:
         """Give the transport to frames; returns when the connection has ended."""
         transport, handler = request.transport, request.protocol
         if transport is None:
@@ -188,6 +194,34 @@ class _Refused(asyncio.Protocol):
         cast("asyncio.Transport", transport).abort()
 
 
-def _is_ours(record: logging.LogRecord) -> bool:
-    """Whether this is about our code: what strangers send is no reason to fill a log."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+class _Requests(web.Server):
+    """Makes the connections that begin with a request."""
+
+    def __call__(self) -> RequestHandler:
+        return _Stranger(self, loop=self._loop, **self._kwargs)
+
+
+class _Stranger(RequestHandler):
+    """A connection that is no link yet."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what is no HTTP, which is not logged: what strangers send is no reason to
+        fill a log. An error of ours is."""
+        if status < 500:
+            return _refusal(status, STRANGER_TEXT)
+        self.log_exception("error in the answer to %s", request.path, exc_info=exc)
+        return _refusal(status, "internal error")
+
+
+def _refusal(status: int, reason: str) -> web.Response:
+    response = web.Response(status=status, text=reason + "\n", headers={"Server": SERVER})
+    response.force_close()
+    return response

@@ -44,6 +44,7 @@ def test_a_stranger_learns_who_the_node_is(play_sockets: Any) -> None:
         answer = await talk(a.address, b"GET /raft/v1/identity HTTP/1.1\r\nHost: x\r\n\r\n")
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 ")
+        assert b"aiohttp" not in head
         assert json.loads(body) == {"node_id": 1, "cluster_id": "c"}
 
     play_sockets(scenario)
@@ -56,6 +57,7 @@ HELLO = Hello("c", 9, "127.0.0.1:1", 1).to_request("x")
     ("request_bytes", "status"),
     [
         (b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
+        (b"POST /db/execute HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n[]", 404),
         (b"POST /raft/v1/identity HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405),
         (b"GET /raft/v1/link HTTP/1.1\r\nHost: x\r\n\r\n", 426),
         (HELLO.replace(b"rsqlite-raft", b"websocket"), 426),
@@ -75,8 +77,32 @@ def test_requests_that_get_no_link(play_sockets: Any, request_bytes: bytes, stat
         a = await world.peer(1)
         answer = await talk(a.address, request_bytes)
         assert answer.startswith((b"HTTP/1.1 %d " % status, b"HTTP/1.0 %d " % status)), answer
+        assert b"\r\nServer: rsqlite\r\n" in answer
+        for name in (b"Python", b"aiohttp"):
+            assert name not in answer
         assert a.received == []
         assert a.closed == []
+
+    play_sockets(scenario)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /db/execute HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n[]",
+        b"HELO\r\n\r\n",
+    ],
+)
+def test_who_takes_the_raft_address_for_another_is_told(
+    play_sockets: Any, request_bytes: bytes
+) -> None:
+    async def scenario(world: Any) -> None:
+        a = await world.peer(1)
+        answer = await talk(a.address, request_bytes)
+        _, _, body = answer.partition(b"\r\n\r\n")
+        assert body.startswith(b"this is the raft address of an rsqlite node")
+        assert body.endswith(b"-http-addr\n")
 
     play_sockets(scenario)
 
