@@ -44,6 +44,8 @@ class Reader:
         self._behind: tuple[Index, float] | None = None
         """An index not yet applied here, and since when it is known to be committed."""
         self._on_waiting: Callable[[], None] = lambda: None
+        self._unconfirmed = 0
+        """Reads that wait for a confirmation, in a round or between two."""
         self.fault: RsqliteError | None = None
         self.reads = 0
         self.rounds = 0
@@ -65,8 +67,7 @@ class Reader:
     @property
     def waiting(self) -> int:
         """Reads that wait for a confirmation or for an index."""
-        confirming = sum(len(group) for group in self._rounds.values())
-        return len(self._next_round) + confirming + len(self._by_index)
+        return self._unconfirmed + len(self._by_index)
 
     def submit(self, request: Request, done: Done, deadline: float) -> None:
         """Run a read at its level; AUTO and a forwarded WEAK are the node's to resolve."""
@@ -90,7 +91,13 @@ class Reader:
         """Ask whether this node still leads: True once a round that began after this call is
         acknowledged by a majority."""
         deadline = self._loop.monotonic() + self._settings.linearizable_timeout
-        self._ask(deadline, lambda index: answer(index is not None))
+        self._unconfirmed += 1
+
+        def answered(index: Index | None) -> None:
+            self._unconfirmed -= 1
+            answer(index is not None)
+
+        self._ask(deadline, answered)
 
     def confirmed(self, reads: tuple[ReadState, ...]) -> None:
         """The core's answers to `read_index`."""
@@ -121,26 +128,28 @@ class Reader:
         leader_deadline = min(deadline, now + self._settings.leader_wait)
 
         def answer(index: Index | None) -> None:
-            if self.fault is not None:
-                done(self.fault)
-            elif index is not None:
-                index = max(index, Index(request.min_index))
-                if index <= self._machine.applied_index:
-                    self._machine.query(request, done)
-                else:
-                    self._when_applied(request, index, done, deadline)
-            elif self._loop.monotonic() < leader_deadline:
+            now = self._loop.monotonic()
+            if index is None and self.fault is None and now < leader_deadline:
                 # No leader could confirm: an election may be under way. Ask again soon.
                 pause = self._settings.raft_heartbeat
                 self._loop.call_later(pause, self._ask, deadline, answer)
-            else:
+                return
+            self._unconfirmed -= 1
+            if self.fault is not None:
+                done(self.fault)
+            elif index is None:
                 done(NoLeader())
+            elif (wanted := max(index, Index(request.min_index))) <= self._machine.applied_index:
+                self._machine.query(request, done)
+            else:
+                self._when_applied(request, wanted, done, deadline)
 
+        self._unconfirmed += 1
         self._ask(deadline, answer)
 
     def waiting_exceeds_bound(self) -> bool:
         """True when no further read may wait."""
-        return len(self._next_round) + len(self._by_index) >= self._settings.read_queue_max
+        return self.waiting >= self._settings.read_queue_max
 
     def _ask(self, deadline: float, answer: Confirmed) -> None:
         if self.fault is not None:

@@ -15,6 +15,7 @@ from rsqlite.errors import (
     Divergence,
     Fate,
     NoLeader,
+    Overloaded,
     RsqliteError,
     StaleRead,
     TimedOut,
@@ -103,6 +104,40 @@ def test_who_writes_through_a_follower_reads_it_there_at_level_none(three: Engin
     for number in range(5):
         three.execute(follower, f"INSERT INTO t(v) VALUES({number})")
         assert three.rows(follower, "SELECT count(*) FROM t", ReadLevel.NONE) == [(number + 1,)]
+
+
+def test_reads_under_confirmation_and_between_attempts_count_to_the_bound(tmp_path: Path) -> None:
+    cluster = EngineCluster(tmp_path, 3, read_queue_max=5)
+    leader = cluster.start()
+    cluster.execute(leader, "CREATE TABLE t(v)")
+    cluster.isolate(leader)
+    read = query("SELECT count(*) FROM t", level=ReadLevel.LINEARIZABLE)
+    answers = []
+    # A round for each, and none of them is confirmed any more; later they pause between attempts.
+    for _ in range(5):
+        answers.append(cluster.ask(leader, read))
+        cluster.loop.advance(0.02)
+    for _ in range(20):
+        assert isinstance(cluster.answer(leader, read), Overloaded)
+        cluster.loop.advance(0.025)
+    assert leader.reader.waiting == 5
+    cluster.until(lambda: all(answers))
+    assert all(isinstance(one, NoLeader) for (one,) in answers)
+    assert leader.reader.waiting == 0
+    cluster.close()
+
+
+def test_a_full_house_of_reads_that_is_confirmed_is_served(tmp_path: Path) -> None:
+    cluster = EngineCluster(tmp_path, 3, read_queue_max=5)
+    cluster.execute(cluster.start(), "CREATE TABLE t(v)")
+    follower = cluster.followers()[0]
+    read = query("SELECT count(*) FROM t", level=ReadLevel.LINEARIZABLE, min_index=10**6)
+    answers = [cluster.ask(follower, read) for _ in range(5)]
+    assert isinstance(cluster.answer(follower, read), Overloaded)
+    cluster.loop.advance(0.5)
+    assert answers == [[]] * 5, "they wait for their index, on the places they had"
+    assert isinstance(cluster.answer(follower, read), Overloaded)
+    cluster.close()
 
 
 def test_an_sql_error_never_touches_the_log(three: EngineCluster) -> None:
