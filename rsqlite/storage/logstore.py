@@ -88,6 +88,8 @@ class LogStore:
         self._queue: deque[_Work] = deque()
         self._under_way: deque[_Work] = deque()
         self._is_flush_waiting = False
+        self._flushes_in_thread = 0
+        """Given to the thread and not answered. While there is one, nobody else may write."""
         self._is_put_off = False
         self._is_preparing = False
         self._inline_sync_max_s = settings.log_inline_sync_max
@@ -221,7 +223,8 @@ class LogStore:
     @property
     def _is_idle(self) -> bool:
         """Whether nothing that was given before is being written, nor space prepared."""
-        return len(self._under_way) == len(self._queue) and not self._is_preparing
+        is_written = len(self._under_way) == len(self._queue) and not self._flushes_in_thread
+        return is_written and not self._is_preparing
 
     @property
     def _is_quick_and_idle(self) -> bool:
@@ -240,7 +243,8 @@ class LogStore:
         if self._is_idle and self._uses_kernel and self._flush_in_kernel():
             return
         self._is_flush_waiting = True
-        self._worker.submit(self._flush, self._flushed)
+        self._flushes_in_thread += 1
+        self._worker.submit(self._flush, self._flushed_in_thread)
 
     def _flush_in_kernel(self) -> bool:
         """Write here, and let the kernel sync in the background. False if what is queued needs
@@ -353,7 +357,8 @@ class LogStore:
         if self._is_closed:
             return
         self._writer.wait()
-        self._flush_put_off()
+        if self._is_put_off:
+            self._flush_put_off()
         self._writer.wait()
         self._write_mark()
         self._is_closed = True
@@ -415,6 +420,14 @@ class LogStore:
         placements = self._writer.write([work.step for work in works])
         self._took(self._loop.monotonic() - began)
         return works, placements, self._writer.space
+
+    def _flushed_in_thread(
+        self,
+        result: tuple[list[_Work], list[Placement], Space] | None,
+        error: BaseException | None,
+    ) -> None:
+        self._flushes_in_thread -= 1
+        self._flushed(result, error)
 
     def _flushed(
         self,

@@ -250,6 +250,9 @@ class LogWriter:
             if error.errno not in NO_SPACE:
                 self._failure = error
                 raise
+        except BaseException as error:
+            self._failure = error
+            raise
         else:
             self.space_error = None
 

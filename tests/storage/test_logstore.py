@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -394,6 +397,77 @@ def test_an_append_never_overtakes_one_that_the_thread_has(rig: Rig) -> None:
     rig.loop.run()
     assert rig.log.durable_index == 3
     assert append_here(rig, entries(4, 5)) == [None]
+
+
+class Interrupted(deque[Any]):
+    """A queue that lets another thread have its turn before the first `popleft`."""
+
+    interrupt: Callable[[], object] | None = None
+
+    def popleft(self) -> Any:
+        interrupt, self.interrupt = self.interrupt, None
+        if interrupt is not None:
+            interrupt()
+        return super().popleft()
+
+
+def test_the_loop_writes_nothing_while_the_thread_is_about_to(rig: Rig) -> None:
+    """Both would take the same works: written twice, and answered twice."""
+    rig.append(entries(1, 2), term=1)
+    rig.log._queue = queue = Interrupted()
+    calls: list[int] = []
+
+    def loop() -> None:
+        before = rig.disk.calls
+        append_here(rig, entries(3, 4))
+        calls.append(rig.disk.calls - before)
+
+    queue.interrupt = loop
+    rig.submit(entries(2, 3))
+    rig.loop.run()
+    assert calls == [0]
+    assert rig.log.durable_index == 3
+    rig.reopen()
+    assert rig.content() == list(entries(1, 4))
+
+
+def test_closing_leaves_to_the_thread_what_it_was_given(rig: Rig) -> None:
+    rig.submit(entries(1, 3), term=1)
+    close, calls = rig.log._worker.close, rig.disk.calls
+    found: list[int] = []
+
+    def note() -> None:
+        found.append(rig.disk.calls - calls)
+        close()
+
+    rig.log._worker.close = note  # type: ignore[method-assign]
+    rig.log.close()
+    assert found == [0]
+    rig.loop.run()
+    assert rig.answers == [(0, None)]
+
+
+def test_an_error_of_preparing_that_is_not_the_disks_ends_the_log_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What waits behind it must not be written: it has heard that the log has failed."""
+    rig = Rig(segment_bytes=1 << 20, log_prepare_step_bytes=4096)
+    rig.open()
+    rig.append(term=1)
+    worker = rig.log._worker
+    worker.pause()  # type: ignore[attr-defined]
+    worker.submit(rig.log._prepare, rig.log._prepared)
+    rig.submit(entries(1, 3))
+
+    def fail(path: str) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr(rig.disk, "free_bytes", fail)
+    calls = rig.disk.calls
+    worker.resume()  # type: ignore[attr-defined]
+    rig.loop.run()
+    assert rig.disk.calls == calls
+    assert [type(error) for _, error in rig.answers[1:]] == [DiskFault]
 
 
 def test_a_large_append_leaves_the_loop_to_the_thread(rig: Rig) -> None:
