@@ -1,5 +1,5 @@
-# Everything a contributor or CI runs. Needs Python 3.11 or newer, and make; the tools are installed
-# into .venv by the first target that wants them.
+# Everything a contributor or CI runs. Needs Python 3.11 or newer, and make; rsqlite, and the tools of
+# all targets but demo, are installed into .venv by the first target that wants them.
 #
 #   make demo               three nodes, a killed leader, nothing lost; the exit code says if it held
 #   make test               everything CI tests, at most ten minutes; T=raft for one floor
@@ -16,7 +16,9 @@ MINUTES ?= 10
 ARGS ?=
 
 BIN := $(VENV)/bin
+RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # These compute more than they wait, and know no real time: they share the cores. The others run
 # one at a time, or they would measure each other.
 PARALLEL := tests/raft tests/storage tests/statemachine
@@ -30,16 +32,22 @@ help:
 
 # Made anew when what it must hold has changed. A venv left half-made by an interrupted install
 # has no stamp, and is made again.
-$(READY): pyproject.toml constraints.txt
+$(RUNS): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rsqlite needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; name another one with make PYTHON=python3.11")'
-	rm -rf $(VENV)
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@echo "installing rsqlite and what it needs into $(VENV), once"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(INSTALL) -e '.[fast]'
+	@touch $@
+
+$(READY): $(RUNS)
+	@echo "installing the tools for tests and checks into $(VENV), once"
+	@$(INSTALL) -e '.[dev]'
 	@touch $@
 
 venv: $(READY)
 
-demo: $(READY)
+demo: $(RUNS)
 	@$(BIN)/python -m rsqlite.testing.demo
 
 test: $(READY)

@@ -140,18 +140,21 @@ def test_the_config_file_of_the_documents_is_one(tmp_path: Path) -> None:
 
 
 PROGRAMS = [
-    (blocks(README, "python")[0], "['id', 'name'] [(1, 'Fiona')]\n"),
+    (blocks(README, "python")[0], "['id', 'name'] [(1, 'Fiona')]\n", []),
     *zip(
         blocks(EMBEDDING, "python"),
         ["[(100,)]\nSQLITE_CONSTRAINT_PRIMARYKEY\n", "[(1,)]\n", "serving\n"],
+        [["accounts"], ["data0", "data1", "data2"], ["served"]],
         strict=True,
     ),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("program", "printed"), PROGRAMS)
-def test_the_python_of_the_documents_runs(tmp_path: Path, program: str, printed: str) -> None:
+@pytest.mark.parametrize(("program", "printed", "left"), PROGRAMS)
+def test_the_python_of_the_documents_runs(
+    tmp_path: Path, program: str, printed: str, left: list[str]
+) -> None:
     for port in re.findall(r"127.0.0.1:(17\d+)", program):
         program = program.replace(port, str(free_ports(1)[0]))
     result = subprocess.run(
@@ -164,6 +167,7 @@ def test_the_python_of_the_documents_runs(tmp_path: Path, program: str, printed:
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout == printed
+    assert sorted(os.listdir(tmp_path)) == left
 
 
 @pytest.mark.slow
