@@ -76,8 +76,8 @@ class Rows(msgspec.Struct, array_like=True, tag=2):
 
     columns: list[str]
     decltypes: list[str | None]
-    rows: list[Any]
-    """A tuple or list of `SqlValue` for each row."""
+    rows: list[tuple[Any, ...]]
+    """The `SqlValue`s of each row."""
     is_read: bool = True
     last_insert_rowid: int = 0
     changes: int = 0

@@ -91,6 +91,14 @@ async def test_three_nodes_in_one_program_form_a_cluster(
         for node in nodes:
             rows = await node.query("SELECT v FROM t", level=ReadLevel.LINEARIZABLE)
             assert [tuple(row) for row in rows.rows] == [(7,)]
+        for node in nodes:
+            # As sqlite3 gives them, here and from the leader alike.
+            assert (await node.query("SELECT v, NULL, x'00' FROM t")).rows == [(7, None, b"\0")]
+            written = await node.execute("UPDATE t SET v = 7 RETURNING v, 'x'")
+            assert isinstance(written, Rows)
+            assert written.rows == [(7, "x")]
+            outcome = await node.request(["SELECT v FROM t", "UPDATE t SET v = 7 RETURNING v"])
+            assert [one.rows for one in outcome.results if isinstance(one, Rows)] == [[(7,)]] * 2
         leader = next(node for node in nodes if node.is_leader)
         await leader.stop()
         await follower.execute("INSERT INTO t VALUES(8)")
