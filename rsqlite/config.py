@@ -308,8 +308,11 @@ class Settings:
     )
     http_allow_origin: str = setting("", "Value of Access-Control-Allow-Origin")
     body_bytes_max: int = setting(64 * MIB, "Longest request body", minimum=1 * KIB)
-    bodies_bytes_max: int = setting(
-        512 * MIB, "Request bodies and answers under way together", minimum=1 * KIB
+    bodies_bytes_max: int = setting(512 * MIB, "Request bodies under way together", minimum=1 * KIB)
+    answers_bytes_max: int = setting(
+        256 * MIB,
+        "Answers that clients have not taken; over it, reads are refused",
+        minimum=1 * KIB,
     )
     statements_max: int = setting(200_000, "Statements in one request", minimum=1)
     connections_max: int = setting(4096, "HTTP connections", minimum=1)
@@ -324,6 +327,13 @@ class Settings:
     )
     answer_timeout: float = setting(
         60.0, "Time for a client to take its answer", unit="s", minimum=0.1, flag=False
+    )
+    answer_timeout_crowded: float = setting(
+        3.0,
+        "Time in which a client must take some of its answer when answers_bytes_max is reached",
+        unit="s",
+        minimum=0.01,
+        flag=False,
     )
     idle_timeout_crowded: float = setting(
         1.0,

@@ -19,7 +19,13 @@ from rsqlite.errors import RequestError
 from rsqlite.request import Answer, Request, RequestKind
 from rsqlite.server import admin_api
 from rsqlite.server.answers import Reply, text_reply
-from rsqlite.server.connection import BODY_LATE_TEXT, HttpServerCore, Wording, overload_reply
+from rsqlite.server.connection import (
+    BODY_LATE_TEXT,
+    HttpServerCore,
+    Wording,
+    overload_reply,
+    untaken_reply,
+)
 from rsqlite.server.flags import Flags, parse_flags, unescape
 from rsqlite.server.limits import HttpCounters
 from rsqlite.server.rqlite_api import Plan, split_target
@@ -115,7 +121,7 @@ class HttpServer:
             core.counters.failures += 1
         response = core.wording.response(reply)
         size = len(reply.body)
-        core.budget.force(size)
+        core.untaken.force(size)
         try:
             await response.prepare(request)
             await response.write_eof()
@@ -128,7 +134,7 @@ class HttpServer:
             # The client has gone; aiohttp finds the same when it finishes the response.
             response.force_close()
         finally:
-            core.budget.give(size)
+            core.untaken.give(size)
         return response
 
     async def _reply(self, request: web.BaseRequest) -> Reply:
@@ -171,11 +177,17 @@ async def database(call: Call, kind: RequestKind) -> Reply:
         body = await _read_body(server, request, reservation)
         if isinstance(body, Reply):
             return plan.marked(body)
+        if core.untaken.is_full and not plan.is_write:
+            core.counters.overloads += 1
+            return untaken_reply()
         started = time.perf_counter()
         begun = plan.begin(body, server.node)
         if isinstance(begun, Reply):
             return begun
         answer = await _submit(server.node, begun)
+        if core.untaken.is_full and plan.may_be_dropped(answer):
+            core.counters.overloads += 1
+            return plan.marked(untaken_reply())
         return plan.reply(answer, server.advertised, time.perf_counter() - started)
     finally:
         reservation.give()

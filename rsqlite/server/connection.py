@@ -9,7 +9,8 @@ States, and what ends them when they last too long:
 - head: some bytes of a request's head are there. 408, closed.
 - body: the head is complete, the body is not. 408, closed (the plain path does it in `app.py`).
 - busy: the request runs. Its deadline is the node's.
-- answer: the client does not take its answer. Aborted.
+- answer: the client does not take its answer. Aborted; sooner, if it takes nothing at all, when
+  the answers that clients leave untaken have reached their bound.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ HEAD_LATE_TEXT = "the request's head took too long"
 BODY_LATE_TEXT = "the request's body took too long"
 INTERNAL_TEXT = "internal error"
 OVERLOAD_TEXT = "too many bytes of requests under way"
+UNTAKEN_TEXT = "too many bytes of answers that clients have not taken"
 CROWDED_TEXT = "too many connections"
 
 FIELD_BYTES_MAX = 8190
@@ -54,6 +56,11 @@ _KEEPALIVE_S = 10.0**9
 def overload_reply() -> Reply:
     """The answer to a body that finds too many bytes under way; the rest of it is not read."""
     return text_reply(503, OVERLOAD_TEXT, (retry_after(_OVERLOAD_RETRY_S),), close=True)
+
+
+def untaken_reply() -> Reply:
+    """The answer to a read while its rows would only wait behind those of other reads."""
+    return text_reply(503, UNTAKEN_TEXT, (retry_after(_OVERLOAD_RETRY_S),))
 
 
 class Wording:
@@ -126,13 +133,15 @@ class BareResponse(web.Response):
 class Connection(RequestHandler):
     """One client's connection, served by aiohttp, with deadlines."""
 
-    __slots__ = ("_core", "_head_bytes", "_since", "_wire")
+    __slots__ = ("_core", "_head_bytes", "_since", "_taken_at", "_unsent", "_wire")
 
     def __init__(self, core: HttpServerCore, **kwargs: Any) -> None:
         super().__init__(core, **kwargs)
         self._core = core
         self._since = core.now
         self._head_bytes = 0
+        self._unsent = 0  # bytes of an answer, as the last sweep found them
+        self._taken_at = core.now  # when they became fewer
         # aiohttp forgets its transport when it closes it; what is still unsent is then ours.
         self._wire: asyncio.Transport | None = None
 
@@ -177,7 +186,7 @@ class Connection(RequestHandler):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._since = self._core.now
+        self._since = self._taken_at = self._core.now
 
     def abort(self) -> None:
         """Drop the connection with whatever is unsent."""
@@ -195,7 +204,7 @@ class Connection(RequestHandler):
         settings = self._core.settings
         age = now - self._since
         if self._paused:
-            if age > settings.answer_timeout:
+            if age > settings.answer_timeout or self._holds_up(now):
                 self._core.counters.deadlines_missed += 1
                 self.abort()
         elif self.is_busy:
@@ -207,6 +216,14 @@ class Connection(RequestHandler):
                 self.refuse(text_reply(408, HEAD_LATE_TEXT, close=True))
         elif age > idle_s:
             self.force_close()
+
+    def _holds_up(self, now: float) -> bool:
+        """Whether others are refused while this client takes nothing of its answer."""
+        unsent = 0 if self._wire is None else self._wire.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent, self._taken_at = unsent, now
+        core = self._core
+        return core.untaken.is_full and now - self._taken_at > core.settings.answer_timeout_crowded
 
     def handle_error(
         self,
@@ -247,6 +264,8 @@ class HttpServerCore(web.Server):
         self.wording = wording
         self.counters = HttpCounters()
         self.budget = ByteBudget(settings.bodies_bytes_max)
+        self.untaken = ByteBudget(settings.answers_bytes_max)
+        """Answers that are written, and that their clients do not take as fast."""
         self.open: set[Connection] = set()
         self._closed: asyncio.Future[None] | None = None
         self.node: NodeService

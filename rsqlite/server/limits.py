@@ -8,13 +8,17 @@ from rsqlite.request import RequestKind
 
 
 class ByteBudget:
-    """Bytes of request bodies and answers under way, over all connections. Who takes gives back."""
+    """Bytes of request bodies, or of answers, over all connections. Who takes gives back."""
 
     __slots__ = ("maximum", "used")
 
     def __init__(self, maximum: int) -> None:
         self.maximum = maximum
         self.used = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.used >= self.maximum
 
     def has(self, count: int) -> bool:
         """Whether `count` bytes are left. Bodies take them only as they arrive: a client that

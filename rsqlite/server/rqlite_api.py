@@ -99,6 +99,14 @@ class Plan:
             return reply
         return reply._replace(headers=(*reply.headers, (WRITE, "not-applied")))
 
+    def may_be_dropped(self, answer: Answer) -> bool:
+        """Whether nothing is lost with this answer: it only read."""
+        return (
+            self.kind is not RequestKind.EXECUTE
+            and isinstance(answer, Outcome)
+            and not answer.is_logged
+        )
+
     def begin(self, body: bytes, node: NodeService) -> Request | Reply:
         """What to submit, or the answer that needs no node."""
         try:

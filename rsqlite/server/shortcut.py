@@ -36,6 +36,7 @@ from rsqlite.server.connection import (
     Connection,
     HttpServerCore,
     overload_reply,
+    untaken_reply,
 )
 from rsqlite.server.flags import parse_flags, unescape
 from rsqlite.server.rqlite_api import Plan, find_database_path, split_target
@@ -161,7 +162,7 @@ class ShortcutConnection(Connection):
         self._chunks: list[bytes] = []
         self._missing = 0
         self._reserved = 0  # bytes of the budget, for the body
-        self._answer_bytes = 0  # and for an answer that the client is slow to take
+        self._answer_bytes = 0  # of an answer that the client is slow to take
         self._started = 0.0
 
     def data_received(self, data: bytes) -> None:
@@ -293,6 +294,10 @@ class ShortcutConnection(Connection):
         counters.count(plan.kind)
         if plan.flags.timings:
             self._started = time.perf_counter()
+        if core.untaken.is_full and not plan.is_write:
+            counters.overloads += 1
+            self._finish(untaken_reply())
+            return
         begun = plan.begin(body, core.node)
         if type(begun) is Request:
             core.node.submit(begun, self._answered)
@@ -309,6 +314,10 @@ class ShortcutConnection(Connection):
         assert plan is not None
         elapsed_s = time.perf_counter() - self._started if plan.flags.timings else 0.0
         reply: Reply | bytes
+        if core.untaken.is_full and plan.may_be_dropped(answer):
+            core.counters.overloads += 1
+            self._finish(plan.marked(untaken_reply()))
+            return
         try:
             if type(answer) is Outcome and answer.index and not answer.served_by:
                 body = plan.encode(answer, elapsed_s)
@@ -347,7 +356,7 @@ class ShortcutConnection(Connection):
             transport.write(data)
             if self._paused:
                 self._answer_bytes = len(data)
-                core.budget.force(len(data))
+                core.untaken.force(len(data))
             if closes or self._close:
                 self.force_close()
         if self._handler_waiter is not None and not self._handler_waiter.done():
@@ -360,7 +369,7 @@ class ShortcutConnection(Connection):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._core.budget.give(self._answer_bytes)
+        self._core.untaken.give(self._answer_bytes)
         self._answer_bytes = 0
         if not self._is_plain and self._plan is None and self._collecting is None:
             self._pump()
@@ -368,7 +377,7 @@ class ShortcutConnection(Connection):
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         budget = self._core.budget
-        budget.give(self._answer_bytes)
+        self._core.untaken.give(self._answer_bytes)
         self._answer_bytes = 0
         if self._plan is None:
             # Else the node still has the body, and gives an answer in any case.

@@ -137,7 +137,8 @@ async def start() -> AsyncIterator[Start]:
         for writer in bench.writers:
             writer.close()
         await bench.server.stop()
-        assert bench.server.core.budget.used == 0, "bytes were taken and not given back"
+        core = bench.server.core
+        assert core.budget.used == core.untaken.used == 0, "bytes were taken and not given back"
 
 
 @pytest.fixture(params=["on", "off"])

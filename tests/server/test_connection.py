@@ -161,9 +161,9 @@ async def test_a_slow_reader_is_cut_off(start: Start, shortcut: str) -> None:
     slow = SlowReader(bench)
     await slow.ask(HEAD + BODY)
     core = bench.server.core
-    await until(lambda: core.budget.used > 1_000_000)
+    await until(lambda: core.untaken.used > 1_000_000)
     assert (await bench.get("/leader")).status == 200, "others are served meanwhile"
-    await until(lambda: not core.open and core.budget.used == 0)
+    await until(lambda: not core.open and core.untaken.used == 0)
     assert bench.server.counters.deadlines_missed == 1
     slow.socket.close()
 
@@ -175,7 +175,7 @@ async def test_a_slow_reader_cannot_pipeline_answers_into_memory(
     bench.node.outcome = large_answer(3_000)
     slow = SlowReader(bench)
     await slow.ask((HEAD + BODY) * 8)
-    await until(lambda: bench.server.core.budget.used > 1_000_000)
+    await until(lambda: bench.server.core.untaken.used > 1_000_000)
     assert len(bench.node.requests) <= 2
     loop = asyncio.get_running_loop()
     received = 0
@@ -184,6 +184,88 @@ async def test_a_slow_reader_cannot_pipeline_answers_into_memory(
     slow.socket.close()
     assert received > 15_000_000
     await until(lambda: not bench.server.core.open)
+
+
+QUERY = b"GET /db/query?q=SELECT%201 HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize("asked", [HEAD + BODY, QUERY], ids=["post", "get"])
+async def test_untaken_answers_over_the_bound_refuse_reads_and_nothing_else(
+    start: Start, shortcut: str, asked: bytes
+) -> None:
+    bench = await start(http_shortcut=shortcut, answers_bytes_max=30_000_000)
+    bench.node.outcome = large_answer()
+    core = bench.server.core
+    slow = [SlowReader(bench) for _ in range(6)]
+    for number, one in enumerate(slow):
+        await one.ask(asked)
+        await until(lambda number=number: bench.server.counters.queries == number + 1)
+    assert 30_000_000 <= core.untaken.used < 30_000_000 + 20_100_000
+    assert len(bench.node.requests) == 2, "a read that is refused is not run"
+    refused = await bench.send(asked)
+    assert refused.status == 503
+    assert refused.headers["retry-after"] == "1"
+    assert "answers" in refused.text
+    bench.node.outcome = None
+    written = await bench.post("/db/execute", ["CREATE TABLE IF NOT EXISTS t(a)"])
+    assert written.status == 200
+    assert (await bench.get("/status")).status == 200
+    for one in slow:
+        one.socket.close()
+    await until(lambda: core.untaken.used == 0)
+    assert (await bench.send(asked)).status == 200
+
+
+async def test_reads_that_end_over_the_bound_give_their_rows_back(
+    start: Start, shortcut: str
+) -> None:
+    """They were begun together, so no look at the beginning could have stopped them."""
+    bench = await start(http_shortcut=shortcut, answers_bytes_max=30_000_000)
+    bench.node.outcome = large_answer()
+    bench.node.is_holding = True
+    slow = [SlowReader(bench) for _ in range(6)]
+    for one in slow:
+        await one.ask(HEAD + BODY)
+    mixed = asyncio.create_task(bench.post("/db/request", ["SELECT 1"]))
+    await until(lambda: len(bench.node.held) == 7)
+    bench.node.release()
+    answer = await mixed
+    assert answer.status == 503
+    assert answer.headers["rsqlite-write"] == "not-applied"
+    assert bench.server.core.untaken.used < 30_000_000 + 20_100_000
+    assert bench.server.counters.overloads == 5
+    for one in slow:
+        one.socket.close()
+
+
+async def test_over_the_bound_who_takes_nothing_is_cut_off_and_who_takes_is_not(
+    start: Start, shortcut: str
+) -> None:
+    bench = await start(
+        http_shortcut=shortcut,
+        answers_bytes_max=30_000_000,
+        answer_timeout_crowded=0.3,
+        head_timeout=0.2,
+    )
+    bench.node.outcome = large_answer()
+    core = bench.server.core
+    alone, taking = SlowReader(bench), SlowReader(bench)
+    await taking.ask(HEAD + BODY)
+    await until(lambda: core.untaken.used > 1_000_000)
+    await pause(0.5)
+    assert len(core.open) == 1, "below the bound nobody is hurried"
+    await alone.ask(HEAD + BODY)
+    await until(lambda: core.untaken.used >= 30_000_000)
+    loop = asyncio.get_running_loop()
+    while len(core.open) == 2:
+        await loop.sock_recv(taking.socket, 2**18)
+        await pause(0.02)
+    assert bench.server.counters.deadlines_missed == 1
+    received = 0
+    while received < 1_000_000:
+        received += len(await loop.sock_recv(taking.socket, 2**20))
+    for one in (alone, taking):
+        one.socket.close()
 
 
 async def test_bodies_over_the_bound_are_refused_before_they_are_read(

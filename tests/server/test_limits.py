@@ -14,6 +14,7 @@ def test_who_takes_gives_back() -> None:
     assert not budget.has(5)
     budget.force(5)
     assert not budget.has(0)
+    assert budget.is_full
     budget.give(11)
     assert budget.used == 0
 
