@@ -297,7 +297,7 @@ class LogStore:
 
     def _write_mark(self) -> None:
         self._is_mark_due = False
-        if len(self._under_way) > len(self._queue) + len(self._in_kernel) or self._is_closed:
+        if self._flushes_in_thread or self._is_closed:
             return  # the thread writes, and ends with a mark of its own
         if self._failure is None:
             try:
@@ -437,6 +437,8 @@ class LogStore:
         if error is not None or result is None:
             self._fail(error)
             return
+        if self._failure is not None:
+            return  # of the mark, while the kernel synced: all that were under way have heard
         works, placements, space = result
         self._space = space
         for placement in placements:

@@ -133,6 +133,23 @@ def test_a_failed_write_is_told_as_a_failed_sync_is(rig: Background) -> None:
     assert isinstance(rig.answers[-1][1], DiskFault)
 
 
+def test_a_sync_that_ends_after_the_mark_has_failed_answers_nobody_twice() -> None:
+    rig = Background(segment_bytes=1 << 20, log_prepare_step_bytes=1 << 16)
+    rig.open()
+    rig.append(entries(1, 2), term=1)
+    rig.loop.run()
+    rig.submit(entries(2, 3))
+    rig.log._writer.wait()
+    rig.submit(entries(3, 4))
+    rig.disk.fail_nth_call(1, errno.EIO)
+    rig.log._write_mark()
+    assert [type(error) for _, error in rig.answers[-2:]] == [type(None), DiskFault]
+    told = len(rig.answers)
+    rig.loop.run()
+    assert len(rig.answers) == told
+    assert rig.log.durable_index == 2
+
+
 def test_a_vote_goes_the_way_that_syncs_it_before_its_entries(rig: Background) -> None:
     rig.append(entries(2, 3, term=2), term=2, voted_for=1)
     rig.reopen()

@@ -431,6 +431,27 @@ def test_the_loop_writes_nothing_while_the_thread_is_about_to(rig: Rig) -> None:
     assert rig.content() == list(entries(1, 4))
 
 
+def test_the_mark_is_left_to_the_thread_that_is_about_to_write(rig: Rig) -> None:
+    rig.append(entries(1, 2), term=1)
+    rig.log._queue = queue = Interrupted()
+    assert append_here(rig, entries(2, 3)) == [None]
+    calls: list[int] = []
+
+    def loop() -> None:
+        before = rig.disk.calls
+        rig.log._write_mark()
+        calls.append(rig.disk.calls - before)
+
+    queue.interrupt = loop
+    rig.submit(entries(3, 4))
+    worker = rig.log._worker
+    while not calls:
+        worker._run_one()  # type: ignore[attr-defined]
+    assert calls == [0]
+    rig.loop.run()
+    assert rig.log._writer._stored_mark is rig.log._writer.mark
+
+
 def test_closing_leaves_to_the_thread_what_it_was_given(rig: Rig) -> None:
     rig.submit(entries(1, 3), term=1)
     close, calls = rig.log._worker.close, rig.disk.calls
