@@ -201,6 +201,12 @@ class Settings:
     checkpoint_wal_bytes: int = setting(
         16 * MIB, "WAL size at which a checkpoint starts", minimum=64 * KIB, flag=False
     )
+    checkpoint_rest_bytes: int = setting(
+        512 * KIB,
+        "What a checkpoint leaves for its step on the loop; twice as much after each further pass",
+        minimum=4 * KIB,
+        flag=False,
+    )
     verify_digest: str = setting(
         "risky",
         "Which entries carry a digest of their row changes",

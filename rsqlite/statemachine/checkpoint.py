@@ -1,9 +1,12 @@
 """Moving the WAL into the database file, in two steps, without stopping the writers.
 
-Step one runs in a thread, on a connection of its own, and copies what is there. Under load it never
-resets the WAL: by the time it ends, newer frames are behind those it copied. Step two, on the loop
-between a COMMIT and the next BEGIN, copies the small rest; then nothing is left in the WAL that is
-not in the file, and the next writer starts it from the beginning.
+Step one runs in a thread, on a connection of its own: it copies what is there and syncs it. Under
+load newer frames come behind meanwhile, so it never empties the WAL; it is repeated until few are
+left. Step two, on the loop between a COMMIT and the next BEGIN, copies that rest; then nothing is
+left in the WAL that is not in the file, and the next writer starts it from the beginning.
+
+SQLite syncs the database file only at the end of a checkpoint with nothing behind it. Step one has
+to do it by itself, or step two would wait on the loop for all that step one has written.
 
 A checkpoint is complete only if all frames were copied (`nLog == nCkpt`); behind an open reader it
 returns without an error and without having done so. What it then holds, synced, is the applied
@@ -22,11 +25,9 @@ from rsqlite.errors import NodeFault
 from rsqlite.ports import Worker
 from rsqlite.statemachine import results, schema
 from rsqlite.statemachine.connection import Writer, configure, expect
-from rsqlite.statemachine.vfs import load_checksum_vfs
+from rsqlite.statemachine.vfs import load_checksum_vfs, sync_database
 
 PAGE_BYTES = 4096
-_REST_PAGES_MAX = 2_000
-"""A rest of 8 MB: 10 ms. With more left, step one runs again."""
 
 
 class Checkpointer:
@@ -47,9 +48,11 @@ class Checkpointer:
         self._settings = settings
         self._fail = fail
         self._connection: apsw.Connection | None = None
-        self._is_copying = False
-        self._copied_pages: int | None = None
-        """Pages in the WAL when step one ended; None: step one is due."""
+        self._is_in_thread = False
+        self._passes = 0
+        """Times that step one has gone through this WAL."""
+        self._copied_pages = 0
+        """How far it came."""
         self._pages_max = settings.checkpoint_wal_bytes // PAGE_BYTES
         self._next_try = self._pages_max
         self.count = 0
@@ -60,16 +63,20 @@ class Checkpointer:
     def maintain(self) -> None:
         """Call between a COMMIT and the next BEGIN. Starts step one, or does step two."""
         pages = self._writer.wal_pages
-        if self._is_copying or pages < self._next_try:
+        if pages < self._copied_pages:
+            # Nothing was behind step one, so it was the whole checkpoint: the WAL is a new one.
+            self._completed()
+        if self._is_in_thread or pages < self._next_try:
             return
         if self._writer.connection.in_transaction:
             return
-        if self._copied_pages is not None and pages - self._copied_pages <= _REST_PAGES_MAX:
-            self._copied_pages = None
-            self._copy_rest()
-            return
-        self._is_copying = True
-        self._worker.submit(self._copy, self._copied)
+        try:
+            if self._is_rest_small(self._rest_pages()):
+                self._copy_rest()
+            else:
+                self._begin_copy()
+        except apsw.Error as error:
+            self._failed(error)
 
     def close(self) -> None:
         """Call when the worker has ended."""
@@ -77,8 +84,24 @@ class Checkpointer:
             self._connection.close()
             self._connection = None
 
-    def _copy(self) -> tuple[int, int, int]:
-        """In the thread: (index read before, pages in the WAL, pages copied)."""
+    def _rest_pages(self) -> int:
+        """Frames that are in the WAL only. SQLite knows; what we have counted goes wrong when it
+        has begun the WAL anew."""
+        connection = self._writer.connection
+        pages, copied = connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
+        return pages - copied
+
+    def _is_rest_small(self, pages: int) -> bool:
+        """May step two have it? Twice as much after each pass of step one: with a disk that is slow
+        for what is being written it would never end."""
+        bytes_max = self._settings.checkpoint_rest_bytes << self._passes
+        return pages * PAGE_BYTES <= min(bytes_max, self._settings.checkpoint_wal_bytes // 2)
+
+    def _begin_copy(self) -> None:
+        self._is_in_thread = True
+        self._worker.submit(self._copy, self._copied)
+
+    def _own_connection(self) -> apsw.Connection:
         if self._connection is None:
             connection = apsw.Connection(self._path, vfs=load_checksum_vfs())
             configure(connection, self._settings)
@@ -87,34 +110,52 @@ class Checkpointer:
             expect(connection, "wal_autocheckpoint", 0, 0)
             connection.set_busy_timeout(0)
             self._connection = connection
-        return _checkpoint(self._connection)
+        return self._connection
+
+    def _copy(self) -> tuple[int, int, int]:
+        """In the thread: (index read before, pages in the WAL, pages copied)."""
+        connection = self._own_connection()
+        index = _applied_index(connection)
+        pages, copied = connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
+        sync_database(connection)
+        return index, pages, copied
 
     def _copied(self, found: tuple[int, int, int] | None, error: BaseException | None) -> None:
-        self._is_copying = False
+        self._is_in_thread = False
         if error is not None:
             self._failed(error)
             return
         assert found is not None
         index, pages, copied = found
         self._note(index, pages, copied)
-        # Behind a long read it cannot get further now: wait for as much again.
-        self._copied_pages = pages if copied == pages else None
-        self._next_try = self._pages_max if copied == pages else pages + self._pages_max
-
-    def _copy_rest(self) -> None:
-        try:
-            index, pages, copied = _checkpoint(self._writer.connection, self._writer)
-        except apsw.Error as error:
-            self._failed(error)
-            return
         if copied == pages:
-            self.count += 1
-            # The next COMMIT begins the WAL anew; until then it has nothing more to copy.
-            self._writer.wal_pages = 0
+            self._passes += 1
+            self._copied_pages = pages
             self._next_try = self._pages_max
         else:
-            self._next_try = pages + self._pages_max
+            self._put_off(pages)
+
+    def _copy_rest(self) -> None:
+        index = int(self._writer.engine(schema.SELECT_INDEX)[0][0])
+        pages, copied = self._writer.connection.wal_checkpoint(
+            "main", apsw.SQLITE_CHECKPOINT_PASSIVE
+        )
+        if copied == pages:
+            # The next COMMIT begins the WAL anew; until then it has nothing more to copy.
+            self._writer.wal_pages = 0
+            self._completed()
+        else:
+            self._put_off(pages)
         self._note(index, pages, copied)
+
+    def _completed(self) -> None:
+        self.count += 1
+        self._passes = self._copied_pages = 0
+        self._next_try = self._pages_max
+
+    def _put_off(self, pages: int) -> None:
+        """Behind a long read it cannot get further now: wait for as much again."""
+        self._next_try = pages + self._pages_max
 
     def _note(self, index: int, pages: int, copied: int) -> None:
         if copied == pages:
@@ -125,17 +166,12 @@ class Checkpointer:
         if fault is not None:
             self._fail(fault)
         elif isinstance(error, apsw.BusyError | apsw.LockedError):
-            # Somebody else (a backup tool) holds the lock: the WAL grows, and it is tried again.
-            self._next_try = self._writer.wal_pages + self._pages_max
+            # A long read, or somebody else (a backup tool) is in the WAL: it is tried again.
+            self._put_off(self._writer.wal_pages)
         else:
             self._fail(results.commit_fault(error))
 
 
-def _checkpoint(connection: apsw.Connection, writer: Writer | None = None) -> tuple[int, int, int]:
-    if writer is not None:
-        index = int(writer.engine(schema.SELECT_INDEX)[0][0])
-    else:
-        rows: Any = connection.execute(schema.SELECT_INDEX).fetchall()
-        index = int(rows[0][0])
-    pages, copied = connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
-    return index, pages, copied
+def _applied_index(connection: apsw.Connection) -> int:
+    rows: Any = connection.execute(schema.SELECT_INDEX).fetchall()
+    return int(rows[0][0])

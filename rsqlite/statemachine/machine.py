@@ -338,7 +338,7 @@ class StateMachine:
     def statistics(self) -> Statistics:
         """A picture of now."""
         return Statistics(
-            database_bytes=self._database_bytes(),
+            database_bytes=self._readers.page_count() * PAGE_BYTES,
             wal_bytes=self._writer.wal_pages * PAGE_BYTES,
             checkpoints=self._checkpointer.count,
             checkpointed_index=self._checkpointer.checkpointed_index,
@@ -349,9 +349,6 @@ class StateMachine:
             reads_in_threads=self._readers.threaded,
             long_writes=self._long_writes,
         )
-
-    def _database_bytes(self) -> int:
-        return self._readers.page_count() * PAGE_BYTES
 
     def close(self) -> None:
         """Roll back what is open and close all connections."""

@@ -13,6 +13,7 @@ are C: measured, an INSERT costs the same through plain `unix`, `cksmvfs` and `C
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import threading
@@ -20,12 +21,19 @@ import threading
 import apsw
 import apsw.sqlite_extra
 
+from rsqlite.errors import DiskFault
+
 CHECKSUM_VFS = "cksmvfs"
 RESERVED_BYTES = 8
 """What `cksmvfs` needs at the end of each page, set before the first page is written."""
 
 JULIAN_UNIX_MS = 210_866_760_000_000
 """SQLite counts milliseconds from noon of 24 November 4714 BC; this many later 1970 begins."""
+
+_SYNC_METHOD = 5
+"""Place of xSync in `sqlite3_io_methods`, after a version and four other methods."""
+_SYNC_DATA = 0x02 | 0x10
+"""SQLITE_SYNC_NORMAL and SQLITE_SYNC_DATAONLY."""
 
 _names = itertools.count(1)
 _load_lock = threading.Lock()
@@ -61,3 +69,21 @@ def load_checksum_vfs() -> str:
             # not asked for that.
             apsw.set_default_vfs(default)
     return CHECKSUM_VFS
+
+
+def sync_database(connection: apsw.Connection) -> None:
+    """Return when everything written to the database file is on the disk. Call in a thread.
+
+    It goes through SQLite's own open file: if this process opened the file and closed it again,
+    all of SQLite's locks on it would be gone (POSIX).
+    """
+    file = ctypes.c_void_p()
+    connection.file_control("main", apsw.SQLITE_FCNTL_FILE_POINTER, ctypes.addressof(file))
+    assert file.value is not None
+    methods = ctypes.c_void_p.from_address(file.value).value
+    assert methods is not None
+    place = methods + _SYNC_METHOD * ctypes.sizeof(ctypes.c_void_p)
+    sync = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int).from_address(place)
+    code = sync(file, _SYNC_DATA)
+    if code != apsw.SQLITE_OK:
+        raise DiskFault(f"{connection.filename} cannot be synced: SQLite answers {code}")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import apsw
 
 from rsqlite.config import Settings
 from rsqlite.errors import RsqliteError
 from rsqlite.raft.types import Entry, EntryId, EntryKind, Index, Term
 from rsqlite.request import Failure, Outcome, Request, RequestKind, Result, Rows
 from rsqlite.statemachine import Batch, StateMachine
+from rsqlite.statemachine.vfs import load_checksum_vfs
 from rsqlite.testing.loop import ManualLoop
 
 TERM = Term(1)
@@ -131,6 +135,34 @@ class Lab:
             answers.append(result.rows)
         assert answers[0] == answers[1], sql
         return answers[0]
+
+
+class WatchedVfs(apsw.VFS):
+    """The checksummed file system, which tells what is synced. `on_write` hears of every write."""
+
+    def __init__(self) -> None:
+        self.name = f"watched-{id(self)}"
+        self.synced: list[str] = []
+        self.on_write: Callable[[str], None] = lambda name: None
+        super().__init__(self.name, load_checksum_vfs())
+
+    def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - SQLite's name
+        return _WatchedFile(self, name, flags)
+
+
+class _WatchedFile(apsw.VFSFile):
+    def __init__(self, vfs: WatchedVfs, name: Any, flags: list[int]) -> None:
+        super().__init__(load_checksum_vfs(), name, flags)
+        self._vfs = vfs
+        self._name = Path(name.filename() if isinstance(name, apsw.URIFilename) else name).name
+
+    def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
+        super().xSync(flags)
+        self._vfs.synced.append(self._name)
+
+    def xWrite(self, data: Any, offset: int) -> None:  # noqa: N802 - SQLite's name
+        super().xWrite(data, offset)
+        self._vfs.on_write(self._name)
 
 
 def refusal(results: list[Result]) -> str:

@@ -13,16 +13,16 @@ from rsqlite.config import Settings
 from rsqlite.errors import DiskFault
 from rsqlite.node.loop import AsyncioLoop
 from rsqlite.raft.types import EntryId, Index, Term
-from rsqlite.statemachine import StateMachine
-from rsqlite.statemachine.checkpoint import PAGE_BYTES
-from tests.statemachine.lab import Lab, ask
+from rsqlite.statemachine import StateMachine, checkpoint
+from rsqlite.statemachine.checkpoint import PAGE_BYTES, Checkpointer
+from tests.statemachine.lab import Lab, WatchedVfs, ask
 
 FILL = "INSERT INTO t VALUES(zeroblob(50000))"
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Any:
-    one = Lab(tmp_path, checkpoint_wal_bytes=64 * 1024)
+    one = Lab(tmp_path, checkpoint_wal_bytes=64 * 1024, checkpoint_rest_bytes=4 * PAGE_BYTES)
     one.do("CREATE TABLE t(a)")
     yield one
     one.close()
@@ -46,6 +46,67 @@ def test_two_steps_empty_the_wal(lab: Lab) -> None:
     assert lab.leader.statistics().wal_bytes < 10 * PAGE_BYTES
 
 
+def copied_pages(lab: Lab) -> tuple[int, int]:
+    """Pages in the leader's WAL, and how many of them are in the file, as SQLite says."""
+    other = apsw.Connection(lab.leader._path)
+    try:
+        other.execute("SELECT * FROM t LIMIT 1").fetchall()
+        return other.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
+    finally:
+        other.close()
+
+
+def test_a_wal_begun_anew_behind_step_one_is_not_copied_whole_on_the_loop(lab: Lab) -> None:
+    for _ in range(2):
+        lab.do(FILL)
+    lab.loop.run()
+    # Nothing was behind: this COMMIT begins the WAL anew, and step two has nothing to do.
+    for _ in range(2):
+        lab.leader.speculate([ask(FILL)])
+        index = Index(lab.leader.applied_index + 1)
+        lab.leader.commit(EntryId(Term(1), index))
+        lab.leader.maintain()
+    pages, copied = copied_pages(lab)
+    assert (pages > 16, copied) == (True, 0)
+    assert lab.leader.statistics().checkpoints == 1
+
+
+def test_step_one_syncs_what_it_copied_also_when_newer_frames_are_behind_it(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vfs = WatchedVfs()
+    monkeypatch.setattr(checkpoint, "load_checksum_vfs", lambda: vfs.name)
+
+    def write_more(name: str) -> None:
+        if name == "main.db" and lab.leader.applied_index == 2:
+            lab.leader.speculate([ask("INSERT INTO t VALUES(2)")])
+            lab.leader.commit(EntryId(Term(1), Index(3)))
+
+    vfs.on_write = write_more
+    lab.do(FILL)
+    lab.loop.run()
+    assert lab.leader.applied_index == 3
+    assert "main.db" in vfs.synced
+    pages, copied = copied_pages(lab)
+    assert 0 < pages - copied < 5
+
+
+def test_each_pass_of_step_one_lets_step_two_have_more(lab: Lab) -> None:
+    checkpointer = Checkpointer(
+        "",
+        worker=lab.loop.worker(""),
+        writer=lab.leader._writer,
+        settings=Settings(checkpoint_rest_bytes=100 * PAGE_BYTES),
+        fail=lambda fault: None,
+    )
+    allowed = []
+    for passes in range(20):
+        checkpointer._passes = passes
+        allowed.append(max(n for n in range(5000) if checkpointer._is_rest_small(n)))
+    assert allowed[:4] == [100, 200, 400, 800]
+    assert allowed[-1] == 2048, "half of what a checkpoint begins at"
+
+
 def test_the_log_may_be_cut_up_to_what_was_applied_before_the_checkpoint(lab: Lab) -> None:
     checkpointer = lab.leader._checkpointer
     checkpointer._note(index=2, pages=10, copied=10)
@@ -55,7 +116,7 @@ def test_the_log_may_be_cut_up_to_what_was_applied_before_the_checkpoint(lab: La
 
 
 def test_an_open_reader_keeps_it_from_being_complete(lab: Lab) -> None:
-    lab.do(FILL)
+    lab.do("INSERT INTO t VALUES(1)")
     other = apsw.Connection(lab.leader._path, flags=apsw.SQLITE_OPEN_READONLY)
     cursor = other.execute("SELECT * FROM t AS a, t AS b")
     next(cursor)

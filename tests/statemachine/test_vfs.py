@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import apsw
 import pytest
 
-from rsqlite.statemachine.vfs import CHECKSUM_VFS, RESERVED_BYTES, ClockVfs, load_checksum_vfs
-from tests.statemachine.lab import Lab, ask
+from rsqlite.errors import DiskFault
+from rsqlite.statemachine.vfs import (
+    CHECKSUM_VFS,
+    RESERVED_BYTES,
+    ClockVfs,
+    load_checksum_vfs,
+    sync_database,
+)
+from tests.statemachine.lab import Lab, WatchedVfs, ask
 
 
 def test_now_is_what_the_owner_says(tmp_path: Path) -> None:
@@ -80,3 +88,29 @@ def test_a_flipped_bit_is_noticed(lab: Lab) -> None:
 def test_every_page_has_room_for_its_checksum(lab: Lab, name: str) -> None:
     machine = getattr(lab, name)
     assert machine._writer.connection.reserve_bytes() == RESERVED_BYTES
+
+
+def test_the_database_file_is_synced_through_the_file_that_sqlite_has_open(tmp_path: Path) -> None:
+    vfs = WatchedVfs()
+    connection = apsw.Connection(str(tmp_path / "x.db"), vfs=vfs.name)
+    connection.execute("CREATE TABLE t(a)")
+    vfs.synced.clear()
+    sync_database(connection)
+    assert vfs.synced == ["x.db"]
+    connection.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds the open file in /proc")
+def test_a_sync_that_fails_is_a_fault_of_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    connection = apsw.Connection(str(path), vfs=load_checksum_vfs())
+    connection.execute("CREATE TABLE t(a)")
+    open_files = list(Path("/proc/self/fd").iterdir())
+    (file,) = (int(one.name) for one in open_files if one.resolve() == path.resolve())
+    reading, writing = os.pipe()
+    os.dup2(reading, file)  # a pipe cannot be synced
+    with pytest.raises(DiskFault, match="cannot be synced"):
+        sync_database(connection)
+    connection.close()
+    os.close(reading)
+    os.close(writing)
