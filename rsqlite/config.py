@@ -207,6 +207,19 @@ class Settings:
         minimum=4 * KIB,
         flag=False,
     )
+    wal_spare_bytes_max: int = setting(
+        48 * MIB,
+        "A WAL file that is longer by this than what lives in it is cut",
+        minimum=64 * KIB,
+        flag=False,
+    )
+    wal_reclaim_pause: float = setting(
+        0.2,
+        "Pause before that is tried again when somebody reads from the WAL",
+        unit="s",
+        minimum=0.01,
+        flag=False,
+    )
     verify_digest: str = setting(
         "risky",
         "Which entries carry a digest of their row changes",

@@ -282,7 +282,7 @@ class Engine:
             listener=self,
         )
         self.reader.wire(self.driver, self.applier.hurry)
-        self.writer.wire(self.driver, self.reader.confirm, self.applier.advance)
+        self.writer.wire(self.driver, self.reader.confirm, self._slot_freed)
         self._connect_members()
         self.driver.start()
         if self.core.configuration.voters == {self.node_id}:
@@ -474,6 +474,10 @@ class Engine:
         if self._watchers:
             self._tell_watchers()
 
+    def _slot_freed(self) -> None:
+        self.applier.advance()
+        self._tell_watchers()  # a stop waits for it
+
     def receive(self, source: int, kind: int, payload: bytes | memoryview) -> None:
         """From the network; ValueError makes it close that link."""
         if self.driver is None:
@@ -521,11 +525,24 @@ class Engine:
         log holds what it cannot keep."""
         if self.log.backlog_bytes > self.settings.log_backlog_bytes_max:
             return Overloaded("the log's disk does not keep up")
+        if not self._has_database_room:
+            self._look_for_room()  # what a long write had taken may be back
         if self._has_database_room and self.log.has_room(size):
             return None
         self._hand_over_for_room()
+        return self._disk_full()
+
+    def _disk_full(self) -> Unavailable:
         reserve = self.settings.disk_reserve_bytes
         return Unavailable(f"disk full: {reserve} bytes are kept in reserve (-disk-reserve-bytes)")
+
+    def _look_for_room(self) -> None:
+        try:
+            free = self.disk.free_bytes(self.directory.database_root)
+        except OSError as error:
+            self.fail(DiskFault(f"cannot ask for the free space of {self.path}: {error}"))
+            return
+        self._has_database_room = free >= self.settings.disk_reserve_bytes
 
     def _hand_over_for_room(self) -> None:
         """Writes are refused for want of space here: another node may have some. Not again for a
@@ -540,12 +557,10 @@ class Engine:
         self.writer.sweep(now)
         self.reader.sweep(now)
         self.forwarding.sweep(now)
-        try:
-            free = self.disk.free_bytes(self.directory.database_root)
-        except OSError as error:
-            self.fail(DiskFault(f"cannot ask for the free space of {self.path}: {error}"))
-            return
-        self._has_database_room = free >= self.settings.disk_reserve_bytes
+        self._look_for_room()
+        if not self._has_database_room:
+            # Nothing but time bounds what it writes into the WAL.
+            self.writer.end_long(self._disk_full())
         if self.machine.fault is not None:
             self.fail(self.machine.fault)
             return

@@ -95,6 +95,8 @@ class Writer:
         self._orphans: dict[Index, Proposed] = {}
         self._is_scheduled = False
         self._is_rolling_back = False
+        self._is_reclaiming = False
+        self._is_reclaim_due = False
         self._is_stopped = False
         self._gathering = Gathering(settings.batch_gather_max)
         self._generation = itertools.count(1)
@@ -124,8 +126,14 @@ class Writer:
 
     @property
     def holds_slot(self) -> bool:
-        """True while the write connection is taken by a speculation or by its rollback."""
-        return self._proposed is not None or bool(self._running_long) or self._is_rolling_back
+        """True while nobody else may write: a speculation is open or being taken back, or the WAL
+        file is being cut."""
+        return (
+            self._proposed is not None
+            or bool(self._running_long)
+            or self._is_rolling_back
+            or self._is_reclaiming
+        )
 
     @property
     def waiting(self) -> int:
@@ -156,6 +164,8 @@ class Writer:
         if driver is None or self._is_stopped or self.holds_slot or not driver.core.is_ready:
             return
         if not self._queue and not self._long:
+            return
+        if self._is_reclaim_due and self._reclaim():
             return
         refusal = self._check_room(0)
         if refusal is not None:
@@ -370,7 +380,20 @@ class Writer:
 
     def _rolled_back(self) -> None:
         self._is_rolling_back = False
-        self._loop.call_soon(self._slot_freed)
+        # First of all: who waits may be refused for the very space that this gives back.
+        if not self._reclaim():
+            self._loop.call_soon(self._slot_freed)
+
+    def _reclaim(self) -> bool:
+        """Begin to cut the WAL file, if it has grown much too long: that takes the write slot."""
+        self._is_reclaim_due = False
+        if not (self._is_stopped or self.holds_slot):
+            self._is_reclaiming = self._machine.reclaim(self._reclaimed)
+        return self._is_reclaiming
+
+    def _reclaimed(self) -> None:
+        self._is_reclaiming = False
+        self._slot_freed()
 
     def _slot_freed(self) -> None:
         self._on_slot_free()
@@ -435,17 +458,22 @@ class Writer:
             for waiting in late:
                 queue.remove(waiting)
                 waiting.done(TimedOut("the write waited too long"))
-        self._stop_late_run(now)
+        # It holds the slot of all others.
+        if any(waiting.deadline <= now for waiting in self._running_long):
+            self.end_long(TimedOut("the write took too long"))
+        # At the next moment at which nothing is open: under load that is not now.
+        self._is_reclaim_due = True
+        if not self.holds_slot:
+            self._reclaim()
 
-    def _stop_late_run(self, now: float) -> None:
-        """End a long statement whose client's time is over: it holds the slot of all others."""
-        late = [waiting for waiting in self._running_long if waiting.deadline <= now]
-        if late:
-            self._running_long = []
+    def end_long(self, answer: RsqliteError) -> None:
+        """Take back the long statement that runs, if one does: it was not applied."""
+        ended, self._running_long = self._running_long, []
+        if ended:
             self._slot = next(self._generation)
             self._roll_back()
-            for waiting in late:
-                waiting.done(TimedOut("the write took too long"))
+        for waiting in ended:
+            waiting.done(answer)
 
     def stop(self) -> None:
         """Answer everybody: what is not proposed was not applied."""

@@ -11,39 +11,48 @@ to do it by itself, or step two would wait on the loop for all that step one has
 A checkpoint is complete only if all frames were copied (`nLog == nCkpt`); behind an open reader it
 returns without an error and without having done so. What it then holds, synced, is the applied
 index that was read before it began: so far the log may be cut.
+
+SQLite starts the WAL from the beginning but leaves its file as long as it ever was, and a long
+write that was taken back has made it long without a frame that lives. `reclaim` cuts the file, in
+the thread as well; meanwhile nobody may write, so whoever owns the write slot asks for it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import apsw
 
 from rsqlite.config import Settings
-from rsqlite.errors import NodeFault
+from rsqlite.errors import DiskFault, NodeFault
 from rsqlite.ports import Worker
 from rsqlite.statemachine import results, schema
 from rsqlite.statemachine.connection import Writer, configure, expect
 from rsqlite.statemachine.vfs import load_checksum_vfs, sync_database
 
 PAGE_BYTES = 4096
+FRAME_BYTES = 24 + PAGE_BYTES
+"""A page in the WAL, with its header."""
 
 
 class Checkpointer:
-    """Decides when, and keeps count. All methods run on the loop but `_copy`."""
+    """Decides when, and keeps count. All methods run on the loop but `_copy` and `_cut`."""
 
     def __init__(
         self,
         path: str,
         *,
         worker: Worker,
+        clock: Callable[[], float],
         writer: Writer,
         settings: Settings,
         fail: Callable[[NodeFault], None],
     ) -> None:
         self._path = path
         self._worker = worker
+        self._clock = clock
         self._writer = writer
         self._settings = settings
         self._fail = fail
@@ -55,6 +64,9 @@ class Checkpointer:
         """How far it came."""
         self._pages_max = settings.checkpoint_wal_bytes // PAGE_BYTES
         self._next_try = self._pages_max
+        self._next_reclaim = 0.0
+        self.is_reclaiming = False
+        """Nobody may write: the WAL file is being cut."""
         self.count = 0
         """Complete checkpoints."""
         self.checkpointed_index = 0
@@ -78,6 +90,29 @@ class Checkpointer:
         except apsw.Error as error:
             self._failed(error)
 
+    def reclaim(self, done: Callable[[], None]) -> bool:
+        """Cut the WAL file if it is much longer than what is still to be copied from it. True: that
+        has begun, and nobody may write until `done`. Call now and then, with no transaction open.
+        """
+        spare_bytes_max = self._settings.wal_spare_bytes_max
+        if self._is_in_thread or self._clock() < self._next_reclaim:
+            return False
+        file_bytes = self._wal_file_bytes()
+        if file_bytes <= spare_bytes_max:
+            return False
+        try:
+            rest = self._rest_pages()
+        except apsw.Error as error:
+            self._failed(error)
+            return False
+        if self._is_rest_small(rest):
+            self._is_in_thread = self.is_reclaiming = True
+            self._worker.submit(self._cut, lambda index, error: self._was_cut(index, error, done))
+            return True
+        if file_bytes - rest * FRAME_BYTES > spare_bytes_max:
+            self._begin_copy()
+        return False
+
     def close(self) -> None:
         """Call when the worker has ended."""
         if self._connection is not None:
@@ -96,6 +131,16 @@ class Checkpointer:
         for what is being written it would never end."""
         bytes_max = self._settings.checkpoint_rest_bytes << self._passes
         return pages * PAGE_BYTES <= min(bytes_max, self._settings.checkpoint_wal_bytes // 2)
+
+    def _wal_file_bytes(self) -> int:
+        """Asked by name: opening the file and closing it again would drop SQLite's locks on it."""
+        try:
+            return os.stat(f"{self._path}-wal").st_size
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            self._fail(DiskFault(f"cannot ask for the size of {self._path}-wal: {error}"))
+            return 0
 
     def _begin_copy(self) -> None:
         self._is_in_thread = True
@@ -148,6 +193,26 @@ class Checkpointer:
             self._put_off(pages)
         self._note(index, pages, copied)
 
+    def _cut(self) -> int:
+        """In the thread: the index read before. BusyError while anybody reads from the WAL."""
+        connection = self._own_connection()
+        index = _applied_index(connection)
+        connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        return index
+
+    def _was_cut(
+        self, index: int | None, error: BaseException | None, done: Callable[[], None]
+    ) -> None:
+        self._is_in_thread = self.is_reclaiming = False
+        if error is not None:
+            self._failed(error)
+        else:
+            assert index is not None
+            self._writer.wal_pages = 0
+            self._completed()
+            self._note(index, 0, 0)
+        done()
+
     def _completed(self) -> None:
         self.count += 1
         self._passes = self._copied_pages = 0
@@ -156,6 +221,7 @@ class Checkpointer:
     def _put_off(self, pages: int) -> None:
         """Behind a long read it cannot get further now: wait for as much again."""
         self._next_try = pages + self._pages_max
+        self._next_reclaim = self._clock() + self._settings.wal_reclaim_pause
 
     def _note(self, index: int, pages: int, copied: int) -> None:
         if copied == pages:

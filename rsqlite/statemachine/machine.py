@@ -64,6 +64,7 @@ class StateMachine:
         self._checkpointer = Checkpointer(
             path,
             worker=self._checkpoint_worker,
+            clock=loop.monotonic,
             writer=self._writer,
             settings=settings,
             fail=self._fail,
@@ -330,6 +331,11 @@ class StateMachine:
         if self._speculation is None and not self._is_in_thread:
             self._checkpointer.maintain()
 
+    def reclaim(self, done: Callable[[], None]) -> bool:
+        """`Checkpointer.reclaim`, unless a transaction is open."""
+        is_idle = self._fault is None and self._speculation is None and not self._is_in_thread
+        return is_idle and self._checkpointer.reclaim(done)
+
     @property
     def checkpointed_index(self) -> Index:
         """Everything up to here is in the synced database file: so far the log may be cut."""
@@ -376,7 +382,7 @@ class StateMachine:
     def _require_idle(self) -> None:
         if self._fault is not None:
             raise self._fault
-        if self._speculation is not None or self._is_in_thread:
+        if self._speculation or self._is_in_thread or self._checkpointer.is_reclaiming:
             raise InvariantViolation("the writing connection is in use")
 
     def _fail(self, fault: NodeFault) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import threading
@@ -212,3 +213,32 @@ def test_a_damaged_log_is_reported_and_never_cut(start_cluster: StartCluster) ->
     code = node.wait_exit(15)
     assert code != 0
     assert segment.read_bytes() == content
+
+
+def test_a_kill_during_a_long_write_leaves_no_long_wal_file(start_cluster: StartCluster) -> None:
+    cluster = start_cluster(1)
+    (node,) = cluster.nodes
+    execute(node, CREATE, [INSERT, "before"])
+    endless = (
+        "INSERT INTO t(v) WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c)"
+        " SELECT zeroblob(3000) FROM c"
+    )
+    (wal,) = node.directory.rglob("*-wal")
+
+    def write() -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            node.request("POST", "/db/execute", [endless], timeout_s=30.0)
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    wait_until(lambda: wal.stat().st_size > 80 << 20, 20, lambda: "a long WAL file")
+    node.kill()
+    writing.join()
+    assert wal.stat().st_size > 80 << 20
+    node.start()
+    node.wait_ready()
+    wait_until(lambda: wal.stat().st_size < 1 << 20, 10, lambda: "the WAL file to be cut")
+    assert query(node, "SELECT v FROM t") == [["before"]]
+    execute(node, [INSERT, "after"])
+    node.terminate()
+    assert check_directory(node.directory) == ""

@@ -10,6 +10,7 @@ import apsw
 import pytest
 
 from rsqlite.cli.exits import Exit, exit_for
+from rsqlite.config import KIB
 from rsqlite.errors import (
     DamagedFile,
     Divergence,
@@ -312,6 +313,46 @@ def test_a_leader_without_room_hands_over_to_one_that_has_some(three: EngineClus
     three.until(lambda: any(e.is_leader and e.is_synced for e in three.running() if e is not full))
     three.execute(full, "INSERT INTO t(v) VALUES(2)")
     assert three.rows(three.leader(), "SELECT v FROM t") == [(2,)]
+
+
+def test_a_volume_that_has_room_again_is_noticed_by_the_write_that_needs_it(
+    tmp_path: Path,
+) -> None:
+    cluster = EngineCluster(tmp_path, 1, join="", disk_reserve_bytes=1 << 20)
+    engine = cluster.start()
+    engine._has_database_room = False
+    assert isinstance(cluster.answer(engine, execute("CREATE TABLE t(v)")), Outcome)
+    cluster.close()
+
+
+def test_wal_files_are_cut_on_every_node_while_writes_go_on(tmp_path: Path) -> None:
+    cluster = EngineCluster(
+        tmp_path, 3, checkpoint_wal_bytes=64 * KIB, wal_spare_bytes_max=64 * KIB
+    )
+    cluster.start()
+    leader = cluster.leader()
+    cluster.execute(leader, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    files = [Path(f"{engine.machine._path}-wal") for engine in cluster.running()]
+    longest = dict.fromkeys(files, 0)
+    for number in range(60):
+        # Two at a time, so that a batch is always open or waits for the slot.
+        first = cluster.ask(leader, execute(f"INSERT INTO t VALUES({number}, zeroblob(99000))"))
+        other = cluster.ask(leader, execute("UPDATE t SET v = zeroblob(3000) WHERE id < 3"))
+        cluster.until(lambda first=first, other=other: bool(first and other))
+        assert isinstance(first[0], Outcome)
+        assert isinstance(other[0], Outcome)
+        for file in files:
+            longest[file] = max(longest[file], file.stat().st_size)
+        cluster.loop.advance(0.02)
+    for _ in range(2):
+        cluster.execute(leader, "UPDATE t SET v = 1 WHERE id = 1")
+        cluster.loop.advance(0.5)
+    for file in files:
+        assert file.stat().st_size < 64 * KIB < longest[file]
+    for engine in cluster.running():
+        assert cluster.rows(engine, "SELECT count(*) FROM t") == [(60,)]
+    cluster.close()
+    assert cluster.faults == []
 
 
 def test_a_damaged_page_that_a_read_finds_ends_the_node(three: EngineCluster) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from rsqlite.config import Settings
+from rsqlite.config import MIB, Settings
 from rsqlite.errors import (
     Fate,
     ForeignDirectory,
@@ -18,9 +19,11 @@ from rsqlite.errors import (
     SqlError,
     Stopped,
     TimedOut,
+    Unavailable,
 )
 from rsqlite.node.node import Node
 from rsqlite.request import Failure, ReadLevel, Request, RequestKind, Rows, Write
+from rsqlite.storage.disk import RealDisk
 
 pytestmark = pytest.mark.slow
 
@@ -158,6 +161,83 @@ async def test_a_stop_during_a_long_write_answers_it_once(tmp_path: Path) -> Non
     await node.stop()
     await asyncio.sleep(0)
     assert [type(answer) for answer in answers] == [Stopped]
+
+
+def wal_bytes(node: Node) -> int:
+    """Length of the node's WAL file."""
+    return os.path.getsize(f"{node.machine._path}-wal")
+
+
+class SmallVolume(RealDisk):
+    """A volume of `room` bytes with nothing on it but the WAL."""
+
+    def __init__(self, node: Node, room: int) -> None:
+        super().__init__()
+        self._node = node
+        self._room = room
+
+    def free_bytes(self, path: str) -> int:
+        return max(0, self._room - wal_bytes(self._node))
+
+
+FILL = f"INSERT INTO t {FOR_EVER} SELECT zeroblob(3000) FROM c"
+
+
+async def test_a_long_write_that_fills_the_disk_is_refused_alone_and_its_space_comes_back(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(disk_reserve_bytes=64 * MIB, write_steps_max=10_000)
+    async with Node(tmp_path, settings) as node:
+        await node.execute("CREATE TABLE t(v)")
+        node.disk = node.log._disk = SmallVolume(node, 400 * MIB)
+        filling = asyncio.create_task(node.request([FILL], kind=RequestKind.EXECUTE))
+        while not (node.writer.holds_slot and wal_bytes(node) > 1 * MIB):
+            await asyncio.sleep(0.01)
+            assert not filling.done()
+        # Whoever waits behind it has no part in it.
+        waiting = [asyncio.create_task(node.execute("INSERT INTO t VALUES(1)")) for _ in range(5)]
+        with pytest.raises(Unavailable, match="disk full: 67108864 bytes") as caught:
+            await filling
+        assert caught.value.fate is Fate.NOT_APPLIED
+        for task in waiting:
+            assert isinstance(await task, Write)
+        assert wal_bytes(node) < 1 * MIB
+        rows = await node.query("SELECT count(*), max(v) FROM t", level=ReadLevel.LINEARIZABLE)
+        assert [tuple(row) for row in rows.rows] == [(5, 1)]
+
+
+async def test_the_wal_file_of_a_write_over_its_time_is_cut_while_others_write(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(wal_spare_bytes_max=1 * MIB, write_steps_max=10_000)
+    async with Node(tmp_path, settings) as node:
+        await node.execute("CREATE TABLE t(v)")
+        with pytest.raises(TimedOut, match="took too long"):
+            await node.request([FILL], kind=RequestKind.EXECUTE, timeout_s=0.3)
+        assert isinstance(await node.execute("INSERT INTO t VALUES(1)"), Write)
+        assert wal_bytes(node) < 1 * MIB
+        # One that is committed leaves a long file as well, when its checkpoint is over.
+        await node.execute(f"{FILL} LIMIT 9000")
+        assert wal_bytes(node) > 20 * MIB
+        count = 1
+        while wal_bytes(node) > 1 * MIB:
+            results = await asyncio.gather(
+                *(node.execute("INSERT INTO t VALUES(2)") for _ in range(8))
+            )
+            count += len(results)
+        rows = await node.query("SELECT count(*) FROM t", level=ReadLevel.LINEARIZABLE)
+        assert [tuple(row) for row in rows.rows] == [(9000 + count,)]
+
+
+async def test_a_stop_goes_on_as_soon_as_a_long_write_is_taken_back(tmp_path: Path) -> None:
+    node = Node(tmp_path, Settings(write_steps_max=10_000, shutdown_timeout=60.0))
+    await node.start()
+    await node.wait_ready()
+    await node.execute("CREATE TABLE t(v)")
+    with pytest.raises(TimedOut):
+        await node.request([FILL], kind=RequestKind.EXECUTE, timeout_s=0.3)
+    assert node.writer.holds_slot, "it is answered before it is taken back"
+    await asyncio.wait_for(node.stop(), 10.0)
 
 
 async def test_a_stop_answers_a_read_that_waits_for_a_leader(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import apsw
 import pytest
 
-from rsqlite.config import Settings
-from rsqlite.errors import DiskFault
+from rsqlite.config import MIB, Settings
+from rsqlite.errors import DiskFault, InvariantViolation
 from rsqlite.node.loop import AsyncioLoop
 from rsqlite.raft.types import EntryId, Index, Term
+from rsqlite.request import RequestKind
 from rsqlite.statemachine import StateMachine, checkpoint
 from rsqlite.statemachine.checkpoint import PAGE_BYTES, Checkpointer
 from tests.statemachine.lab import Lab, WatchedVfs, ask
@@ -95,6 +96,7 @@ def test_each_pass_of_step_one_lets_step_two_have_more(lab: Lab) -> None:
     checkpointer = Checkpointer(
         "",
         worker=lab.loop.worker(""),
+        clock=lab.loop.monotonic,
         writer=lab.leader._writer,
         settings=Settings(checkpoint_rest_bytes=100 * PAGE_BYTES),
         fail=lambda fault: None,
@@ -184,3 +186,115 @@ async def test_the_wal_stays_small_under_load(tmp_path: Path) -> None:
     assert machine.checkpointed_index > 0
     machine.close()
     loop.close()
+
+
+class LongWriter:
+    """A machine on the real loop, whose long writes leave a large WAL file behind."""
+
+    def __init__(self, path: Path, **settings: Any) -> None:
+        self.loop = AsyncioLoop(threads=2)
+        self.machine = StateMachine.open(str(path), loop=self.loop, settings=Settings(**settings))
+        self.wal = Path(f"{self.machine._path}-wal")
+        self.commit("CREATE TABLE t(id INTEGER PRIMARY KEY, a)")
+        self.commit("INSERT INTO t VALUES(1, 'kept')")
+
+    def commit(self, sql: str) -> None:
+        assert self.machine.speculate([ask(sql)]).data is not None
+        index = Index(self.machine.applied_index + 1)
+        self.machine.commit(EntryId(Term(1), index))
+
+    async def grow(self, bytes_max: int) -> None:
+        """Run a long write until the WAL file is so long, then take it back."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.machine.speculate_long(ask(ENDLESS), lambda batch, error: None)
+        while not self.wal.exists() or self.wal.stat().st_size < bytes_max:
+            await asyncio.sleep(0.001)
+            assert self.machine.is_speculating
+        self.machine.rollback(lambda: ended.set_result(None))
+        await ended
+
+    async def reclaim(self) -> bool:
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not self.machine.reclaim(lambda: ended.set_result(None)):
+            return False
+        with pytest.raises(InvariantViolation):
+            self.machine.speculate([ask("INSERT INTO t(a) VALUES('while it is cut')")])
+        await ended
+        return True
+
+    async def rows(self, sql: str = "SELECT a FROM t ORDER BY id") -> list[tuple[Any, ...]]:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.machine.query(ask(sql, kind=RequestKind.QUERY), answer.set_result)
+        found = (await answer).results[0].rows
+        return [tuple(row) for row in found]
+
+    def close(self) -> None:
+        self.machine.close()
+        self.loop.close()
+
+
+ENDLESS = (
+    "INSERT INTO t(a) WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c)"
+    " SELECT randomblob(3000) FROM c"
+)
+BUSY_READ = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c LIMIT 300000)"
+
+
+@pytest.mark.slow
+async def test_a_long_write_taken_back_leaves_a_small_wal_file(tmp_path: Path) -> None:
+    writer = LongWriter(tmp_path, wal_reclaim_pause=0.01)
+    assert not await writer.reclaim(), "a small file is left alone"
+    await writer.grow(70 * MIB)
+    assert writer.wal.stat().st_size >= 70 * MIB
+    # Reads go on, on the loop and in threads; it waits for those that read from the WAL.
+    reads = [
+        asyncio.ensure_future(writer.rows(f"{BUSY_READ} SELECT count(*), (SELECT a FROM t) FROM c"))
+        for _ in range(4)
+    ]
+    while writer.wal.stat().st_size > 0:
+        await writer.reclaim()
+        assert await writer.rows() == [("kept",)]
+        await asyncio.sleep(0.001)
+    for read in reads:
+        assert await read == [(300_000, "kept")]
+    assert writer.machine.checkpointed_index == 2
+    writer.commit("INSERT INTO t VALUES(2, 'after')")
+    assert await writer.rows() == [("kept",), ("after",)]
+    writer.close()
+
+
+@pytest.mark.slow
+async def test_a_wal_file_that_somebody_reads_from_is_cut_later(tmp_path: Path) -> None:
+    writer = LongWriter(tmp_path, wal_spare_bytes_max=1 * MIB, wal_reclaim_pause=0.01)
+    other = apsw.Connection(writer.machine._path, flags=apsw.SQLITE_OPEN_READONLY)
+    cursor = other.execute("SELECT a FROM t")
+    assert next(cursor) == ("kept",)
+    writer.commit("INSERT INTO t VALUES(2, 'newer than the reader')")
+    await writer.grow(3 * MIB)
+    assert await writer.reclaim(), "it is tried"
+    assert writer.wal.stat().st_size >= 3 * MIB
+    assert not await writer.reclaim(), "and not again at once"
+    cursor.close(force=True)
+    other.close()
+    await asyncio.sleep(0.02)
+    assert await writer.reclaim()
+    assert writer.wal.stat().st_size == 0
+    assert await writer.rows() == [("kept",), ("newer than the reader",)]
+    writer.close()
+
+
+@pytest.mark.slow
+async def test_what_is_still_to_be_copied_is_not_copied_while_nobody_may_write(
+    tmp_path: Path,
+) -> None:
+    writer = LongWriter(tmp_path, wal_spare_bytes_max=1 * MIB, checkpoint_rest_bytes=4 * PAGE_BYTES)
+    for number in range(40):
+        writer.commit(f"INSERT INTO t(a) VALUES(zeroblob({10_000 + number}))")
+    await writer.grow(4 * MIB)
+    assert not await writer.reclaim(), "step one goes first"
+    while not await writer.reclaim():
+        await asyncio.sleep(0.001)
+        assert await writer.rows("SELECT count(*) FROM t") == [(41,)]
+    assert writer.wal.stat().st_size == 0
+    assert await writer.rows("SELECT count(*) FROM t") == [(41,)]
+    writer.close()
