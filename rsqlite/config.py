@@ -178,6 +178,13 @@ class Settings:
         minimum=1_000,
         flag=False,
     )
+    write_loop_time_max: float = setting(
+        0.1,
+        "Time for these steps on the loop; over it, the request runs alone in a thread as well",
+        unit="s",
+        minimum=0.001,
+        flag=False,
+    )
     write_statements_max: int = setting(
         5_000, "Statements of a request run on the loop; over it, in a thread", flag=False
     )

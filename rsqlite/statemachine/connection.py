@@ -8,6 +8,7 @@ before.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -63,11 +64,15 @@ class Writer:
         self.counters = functions.Counters(self.connection)
         self.wal_pages = 0
         self.ticks_left = 0
+        self._ticks_seen = -1
+        """What was left at the last tick: more than that is a new budget."""
+        self._budget_ends = math.inf
         self.deadline: float | None = None
         self.clock: Callable[[], float] | None = None
         self.is_cancelled = False
         self.interrupted_by = ""
-        """What stopped the last statement: "steps", "deadline", "cancel", or nothing of ours."""
+        """What stopped the last statement: "steps" (or the time for them), "deadline", "cancel", or
+        nothing of ours."""
         self.known_schema_version = -1
         """The one that `shapes` are true of, as far as `refresh_facts` has seen."""
         self.has_reserved_rowid = False
@@ -223,7 +228,8 @@ class Writer:
             self.interrupted_by = "cancel"
             return True
         if self.ticks_left > 0:
-            self.ticks_left -= 1
+            is_slow = self._is_slow()
+            self.ticks_left = self._ticks_seen = 0 if is_slow else self.ticks_left - 1
             if self.ticks_left == 0:
                 # No further one until the next budget: what comes now is the way out.
                 self.interrupted_by = "steps"
@@ -232,6 +238,17 @@ class Writer:
             self.interrupted_by = "deadline"
             return True
         return False
+
+    def _is_slow(self) -> bool:
+        """Do its steps take more than the loop's time? One that calls us, or that fills pages, is a
+        hundred times slower than one that adds. Timed from the first tick: who has none is quick.
+        """
+        if self.clock is None:
+            return False
+        now = self.clock()
+        if self.ticks_left > self._ticks_seen:
+            self._budget_ends = now + self.settings.write_loop_time_max
+        return now >= self._budget_ends
 
     def _row_changed(self, op: int, database: str, table: str, rowid: int) -> None:
         if rowid == ROWID_MAX:

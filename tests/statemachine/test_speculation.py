@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -355,3 +356,15 @@ def test_rollback_leaves_nothing(lab: Lab) -> None:
     assert values(lab) == []
     lab.run(insert("b"))
     assert values(lab) == ["b"]
+
+
+def test_slow_steps_are_over_the_budget_as_well(lab: Lab) -> None:
+    lab.do("CREATE TABLE numbers(a)")
+    now = itertools.count(0.0, 0.04)
+    lab.leader._writer.clock = lambda: next(now)
+    steps = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c LIMIT {})"
+    many = f"INSERT INTO numbers {steps.format(20_000)} SELECT i FROM c"
+    few = f"INSERT INTO numbers {steps.format(800)} SELECT i FROM c"
+    batch = lab.leader.speculate([ask(few), ask(many), ask(few), ask(few), ask(few)])
+    assert batch.over_budget == [1], "each request has its own time"
+    lab.finish(batch)
