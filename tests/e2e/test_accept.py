@@ -43,6 +43,9 @@ class StandIn:
         for statement in SCHEMA:
             self._database.execute(statement)
 
+    def close(self) -> None:
+        self._database.close()
+
     def _strikes(self, bug: str, often: float) -> bool:
         return self.bug == bug and self._chance.random() < often
 
@@ -122,10 +125,12 @@ async def problems_of(bug: str) -> list[str]:
                 group.create_task(client)
             await asyncio.sleep(SECONDS)
             clients.stop.set()
+    content = stand_in.content()
+    stand_in.close()
     assert history.acknowledged() > 100
     return [
         *history.violations,
-        *content_problems(ledger, stand_in.content()),
+        *content_problems(ledger, content),
         *register_problems(history),
     ]
 
