@@ -36,7 +36,6 @@ class StubServer:
         self._loop.run_forever()
         self._loop.run_until_complete(self._runner.cleanup())
         self._loop.close()
-        self._database.close()
 
     async def _start(self) -> None:
         application = web.Application()

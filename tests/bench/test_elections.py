@@ -15,10 +15,10 @@ from bench.harness import call
 def make_table(server: Any) -> None:
     create = "CREATE TABLE bench_load(id INTEGER PRIMARY KEY, n INTEGER)"
     fill = (
-        "WITH RECURSIVE c(x) AS (SELECT ?1 UNION ALL SELECT x+1 FROM c WHERE x < 2*?1-1) "
+        "WITH RECURSIVE c(x) AS (SELECT ? UNION ALL SELECT x+1 FROM c WHERE x < ?) "
         "INSERT INTO bench_load SELECT x, 0 FROM c"
     )
-    call(server.url, "/db/execute", [create, [fill, LOAD_ROWS]])
+    call(server.url, "/db/execute", [create, [fill, LOAD_ROWS, 2 * LOAD_ROWS - 1]])
 
 
 @pytest.mark.slow
