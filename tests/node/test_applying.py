@@ -124,3 +124,18 @@ def test_leadership_lost_between_the_answer_and_commit_loses_nothing(three: Engi
     three.loop.advance(2 * GATHER)
     for engine in three.running():
         assert three.rows(engine, "SELECT v FROM t", ReadLevel.NONE) == [("kept",)]
+
+
+def test_a_follower_that_is_a_little_behind_is_in_step(three: EngineCluster) -> None:
+    follower = three.followers()[0]
+    three.execute(three.leader(), "CREATE TABLE u(v)")
+    three.until(lambda: follower.is_synced)
+    for number in range(50):
+        insert(three, number)
+        three.rows(follower, "SELECT count(*) FROM t")  # it applies
+        insert(three, number)
+        assert behind(three, follower) > 0
+        assert follower.is_synced
+    three.isolate(follower)
+    insert(three, 1)
+    three.until(lambda: not follower.is_synced)
