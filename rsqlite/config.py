@@ -180,7 +180,7 @@ class Settings:
     )
     write_loop_time_max: float = setting(
         0.1,
-        "Time for these steps on the loop; over it, the request runs alone in a thread as well",
+        "Time for these steps on the loop, for a batch, and for what a follower applies at once",
         unit="s",
         minimum=0.001,
         flag=False,

@@ -81,7 +81,7 @@ class Applier:
 
     def advance(self) -> None:
         """Go on, if there is something to do and the write slot allows it."""
-        while self._queue and not self._is_busy and not self.is_stopped:
+        while self._queue and not (self._is_busy or self.is_stopped or self._is_scheduled):
             if self.divergence is not None:
                 return
             if self._writer.holds_slot:
@@ -121,15 +121,19 @@ class Applier:
     def _apply_theirs(self) -> None:
         count = min(len(self._queue), self._entries_max)
         entries = [self._queue.popleft() for _ in range(count)]
-        index = entries[-1].index
         self._is_busy = True
 
         def done(error: BaseException | None) -> None:
             self._is_busy = False
+            index = self._machine.applied_index
             if error is None:
+                while entries[-1].index > index:
+                    self._queue.appendleft(entries.pop())
                 self._writer.settle(entries)
             self._finish(index, error)
             if error is None:
+                if self._queue:
+                    self.hurry()  # in another turn: this one has had its time
                 self.advance()
 
         try:

@@ -357,6 +357,7 @@ class Engine:
         if self.fault is not None or self._is_stopping:
             done(self._stopped())
             return
+        self.writer.commit_now()  # before anything is read after the answer to it
         if (
             request.level is ReadLevel.NONE
             and request.kind is RequestKind.QUERY

@@ -15,6 +15,7 @@ deadline its fate is unknown.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -34,6 +35,8 @@ from rsqlite.ports import Loop
 from rsqlite.raft.types import Configuration, Entry, EntryId, Index, Role
 from rsqlite.request import Answer, Done, Outcome, Request
 from rsqlite.statemachine.machine import Batch, StateMachine
+
+log = logging.getLogger(__name__)
 
 Committed = Callable[[Index, BaseException | None], None]
 
@@ -199,8 +202,8 @@ class Writer:
             return
         try:
             batch = self._machine.speculate([waiting.request for waiting in taken])
-        except RsqliteError as error:
-            self._fail_slot(error, taken)
+        except Exception as error:  # noqa: BLE001 - told apart there
+            self._could_not_run(error, taken)
             return
         self._sort_out(batch, taken)
 
@@ -213,7 +216,7 @@ class Writer:
                 return  # leadership was lost meanwhile; `lose` has answered
             self._running_long = []
             if error is not None or batch is None:
-                self._fail_slot(error or Stopped("no batch"), [waiting])
+                self._could_not_run(error or Stopped("no batch"), [waiting])
                 return
             self._sort_out(batch, [waiting], is_long=True)
 
@@ -284,18 +287,19 @@ class Writer:
         if len(proposed.waiting) == 1 and not (self._queue or self._long or proposed.is_long):
             self._commit_due = proposed, configuration, done
             # Before the answer, which may queue callbacks that read.
-            self._loop.call_soon(self._commit_now)
+            self._loop.call_soon(self.commit_now)
             alone = Proposed(proposed.entry_id, proposed.waiting, proposed.outcomes, is_long=False)
             proposed.waiting, proposed.outcomes = [], []
             self._answer_batch(alone)
         else:
             self._commit(proposed, configuration, done)
 
-    def _commit_now(self) -> None:
-        """COMMIT what was put off, if it still is."""
+    def commit_now(self) -> None:
+        """COMMIT what was put off for its client's answer, if something is."""
+        if self._commit_due is None:
+            return
         due, self._commit_due = self._commit_due, None
-        if due is not None:
-            self._commit(*due)
+        self._commit(*due)
 
     def _commit(
         self,
@@ -359,7 +363,7 @@ class Writer:
     def lose(self) -> None:
         """Leadership is gone: roll back the speculation before anything else is applied. What is
         proposed waits for the log; what is not goes to the next leader."""
-        self._commit_now()
+        self.commit_now()
         proposed, self._proposed = self._proposed, None
         if proposed is not None:
             self._orphans[proposed.entry_id.index] = proposed
@@ -418,6 +422,19 @@ class Writer:
                     self._resubmit(waiting.request, waiting.done, waiting.deadline)
 
         self._read_index(confirmed)
+
+    def _could_not_run(self, error: BaseException, taken: list[Waiting]) -> None:
+        """The speculation raised, and took itself back. What is no fault of the node's, nor a
+        broken promise, is a mistake in our code that these requests have found, or no memory: the
+        node goes on, and they are answered like all others."""
+        if isinstance(error, RsqliteError | AssertionError) or not isinstance(error, Exception):
+            self._fail_slot(error, taken)
+            return
+        log.error("a batch could not be run", exc_info=error, extra={"requests": len(taken)})
+        answer = RsqliteError("the request could not be run; the log of the leader says why")
+        for waiting in taken:
+            waiting.done(answer)
+        self._next()
 
     def _fail_slot(self, error: BaseException, taken: list[Waiting]) -> None:
         answer = error if isinstance(error, RsqliteError) else Stopped(str(error))

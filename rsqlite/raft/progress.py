@@ -47,6 +47,7 @@ class Progress:
         "match_index",
         "next_index",
         "oldest_inflight",
+        "owed_commit",
         "state",
         "told_commit",
     )
@@ -70,6 +71,8 @@ class Progress:
         """What was unanswered longest at the last heartbeat."""
         self.told_commit = Index(0)
         """The commit index that the follower has been sent and could use."""
+        self.owed_commit = Index(0)
+        """A commit index that it is to be told without waiting for the next append."""
         self.acknowledged_round = 0
         """The highest round that the follower echoed."""
 

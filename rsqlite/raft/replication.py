@@ -164,8 +164,10 @@ def heartbeat_due(state: RaftState) -> None:
 
 
 def flush_commit(state: RaftState) -> None:
-    """Tell the commit index to everybody who could use it and was not told."""
+    """Tell the commit index to everybody who could use it and was not told; to those whose
+    acknowledgement is still on its way, as soon as it comes."""
     for node_id, progress in state.progress.items():
+        progress.owed_commit = state.commit_index
         if progress.told_commit < min(progress.match_index, state.commit_index):
             send_heartbeat(state, node_id, progress)
 
@@ -188,6 +190,8 @@ def handle_append_reply(state: RaftState, message: AppendEntriesReply) -> None:
             advance_commit(state)
         if progress.state is ProgressState.SNAPSHOT and message.match_index + 1 >= log.first_index:
             progress.become_probe()
+        if progress.told_commit < min(progress.match_index, progress.owed_commit):
+            send_heartbeat(state, message.source, progress)
         if state.transfer_target == message.source:
             finish_transfer(state)
     else:

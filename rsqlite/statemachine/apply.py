@@ -8,7 +8,7 @@ rolled back, the entries before are applied again, and `Divergence` says what di
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import apsw
@@ -55,9 +55,13 @@ class Decoded:
 class Application:
     """Entries in order, from BEGIN to COMMIT."""
 
-    def __init__(self, writer: Writer, recorder: Recorder, time_ms: int) -> None:
+    def __init__(
+        self, writer: Writer, recorder: Recorder, time_ms: int, *, is_late: Callable[[], bool]
+    ) -> None:
+        """`is_late` is asked after each entry, and ends the run when it says so."""
         self._writer = writer
         self._recorder = recorder
+        self._is_late = is_late
         self.time_ms = time_ms
         self.applied: Applied | None = None
         self.configuration: Configuration | None = None
@@ -67,13 +71,13 @@ class Application:
         self.schema_changed = False
 
     def run(self, entries: Sequence[Decoded]) -> None:
-        """Divergence or another NodeFault: `applied` then says how far it got."""
+        """`applied` says how far it got, also after Divergence or another NodeFault."""
         start = 0
-        while start < len(entries):
+        while start < len(entries) and not (start and self._is_late()):
             end = _same_session(entries, start)
             part = entries[start:end]
             try:
-                self._transaction(part)
+                end = start + self._transaction(part)
             except _DivergesAt as difference:
                 self._abandon(part)
                 if difference.position:
@@ -92,7 +96,8 @@ class Application:
         self._writer.shapes.forget()
         restore_session(self._writer, _session(part[0]))
 
-    def _transaction(self, part: Sequence[Decoded]) -> None:
+    def _transaction(self, part: Sequence[Decoded]) -> int:
+        """Carry out the entries, or the first of them; how many."""
         writer = self._writer
         session = _session(part[0])
         if session:
@@ -119,6 +124,9 @@ class Application:
             elif entry.kind is EntryKind.CONFIGURATION:
                 configuration = Configuration.from_bytes(entry.data)
                 writer.engine(schema.SET_META, ("configuration", entry.data))
+            if self._is_late():
+                part = part[: position + 1]
+                break
         last = part[-1].entry
         writer.engine(schema.UPDATE_APPLIED, (last.index, last.term, time_ms))
         if version is not None and writer.schema_version() != version:
@@ -133,6 +141,7 @@ class Application:
         self.applied = (last.index, last.term, time_ms)
         if configuration is not None:
             self.configuration = configuration
+        return len(part)
 
     def _command(self, command: Command) -> None:
         if command.digest_from == 0:

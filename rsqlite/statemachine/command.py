@@ -21,7 +21,8 @@ VERSION = 1
 KIND_SQL = 1
 
 FLAG_LONG = 1
-"""The leader ran this entry in a thread, over the budget of its loop; replicas do the same."""
+"""The leader ran this entry in a thread, over the budget of its loop, or it was slow; replicas run
+it in a thread."""
 FLAG_STATISTICS = 2
 """ANALYZE took part: the schema version is raised, so that other connections read the new
 statistics at the same index."""

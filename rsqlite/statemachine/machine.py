@@ -7,6 +7,7 @@ one transaction is open on the writing connection: a speculation (from `speculat
 
 from __future__ import annotations
 
+import math
 import random as random_module
 from collections.abc import Callable, Sequence
 
@@ -259,7 +260,7 @@ class StateMachine:
     # Following
 
     def apply(self, entries: Sequence[Entry], done: Finished) -> None:
-        """Carry out committed entries, all in one transaction, and check what they expect."""
+        """Carry out committed entries in one transaction, as many as the loop has time for."""
         self._require_idle()
         try:
             decoded = [Decoded(entry) for entry in entries]
@@ -274,9 +275,13 @@ class StateMachine:
                 f"entry {decoded[0].entry.index} after applied index {self.applied_index}"
             )
         self._writer.is_cancelled = False
-        application = Application(self._writer, self._recorder, self.last_time_ms)
-        self._readers_may_change(decoded)
-        if not any(one.command is not None and one.command.is_long for one in decoded):
+        is_long = any(one.command is not None and one.command.is_long for one in decoded)
+        clock = self._loop.monotonic
+        ends = math.inf if is_long else clock() + self._settings.write_loop_time_max
+        application = Application(
+            self._writer, self._recorder, self.last_time_ms, is_late=lambda: clock() >= ends
+        )
+        if not is_long:
             error: BaseException | None = None
             try:
                 application.run(decoded)
@@ -285,6 +290,8 @@ class StateMachine:
             self._applied(application)
             done(error)
             return
+        # What readers learn of a text until this has ended may be of either schema.
+        self._readers.schema_changed()
         self._is_in_thread = True
 
         def finish(_: None, error: BaseException | None) -> None:
@@ -293,12 +300,6 @@ class StateMachine:
             done(error)
 
         self._worker.submit(lambda: application.run(decoded), finish)
-
-    def _readers_may_change(self, decoded: Sequence[Decoded]) -> None:
-        """Before a COMMIT in a thread: what readers learn of a text from here on may be of the old
-        schema or of the new one, and is forgotten again when it has ended."""
-        if any(one.command is not None and one.command.is_long for one in decoded):
-            self._readers.schema_changed()
 
     def _applied(self, application: Application) -> None:
         self._entries_applied += application.entries

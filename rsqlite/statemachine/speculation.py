@@ -41,6 +41,9 @@ from rsqlite.statemachine.session import (
 )
 from rsqlite.statemachine.shapes import Kind, Shape
 
+_RUN_REQUESTS_MAX = 32
+"""Requests run together before somebody looks at the clock."""
+
 
 class Speculation:
     """One batch, from BEGIN to the encoded entry."""
@@ -203,7 +206,17 @@ class Speculation:
         self._recorder.begin_leading(attempt.journal)
         start = 0 if attempt.is_careful or self.is_long else self._plainly()
         for position in self._taken[start:]:
+            if self._closes_at(position):
+                return
             self._one(position)
+
+    def _closes_at(self, position: int) -> bool:
+        """Has the loop waited long enough for this batch? Requests from here on take the next."""
+        seconds = self._settings.write_loop_time_max
+        if self.is_long or not position or self._monotonic() - self._started < seconds:
+            return False
+        self._taken = range(position)
+        return True
 
     def _plainly(self) -> int:
         """The hot path: single statements that need nothing special, those of one text together.
@@ -218,6 +231,8 @@ class Speculation:
         rest: Iterator[Any] = iter(())
         while position < len(self._taken) and attempt.is_hot:
             if position == end:
+                if self._closes_at(position):
+                    break
                 values = self._alike(position)
                 rest = iter(values)
                 end = position + len(values)
@@ -253,7 +268,7 @@ class Speculation:
         is_special = bool(skipped or culprits or known)
         found: list[Any] = []
         text = ""
-        for position in self._taken[start:]:
+        for position in self._taken[start : start + _RUN_REQUESTS_MAX]:
             request = self._requests[position]
             sqls = request.sqls
             if len(sqls) != 1 or request.db_timeout_s or request.timings:
@@ -298,7 +313,8 @@ class Speculation:
         if not attempt.journal.changes:
             self.abandon()
             return
-        flags = commands.FLAG_LONG if self.is_long else 0
+        is_slow = self._monotonic() - self._started > self._settings.write_loop_time_max / 2
+        flags = commands.FLAG_LONG if self.is_long or is_slow else 0
         if attempt.has_analyze:
             flags |= commands.FLAG_STATISTICS
             writer.raise_schema_version()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rsqlite.errors import Fate, RsqliteError
 from rsqlite.node.engine import Engine
 from rsqlite.request import Answer, Outcome, ReadLevel, Request, RequestKind, Write
 from rsqlite.testing.engines import EngineCluster, execute
@@ -139,3 +140,48 @@ def test_a_follower_that_is_a_little_behind_is_in_step(three: EngineCluster) -> 
     three.isolate(follower)
     insert(three, 1)
     three.until(lambda: not follower.is_synced)
+
+
+def test_a_read_in_the_answers_own_call_sees_the_write(three: EngineCluster) -> None:
+    """A connection that holds the next request already begins it while it is being answered."""
+    leader = three.leader()
+    seen: list[Answer] = []
+    for level in (ReadLevel.NONE, ReadLevel.WEAK):
+        query = Request(RequestKind.QUERY, ["SELECT count(*) FROM t"], [None], level=level)
+        leader.submit(
+            execute("INSERT INTO t(v) VALUES(1)"),
+            lambda answer, query=query: leader.submit(query, seen.append),  # type: ignore[misc]
+        )
+        three.until(lambda: bool(seen))
+        outcome = seen.pop()
+        assert isinstance(outcome, Outcome)
+        rows = [tuple(row) for row in outcome.results[0].rows]  # type: ignore[union-attr]
+        assert rows == [(level + 1,)], level.name
+
+
+def test_a_write_through_a_follower_waits_for_no_silence(three: EngineCluster) -> None:
+    """It learns the commit index with the answer, also when its acknowledgement was the last."""
+    for follower in three.followers():
+        for number in range(20):
+            began = three.loop.monotonic()
+            three.execute(follower, f"INSERT INTO t(v) VALUES({number})")
+            assert three.loop.monotonic() - began < 0.01
+
+
+def test_whatever_goes_wrong_in_a_batch_everybody_is_answered(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = three.leader()
+    with monkeypatch.context() as patch:
+
+        def raises(*_: object, **__: object) -> bytes:
+            raise MemoryError
+
+        patch.setattr("rsqlite.statemachine.speculation._encode", raises)
+        answers = [three.ask(leader, execute("INSERT INTO t(v) VALUES(1)")) for _ in range(3)]
+        three.until(lambda: all(answers))
+    for (answer,) in answers:
+        assert isinstance(answer, RsqliteError)
+        assert answer.fate is Fate.NOT_APPLIED
+    insert(three, 2)
+    assert three.rows(leader, "SELECT v FROM t") == [(2,)]
