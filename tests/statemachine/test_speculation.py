@@ -368,3 +368,40 @@ def test_slow_steps_are_over_the_budget_as_well(lab: Lab) -> None:
     batch = lab.leader.speculate([ask(few), ask(many), ask(few), ask(few), ask(few)])
     assert batch.over_budget == [1], "each request has its own time"
     lab.finish(batch)
+
+
+@pytest.mark.parametrize("sql", ["INSERT INTO t(v) VALUES(?)", "UPDATE t SET v = ? WHERE id = 1"])
+def test_a_batch_takes_no_more_requests_than_the_loop_has_time_for(lab: Lab, sql: str) -> None:
+    lab.do("CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "INSERT INTO t VALUES(1, 0)")
+    clock = iter(range(1_000_000))
+    # A hundredth of a second passes whenever somebody looks.
+    lab.loop.monotonic = lambda: next(clock) / 100  # type: ignore[method-assign]
+    requests = [ask((sql, number)) for number in range(2_000)]
+    batch = lab.leader.speculate(requests)
+    taken = sum(outcome is not None for outcome in batch.outcomes)
+    assert 0 < taken < 1_000
+    assert all(outcome is not None for outcome in batch.outcomes[:taken])
+    lab.finish(batch)
+    # Those that were left come next, in order; what was slow here may be slow on a replica.
+    assert lab.entries[-1].index == lab.replica.applied_index
+    assert decode(lab.entries[-1].data).is_long
+    assert all(isinstance(outcome, Outcome) for outcome in lab.run(*requests[taken : taken + 50]))
+
+
+def test_a_replica_applies_no_more_at_once_than_the_loop_has_time_for(lab: Lab) -> None:
+    lab.do("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    replica = lab.open("third", seed=3)
+    for number in range(100):
+        lab.run(ask(("INSERT INTO t(v) VALUES(?)", number)))
+    clock = iter(range(1_000_000))
+    lab.loop.monotonic = lambda: next(clock) / 100  # type: ignore[method-assign]
+    turns = 0
+    while replica.applied_index < len(lab.entries):
+        before = replica.applied_index
+        ended: list[object] = []
+        replica.apply(lab.entries[before : before + 60], ended.append)
+        assert ended == [None]
+        assert before < replica.applied_index <= before + 30
+        turns += 1
+    assert turns > 3
+    replica.close()
