@@ -279,20 +279,28 @@ class Writer:
         configuration: Configuration | None,
         done: Committed,
     ) -> None:
-        """The entry of the open batch is committed: COMMIT, launch the next batch, and only then
-        write the answers (performance.md 10: 25 % at 64 clients). A client that is alone has its
-        answer first, and COMMIT runs before anything that comes after it is read."""
+        """The entry of the open batch is committed. If more clients wait, COMMIT, launch the next
+        batch, and only then write the answers (performance.md 10: 25 % at 64 clients). If all who
+        are there are in this batch, they have their answers first, and COMMIT runs while they
+        think, before anything that they send is read."""
         proposed = self._proposed
         assert proposed is not None
-        if len(proposed.waiting) == 1 and not (self._queue or self._long or proposed.is_long):
-            self._commit_due = proposed, configuration, done
-            # Before the answer, which may queue callbacks that read.
-            self._loop.call_soon(self.commit_now)
-            alone = Proposed(proposed.entry_id, proposed.waiting, proposed.outcomes, is_long=False)
-            proposed.waiting, proposed.outcomes = [], []
-            self._answer_batch(alone)
-        else:
+        count, queued = len(proposed.waiting), len(self._queue)
+        gathers = self._gathering.is_worth_it(count, queued)
+        is_early = gathers or (count == 1 and not queued)
+        if not is_early or proposed.is_long or self._long:
             self._commit(proposed, configuration, done)
+            return
+        self._commit_due = proposed, configuration, done
+        # Before the answers, which may queue callbacks that read.
+        self._loop.call_soon(self.commit_now)
+        answered = Proposed(proposed.entry_id, proposed.waiting, proposed.outcomes, is_long=False)
+        proposed.waiting, proposed.outcomes = [], []
+        if gathers:
+            self._gathering.begin(self._loop.monotonic(), count + queued)
+        self._answer_batch(answered)
+        if gathers:
+            self._gather()
 
     def commit_now(self) -> None:
         """COMMIT what was put off for its client's answer, if something is."""
@@ -318,21 +326,14 @@ class Writer:
                 done(proposed.entry_id.index, error)
                 return
             done(proposed.entry_id.index, None)
-            if self._gathering.is_worth_it(len(proposed.waiting), len(self._queue)):
-                self._loop.call_soon(self._answer_and_gather, proposed)
-                return
-            self._run()
+            if not self._gathering.goal:
+                self._run()
             if proposed.waiting:
                 # In the turn after the next: uvloop sends at the end of a turn, and what goes to
                 # the peers must not wait until dozens of answers are written.
                 self._loop.call_soon(self._loop.call_soon, self._answer_batch, proposed)
 
         self._machine.commit(proposed.entry_id, configuration, committed)
-
-    def _answer_and_gather(self, proposed: Proposed) -> None:
-        self._gathering.begin(self._loop.monotonic(), len(proposed.waiting) + len(self._queue))
-        self._answer_batch(proposed)
-        self._gather()
 
     def _gather(self) -> None:
         """Look again and again until the next batch is full enough or its time is over. (uvloop,
