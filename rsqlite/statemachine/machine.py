@@ -260,15 +260,13 @@ class StateMachine:
     # Following
 
     def apply(self, entries: Sequence[Entry], done: Finished) -> None:
-        """Carry out committed entries in one transaction, as many as the loop has time for."""
+        """Carry out committed entries, one at least, in a transaction: as many as the loop has
+        time for."""
         self._require_idle()
         try:
             decoded = [Decoded(entry) for entry in entries]
         except NodeFault as fault:
             done(fault)
-            return
-        if not decoded:
-            done(None)
             return
         if decoded[0].entry.index != self.applied_index + 1:
             raise InvariantViolation(
