@@ -106,12 +106,15 @@ class Lab:
         self.apply(self.replica, [entry])
 
     def apply(self, machine: StateMachine, entries: list[Entry]) -> None:
-        failed: list[BaseException | None] = []
-        machine.apply(entries, failed.append)
-        self.loop.run()
-        (error,) = failed
-        if error is not None:
-            raise error
+        while entries:
+            failed: list[BaseException | None] = []
+            machine.apply(entries, failed.append)
+            self.loop.run()
+            (error,) = failed
+            if error is not None:
+                raise error
+            # It takes as many as the loop has time for.
+            entries = [entry for entry in entries if entry.index > machine.applied_index]
 
     def do(self, *sqls: str | tuple[Any, ...], **more: Any) -> list[Result]:
         """One request, and its results."""
