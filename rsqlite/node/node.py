@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,11 +18,11 @@ from rsqlite.config import Settings
 from rsqlite.errors import RequestError, RsqliteError, SqlError, Unavailable
 from rsqlite.node.engine import Engine
 from rsqlite.node.loop import AsyncioLoop
+from rsqlite.node.statements import Given, Statements, columns
 from rsqlite.request import (
     Answer,
     Failure,
     Outcome,
-    Parameters,
     ReadLevel,
     Request,
     RequestKind,
@@ -32,8 +32,6 @@ from rsqlite.request import (
 from rsqlite.storage.disk import RealDisk
 from rsqlite.storage.kernelsync import KernelSync
 from rsqlite.transport.network import NoNetwork, PeerNetwork
-
-Statements = Iterable[str | tuple[str] | tuple[str, Parameters | tuple[Any, ...]]]
 
 
 class Node(Engine):
@@ -193,14 +191,9 @@ class Node(Engine):
         timeout_s: float = 0.0,
     ) -> Outcome:
         """Run statements in order and give a result for each; a statement's failure is a result.
-        With `transaction` they take effect together or not at all."""
-        sqls: list[str] = []
-        parameters: list[Any] = []
-        for statement in statements:
-            sql, *rest = (statement,) if isinstance(statement, str) else statement
-            sqls.append(sql)
-            given = rest[0] if rest else None
-            parameters.append(list(given) if isinstance(given, tuple) else given)
+        With `transaction` they take effect together or not at all. Everything given is copied
+        before this waits for anything; RequestError for a value that SQLite cannot hold."""
+        sqls, parameters = columns(statements)
         asked = Request(
             kind,
             sqls,
@@ -217,26 +210,22 @@ class Node(Engine):
             raise answer
         return answer
 
-    async def execute(
-        self, sql: str, parameters: Parameters | tuple[Any, ...] = None
-    ) -> Write | Rows:
+    async def execute(self, sql: str, parameters: Given = None) -> Write | Rows:
         """Run one writing statement; `SqlError` if SQLite refuses it."""
-        given = list(parameters) if isinstance(parameters, tuple) else parameters
-        outcome = await self.request([(sql, given)], kind=RequestKind.EXECUTE)
+        outcome = await self.request([(sql, parameters)], kind=RequestKind.EXECUTE)
         return _only_result(outcome)
 
     async def query(
         self,
         sql: str,
-        parameters: Parameters | tuple[Any, ...] = None,
+        parameters: Given = None,
         *,
         level: ReadLevel = ReadLevel.WEAK,
         min_index: int = 0,
     ) -> Rows:
         """Run one reading statement; `SqlError` if SQLite refuses it."""
-        given = list(parameters) if isinstance(parameters, tuple) else parameters
         outcome = await self.request(
-            [(sql, given)], kind=RequestKind.QUERY, level=level, min_index=min_index
+            [(sql, parameters)], kind=RequestKind.QUERY, level=level, min_index=min_index
         )
         result = _only_result(outcome)
         assert isinstance(result, Rows)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import os
+from collections import UserDict
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+import apsw
 import pytest
 
 from rsqlite.config import MIB, Settings
@@ -22,7 +28,9 @@ from rsqlite.errors import (
     Unavailable,
 )
 from rsqlite.node.node import Node
+from rsqlite.raft.types import Index
 from rsqlite.request import Failure, ReadLevel, Request, RequestKind, Rows, Write
+from rsqlite.statemachine.command import Command, decode
 from rsqlite.storage.disk import RealDisk
 
 pytestmark = pytest.mark.slow
@@ -145,6 +153,69 @@ async def test_a_read_that_never_ends_is_answered_at_its_deadline(tmp_path: Path
             [f"{FOR_EVER} SELECT count(*) FROM c"], kind=RequestKind.QUERY, timeout_s=0.5
         )
         assert isinstance(outcome.results[0], Failure)
+
+
+SLOW = (
+    "(WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c LIMIT 300000)"
+    " SELECT count(*) FROM c)"
+)
+
+
+def last_command(node: Node) -> Command:
+    """What the newest entry of the log tells the other nodes to do."""
+    last = node.log.last_index
+    (entry,) = node.log.entries(last, Index(last + 1), 1 * MIB)
+    return decode(entry.data)
+
+
+@pytest.mark.parametrize(
+    ("sql", "given"),
+    [("INSERT INTO t SELECT ? FROM", [1]), ("INSERT INTO t SELECT :v FROM", {"v": 1})],
+)
+async def test_parameters_that_change_during_a_long_write_do_not_change_its_entry(
+    tmp_path: Path, sql: str, given: Any
+) -> None:
+    async with Node(tmp_path, Settings(http_addr="", raft_addr="", write_steps_max=1000)) as node:
+        await node.execute("CREATE TABLE t(v)")
+        asked = copy.copy(given)
+        task = asyncio.create_task(node.execute(f"{sql} {SLOW}", asked))
+        while not node.writer.holds_slot:
+            await asyncio.sleep(0)
+            assert not task.done()
+        asked["v" if isinstance(given, dict) else 0] = 2
+        assert not task.done()
+        await task
+        assert last_command(node).parameters == [given]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [MappingProxyType({"v": 5}), UserDict(v=5), (one for one in [5]), [ReadLevel.AUTO + 1], (5,)],
+)
+async def test_a_write_does_here_what_its_entry_says(tmp_path: Path, given: Any) -> None:
+    async with Node(tmp_path) as node:
+        await node.execute("CREATE TABLE t(v)")
+        await node.execute("INSERT INTO t VALUES(:v)", given)
+        assert (await node.query("SELECT v, typeof(v) FROM t")).rows == [(5, "integer")]
+        assert last_command(node).parameters in ([{"v": 5}], [[5]])
+
+
+@pytest.mark.parametrize("value", [apsw.zeroblob(3), 2**63, "\ud800", Decimal(1)])
+async def test_a_value_that_no_entry_holds_is_refused_and_harms_nobody(
+    tmp_path: Path, value: Any
+) -> None:
+    async with Node(tmp_path) as node:
+        await node.execute("CREATE TABLE t(v)")
+        answers = await asyncio.gather(
+            *(node.execute("INSERT INTO t VALUES(?)", (one,)) for one in (1, value, 3)),
+            return_exceptions=True,
+        )
+        assert [type(answer) for answer in answers] == [Write, RequestError, Write]
+        with pytest.raises(RequestError, match="parameter 1"):
+            await node.query("SELECT ?", [value])
+        with pytest.raises(RequestError, match="parameter 1 of statement 2"):
+            await node.request(["SELECT 1", ("SELECT ?", [value])])
+        assert (await node.query("SELECT sum(v) FROM t")).rows == [(4,)]
 
 
 async def test_a_stop_during_a_long_write_answers_it_once(tmp_path: Path) -> None:
