@@ -113,19 +113,20 @@ class Forwarding:
         if self._is_stopped:
             call.done(Stopped("the node is stopping"))
             return
-        if self._is_leader():
-            self._submit(call.request, call.done)
-            return
         leader = self._leader()
         now = self._loop.monotonic()
         if call.deadline <= now:
             call.done(TimedOut("the leader did not take the request in time"))
             return
+        # Whoever serves it counts from when it came, and by a clock that may not be ours: it is
+        # told how long is left, not until when.
+        call.request.timeout_s = call.deadline - now
+        if self._is_leader():
+            self._submit(call.request, call.done)
+            return
         if leader is None:
             self._wait(call, now, NoLeader())
             return
-        # The leader's clock is not ours: it is told how long is left, not until when.
-        call.request.timeout_s = call.deadline - now
         payload = _encoder.encode(call.request)
         if len(payload) > self._settings.peer_frame_bytes_max // 2:
             call.done(RequestTooLarge("the request is too large to be forwarded"))

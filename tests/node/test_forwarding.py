@@ -162,6 +162,30 @@ def test_the_leader_is_told_how_long_is_left_not_a_moment_of_our_clock() -> None
     assert leader.served[0].timeout_s == pytest.approx(5.0)
 
 
+def test_a_node_that_becomes_the_leader_itself_does_not_begin_to_count_anew() -> None:
+    wire, _, follower = pair()
+    wire.leader = None
+    request = execute()
+    request.timeout_s = 5.0
+    follower.submit(request, timeout_s=5.0)
+    wire.loop.advance(1.5)
+    wire.lead(2)
+    follower.forwarding.leader_changed()
+    (served,) = follower.served
+    assert served.timeout_s == pytest.approx(3.5)
+
+
+def test_a_node_that_becomes_the_leader_after_the_deadline_takes_nothing() -> None:
+    wire, _, follower = pair()
+    wire.leader = None
+    follower.submit(execute(), timeout_s=0.05)
+    wire.lead(2)
+    wire.loop.advance(1.0)
+    assert follower.served == []
+    assert isinstance(error(follower.answers), TimedOut)
+    assert error(follower.answers).fate is Fate.NOT_APPLIED
+
+
 @pytest.mark.parametrize(
     "answer", [StaleRead(), TimedOut("late", fate=Fate.UNKNOWN), LeadershipLost()]
 )
