@@ -92,17 +92,23 @@ class Forwarding:
         self._ids = itertools.count(1)
         self._calls: dict[int, Call] = {}
         self._waiting: list[Call] = []
+        self._applying = 0
+        """Writes that were answered and wait until they are applied here."""
         self._retry: Handle | None = None
         self._is_stopped = False
         self.forwarded = 0
         self.served = 0
 
     def __repr__(self) -> str:
-        return f"<Forwarding calls={len(self._calls)} waiting={len(self._waiting)}>"
+        return (
+            f"<Forwarding calls={len(self._calls)} waiting={len(self._waiting)}"
+            f" applying={self._applying}>"
+        )
 
     def submit(self, request: Request, done: Done, deadline: float) -> None:
         """Send a request to the leader, now or as soon as one is known."""
-        if len(self._calls) + len(self._waiting) >= self._settings.forward_queue_max:
+        held = len(self._calls) + len(self._waiting) + self._applying
+        if held >= self._settings.forward_queue_max:
             done(Overloaded("too many requests are on their way to the leader"))
             return
         now = self._loop.monotonic()
@@ -191,11 +197,20 @@ class Forwarding:
         if isinstance(answer, Outcome):
             answer.served_by = call.target.raft_addr
             if answer.is_logged:
-                # Whoever writes through this node reads the write here, at any level.
-                done = call.done
-                self._when_applied(answer.index, call.deadline, lambda: done(answer))
+                self._answer_when_applied(call, answer)
                 return
         call.done(answer)
+
+    def _answer_when_applied(self, call: Call, answer: Outcome) -> None:
+        """Whoever writes through this node reads the write here, at any level. It counts as under
+        way until then, or a node that lags would hold answers without number."""
+
+        def applied() -> None:
+            self._applying -= 1
+            call.done(answer)
+
+        self._applying += 1
+        self._when_applied(answer.index, call.deadline, applied)
 
     def called(self, source: int, call_id: int, payload: bytes | memoryview) -> None:
         """A CALL frame of another node: run it here if we lead. ValueError for bytes that are

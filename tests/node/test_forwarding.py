@@ -308,6 +308,21 @@ def test_calls_under_way_are_bounded() -> None:
     assert isinstance(error(follower.answers), Overloaded)
 
 
+def test_writes_that_are_not_applied_here_yet_count_to_the_bound() -> None:
+    wire, _, follower = pair(forward_queue_max=2)
+    for _ in range(2):
+        follower.submit(execute())
+        wire.deliver()
+        wire.deliver()
+    assert len(follower.held) == 2
+    follower.submit(execute())
+    assert isinstance(error(follower.answers), Overloaded)
+    wire.exchange()
+    follower.submit(execute())
+    wire.exchange()
+    assert [type(answer) for answer in follower.answers] == [Overloaded, Outcome, Outcome, Outcome]
+
+
 def test_stop_answers_everybody() -> None:
     wire, _, follower = pair()
     follower.submit(execute())
