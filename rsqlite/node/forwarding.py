@@ -13,7 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from rsqlite import errors
-from rsqlite.config import Settings
+from rsqlite.config import PEER_PIECE_BYTES_MAX, Settings
 from rsqlite.errors import (
     Fate,
     LeadershipLost,
@@ -24,6 +24,7 @@ from rsqlite.errors import (
     RsqliteError,
     Stopped,
     TimedOut,
+    Unavailable,
 )
 from rsqlite.ports import Handle, Loop, Network
 from rsqlite.raft.types import Member
@@ -89,6 +90,8 @@ class Forwarding:
         self._is_leader = is_leader
         self._tell_commit = tell_commit
         self._when_applied = when_applied
+        # The rest of the longest frame is for the head, and for urgent ones that come between.
+        self._bytes_max = settings.peer_frame_bytes_max - PEER_PIECE_BYTES_MAX
         self._ids = itertools.count(1)
         self._calls: dict[int, Call] = {}
         self._waiting: list[Call] = []
@@ -134,8 +137,13 @@ class Forwarding:
             self._wait(call, now, NoLeader())
             return
         payload = _encoder.encode(call.request)
-        if len(payload) > self._settings.peer_frame_bytes_max // 2:
-            call.done(RequestTooLarge("the request is too large to be forwarded"))
+        if len(payload) > self._bytes_max:
+            call.done(
+                RequestTooLarge(
+                    f"the request takes {len(payload)} bytes between nodes, and at most"
+                    f" {self._bytes_max} are forwarded: send it to {_place_of(leader)}"
+                )
+            )
             return
         call_id = next(self._ids)
         if not self._network.send(leader.node_id, encode_call(CALL, call_id, payload)):
@@ -224,17 +232,32 @@ class Forwarding:
                 # next append or for silence to hear that it is committed.
                 self._tell_commit()
             data = _encode_answer(answer)
-            if len(data) > self._settings.peer_frame_bytes_max // 2:
-                # The write happened if it was one; only its answer does not fit.
-                data = _encode_answer(
-                    RequestTooLarge(
-                        "the answer is too large to be forwarded: ask the leader itself",
-                        fate=_fate_of(answer),
-                    )
+            if len(data) > self._bytes_max:
+                data = _encode_answer(self._too_large(answer, len(data)))
+            if not self._network.send(source, encode_call(ANSWER, call_id, data)):
+                # Nobody is left to hear it, or there is no room beside other answers: a short
+                # one may fit, and whoever waits is told now what is known.
+                refusal = Unavailable(
+                    "too many answers are on their way between nodes: ask"
+                    f" {_place_of(self._leader())}",
+                    fate=_fate_of(answer),
                 )
-            self._network.send(source, encode_call(ANSWER, call_id, data))
+                self._network.send(source, encode_call(ANSWER, call_id, _encode_answer(refusal)))
 
         self._serve(request, done)
+
+    def _too_large(self, answer: Answer, size: int) -> RequestTooLarge:
+        """What is answered instead. The write happened if it was one."""
+        text = (
+            f"the answer takes {size} bytes between nodes, and at most {self._bytes_max} are"
+            f" forwarded: ask {_place_of(self._leader())}"
+        )
+        fate = _fate_of(answer)
+        if fate is Fate.APPLIED:
+            text = f"the write was applied, but {text}"
+        else:
+            text = f"{text}, or read at level linearizable, which any node serves itself"
+        return RequestTooLarge(text, fate=fate)
 
     def sweep(self, now: float) -> None:
         """Answer calls over their deadline."""
@@ -256,6 +279,15 @@ class Forwarding:
         for call in calls.values():
             fate = Fate.UNKNOWN if call.is_write else Fate.NOT_APPLIED
             call.done(LeadershipLost("the node is stopping", fate=fate))
+
+
+def _place_of(leader: Member | None) -> str:
+    """Where a client finds the leader, in words."""
+    if leader is None:
+        return "the leader itself"
+    if leader.http_addr:
+        return f"the leader itself, at {leader.http_addr}"
+    return f"the leader itself, the node at {leader.raft_addr}"
 
 
 def _fate_of(answer: Answer) -> Fate:

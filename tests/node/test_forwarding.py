@@ -6,22 +6,24 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from rsqlite.config import Settings
+from rsqlite.config import MIB, Settings
 from rsqlite.errors import (
     Fate,
     LeadershipLost,
     NoLeader,
     NotLeader,
     Overloaded,
+    RequestTooLarge,
     RsqliteError,
     StaleRead,
     Stopped,
     TimedOut,
+    Unavailable,
 )
 from rsqlite.node.forwarding import Forwarding
 from rsqlite.ports import Done as PortDone
 from rsqlite.raft.types import Member, NodeId
-from rsqlite.request import Answer, Done, Outcome, Request, RequestKind, Write
+from rsqlite.request import Answer, Done, Outcome, Request, RequestKind, Rows, Write
 from rsqlite.testing.loop import ManualLoop
 from rsqlite.transport.codec import CALL, decode_call
 
@@ -80,6 +82,8 @@ class End:
         self.told: list[int] = []
         self.held: list[tuple[int, Callable[[], None]]] = []
         self.answers: list[Answer] = []
+        self.room = wire.settings.peer_frame_bytes_max
+        """The longest frame for which there is room."""
         self.answer_with: Callable[[Request], Answer] = lambda request: Outcome(
             [Write(7, 1)], index=42, is_logged=True
         )
@@ -103,7 +107,7 @@ class End:
         self.forwarding.submit(request, self.answers.append, self.wire.loop.monotonic() + timeout_s)
 
     def send(self, target: int, frame: bytes, *, urgent: bool = False) -> bool:
-        if target in self.wire.down:
+        if target in self.wire.down or len(frame) > self.room:
             return False
         self.wire.frames.append((self.number, target, frame))
         return True
@@ -321,6 +325,64 @@ def test_writes_that_are_not_applied_here_yet_count_to_the_bound() -> None:
     follower.submit(execute())
     wire.exchange()
     assert [type(answer) for answer in follower.answers] == [Overloaded, Outcome, Outcome, Outcome]
+
+
+FRAME = 2 * MIB
+"""The longest frame in these tests: half of it may be forwarded."""
+
+
+def test_a_body_of_the_default_bound_is_forwarded() -> None:
+    wire, leader, follower = pair()
+    settings = Settings()
+    follower.submit(execute("x" * (settings.body_bytes_max + 1000)))
+    wire.exchange()
+    assert isinstance(only(follower.answers), Outcome)
+    assert len(leader.served) == 1
+
+
+def test_a_request_that_is_too_large_is_sent_to_the_leaders_address_by_its_text() -> None:
+    wire, leader, follower = pair(peer_frame_bytes_max=FRAME)
+    follower.submit(execute("x" * MIB))
+    assert leader.served == []
+    refusal = error(follower.answers)
+    assert isinstance(refusal, RequestTooLarge)
+    assert "at most 1048576 are forwarded: send it to the leader itself, at http1" in str(refusal)
+    assert refusal.fate is Fate.NOT_APPLIED
+    follower.submit(execute("x" * (MIB - 1000)))
+    wire.exchange()
+    assert isinstance(follower.answers[1], Outcome)
+
+
+@pytest.mark.parametrize("is_logged", [True, False])
+def test_an_answer_that_is_too_large_says_what_became_of_the_write_and_whom_to_ask(
+    is_logged: bool,
+) -> None:
+    wire, leader, follower = pair(peer_frame_bytes_max=FRAME)
+    leader.answer_with = lambda request: Outcome(
+        [Rows(["v"], [None], [("x" * MIB,)])], index=42, is_logged=is_logged
+    )
+    follower.submit(execute() if is_logged else query())
+    wire.exchange()
+    refusal = error(follower.answers)
+    assert isinstance(refusal, RequestTooLarge)
+    assert "ask the leader itself, at http1" in str(refusal)
+    assert ("the write was applied, but" in str(refusal)) is is_logged
+    assert ("level linearizable" in str(refusal)) is not is_logged
+    assert refusal.fate is (Fate.APPLIED if is_logged else Fate.NOT_APPLIED)
+
+
+def test_an_answer_that_has_no_room_beside_others_is_not_waited_for() -> None:
+    wire, leader, follower = pair()
+    follower.submit(execute())
+    leader.room = 200
+    leader.answer_with = lambda request: Outcome(
+        [Rows(["v"], [None], [("x" * 1000,)])], index=42, is_logged=True
+    )
+    wire.exchange()
+    refusal = error(follower.answers)
+    assert type(refusal) is Unavailable
+    assert "ask the leader itself, at http1" in str(refusal)
+    assert refusal.fate is Fate.APPLIED
 
 
 def test_stop_answers_everybody() -> None:
