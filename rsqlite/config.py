@@ -259,7 +259,9 @@ class Settings:
         20_000, "Statements in one batch (one request may have more)", minimum=1, flag=False
     )
     write_queue_max: int = setting(10_000, "Writes waiting for their batch", minimum=1)
-    read_queue_max: int = setting(10_000, "Reads waiting", minimum=1)
+    read_queue_max: int = setting(
+        10_000, "Reads waiting for a leader or an index, and as many for a thread", minimum=1
+    )
     read_threads: int = setting(2, "Threads for long reads", minimum=1, maximum=64)
     forward_queue_max: int = setting(10_000, "Requests under way to the leader", minimum=1)
     request_timeout: float = setting(

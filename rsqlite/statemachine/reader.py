@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 
 from rsqlite.config import Settings
-from rsqlite.errors import NodeFault, RsqliteError
+from rsqlite.errors import NodeFault, Overloaded, RsqliteError
 from rsqlite.ports import Loop
 from rsqlite.request import Failure, Outcome, Request, Result, Rows, Write
 from rsqlite.statemachine import results
@@ -70,6 +70,9 @@ class Readers:
         self._known_generation = 0
         self.threaded = 0
         """Reads that went to a thread."""
+        self._in_threads = 0
+        """Those of them that run or wait for a thread now."""
+        self._in_threads_max = settings.read_threads + settings.read_queue_max
 
     def schema_changed(self) -> None:
         """Forget the shapes: what is known of a text may be wrong from now on."""
@@ -155,7 +158,11 @@ class Readers:
         reader.shapes.forget()
 
     def _in_thread(self, request: Request, done: Done) -> None:
+        if self._in_threads >= self._in_threads_max:
+            done(Overloaded("too many long reads are waiting"))
+            return
         self.threaded += 1
+        self._in_threads += 1
         limit = self._settings.read_time_max
         if request.db_timeout_s:
             limit = min(limit, request.db_timeout_s)
@@ -174,6 +181,7 @@ class Readers:
         def finish(
             found: tuple[Reader, Outcome | RsqliteError] | None, error: BaseException | None
         ) -> None:
+            self._in_threads -= 1
             if found is None:
                 # No result and no fault that we know: our own mistake, or no memory. The client
                 # is told, and the loop's handler hears of it.

@@ -9,9 +9,9 @@ import apsw
 import pytest
 
 from rsqlite.config import Settings
-from rsqlite.errors import DiskFault
+from rsqlite.errors import DiskFault, Overloaded, RsqliteError
 from rsqlite.raft.types import EntryId, Index, Term
-from rsqlite.request import Failure, Request, RequestKind, Rows, Write
+from rsqlite.request import Failure, Outcome, Request, RequestKind, Rows, Write
 from rsqlite.statemachine.machine import StateMachine
 from rsqlite.testing.loop import ManualLoop
 from tests.statemachine.lab import Lab, ask
@@ -179,3 +179,21 @@ def test_a_large_schema_is_looked_at_outside_the_budget_of_a_read(tmp_path: Path
     assert machine.classify("INSERT INTO t7 VALUES(1, 2, 3)") is False
     assert machine.classify("SELECT * FROM t7") is True
     machine.close()
+
+
+def test_reads_that_wait_for_a_thread_are_bounded(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, read_threads=1, read_queue_max=2, read_steps_max=1000)
+    long = ask(SERIES.format(100_000) + "SELECT count(*) FROM c", kind=QUERY)
+    answers: list[Outcome | RsqliteError] = []
+    for _ in range(4):
+        lab.leader.query(long, answers.append)
+    (refusal,) = answers
+    assert isinstance(refusal, Overloaded)
+    assert refusal.retry_after_s == 1.0
+    # What is short is served all the same, and so are long ones when those before have ended.
+    assert read(lab, "SELECT 1")[0].rows == [(1,)]
+    lab.loop.run()
+    lab.leader.query(long, answers.append)
+    lab.loop.run()
+    assert [type(answer) for answer in answers] == [Overloaded, *[Outcome] * 4]
+    lab.close()
