@@ -205,6 +205,13 @@ class Settings:
     sql_bytes_max: int = setting(
         1 * MIB, "Longest SQL text", minimum=1 * KIB, maximum=1024 * MIB, flag=False
     )
+    clock_lag_max: float = setting(
+        5.0,
+        "A node whose clock is further behind the time of the log warns of it",
+        unit="s",
+        minimum=0.1,
+        flag=False,
+    )
     checkpoint_wal_bytes: int = setting(
         16 * MIB, "WAL size at which a checkpoint starts", minimum=64 * KIB, flag=False
     )

@@ -22,6 +22,7 @@ from rsqlite.statemachine import functions, results, schema
 from rsqlite.statemachine.apply import Application, Decoded
 from rsqlite.statemachine.batch import Batch
 from rsqlite.statemachine.checkpoint import PAGE_BYTES, Checkpointer
+from rsqlite.statemachine.clock import ClockWatch
 from rsqlite.statemachine.connection import Writer, open_error
 from rsqlite.statemachine.database import load
 from rsqlite.statemachine.digest import Recorder
@@ -61,6 +62,7 @@ class StateMachine:
         self.last_time_ms = state.time_ms
         """Time in the log never goes back: the newest of any entry applied."""
         self._writer.clock = loop.monotonic
+        self._clock_watch = ClockWatch(loop, settings)
         self._recorder = Recorder(self._writer, settings)
         self._checkpointer = Checkpointer(
             path,
@@ -240,16 +242,12 @@ class StateMachine:
         """Take the speculation back. `done` is called before this returns, unless a thread runs: it
         is stopped first."""
         if self._is_in_thread:
+            # Asked for by a lost leadership, and again by a stop: both hear of the one end.
             before = self._rollback_done
-            if before is None:
-                self._rollback_done = done
-            else:
-                # Asked for by a lost leadership, and again by a stop: both hear of the one end.
-                self._rollback_done = _both(before, done)
+            self._rollback_done = done if before is None else _both(before, done)
             self._writer.is_cancelled = True
             return
-        if self._speculation is not None:
-            self._end_speculation()
+        self._end_speculation()
         done()
 
     def _end_speculation(self) -> None:
@@ -327,6 +325,7 @@ class StateMachine:
         """Call after each COMMIT. NodeFault: a checkpoint failed, this node cannot go on."""
         if self._fault is not None:
             raise self._fault
+        self._clock_watch.look(self.last_time_ms)
         if self._speculation is None and not self._is_in_thread:
             self._checkpointer.maintain()
 
