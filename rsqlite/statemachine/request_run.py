@@ -46,8 +46,9 @@ class RequestRun:
         """Only session settings have come so far."""
         self._is_clean = False
         self._is_broken = False
-        self._has_run = True
-        """Whether the last statement got as far as to run."""
+        self._leaves_trace = True
+        """False when the last statement could not be bound, so that it never ran, or was refused
+        for what it did: the counters are then as they were before it."""
 
     def run(self) -> Outcome:
         """What the client gets; the columns of the entry get what took effect."""
@@ -243,7 +244,7 @@ class RequestRun:
         mark = journal.mark()
         before = attempt.has_ddl, attempt.has_analyze
         counters = self._counters()
-        self._has_run = True
+        self._leaves_trace = True
         writer.engine("SAVEPOINT rsqlite_unit")
         result = self._write(key, shape, parameters)
         is_kept = not isinstance(result, Failure) or journal.mark() > mark
@@ -254,10 +255,9 @@ class RequestRun:
             # in the total, as with any statement that fails.
             total = writer.counters.total_changes() - self._connection.changes()
             attempt.roll_back_to("rsqlite_unit", mark, before)
-            if self._has_run:
+            if self._leaves_trace:
                 writer.restore_counters(0, self._connection.last_insert_rowid(), total)
             else:
-                # What could not be bound never ran, and leaves the counters as they were.
                 writer.restore_counters(*counters)
             self._is_clean, self._is_broken = True, True
         writer.engine("RELEASE rsqlite_unit")
@@ -289,10 +289,11 @@ class RequestRun:
             if result.code & 255 != apsw.SQLITE_CONSTRAINT or not shape.may_fail:
                 journal.resets.pop(position, None)
                 return result
-            # FAIL keeps the rows before the error: an error with effects.
-            if self._connection.total_changes() == total:
-                writer.has_reserved_rowid = False
+            # FAIL keeps the rows before the error: an error with effects. A reserved rowid is none
+            # to keep, and after it came rowids that nobody can repeat.
             excess = self._excess([])
+            if excess is not None and self._connection.total_changes() == total:
+                excess = result  # it would have failed anyway
             if excess is not None:
                 journal.resets.pop(position, None)
                 return excess
@@ -331,11 +332,12 @@ class RequestRun:
         if not self._attempt.is_careful:
             raise Careful
         writer.has_reserved_rowid = False
+        self._leaves_trace = False
         return found
 
     def _failed(self, error: BaseException, key: Key, shape: Shape) -> Failure:
         is_unit = not self._is_transaction
-        self._has_run = not isinstance(error, apsw.BindingsError)
+        self._leaves_trace = not results.is_binding_error(error)
         failure = self._attempt.failed(error, key, shape, is_unit=is_unit)
         if shape.is_write and self._connection.changes() == 0:
             # It ran, and set the counters: a replica that never runs it must be told.

@@ -199,3 +199,65 @@ def test_timings_are_taken_when_asked_for(lab: Lab) -> None:
     lab.loop.monotonic = lambda: float(next(clock))  # type: ignore[method-assign]
     results = lab.do("INSERT INTO t(v) VALUES('a')", "SELECT 1", timings=True)
     assert [result.time_s > 0 for result in results] == [True, True]
+
+
+TAKEN = 2**63 - 2
+"""With this rowid in a table, an INSERT of three rows takes the reserved one, then random ones."""
+
+
+@pytest.mark.parametrize(
+    "word", ["", "OR ABORT", "OR FAIL", "OR IGNORE", "OR REPLACE", "OR ROLLBACK"]
+)
+@pytest.mark.parametrize("values", ["('a'), ('fail'), ('x')", "('a'), ('b'), ('x')"])
+@pytest.mark.parametrize("transaction", [False, True])
+@pytest.mark.parametrize("trigger", ["", "RAISE(FAIL, 'no')", "RAISE(ROLLBACK, 'no')"])
+def test_rowids_that_nobody_can_repeat_never_reach_a_replica(
+    lab: Lab, word: str, values: str, transaction: bool, trigger: str
+) -> None:
+    lab.do("CREATE TABLE w(id INTEGER PRIMARY KEY, u TEXT UNIQUE)")
+    if trigger:
+        lab.do(f"CREATE TRIGGER no BEFORE INSERT ON w WHEN new.u = 'b' BEGIN SELECT {trigger}; END")
+    lab.do(f"INSERT INTO w VALUES({TAKEN}, 'x')")
+    note = "INSERT INTO seen VALUES(changes(), last_insert_rowid(), total_changes())"
+    stranger = ask("INSERT INTO seen VALUES(1, 2, 3)", note)
+    request = ask(
+        "INSERT INTO seen VALUES(0, 0, 0)",
+        f"INSERT {word} INTO w(u) VALUES {values}",
+        note,
+        transaction=transaction,
+    )
+    lab.run(stranger, request, stranger)  # `run` raises what a replica finds
+    leader, replica = (
+        lab.query(ask("SELECT * FROM seen"), machine).results
+        for machine in (lab.leader, lab.replica)
+    )
+    assert leader == replica
+    assert lab.rows("SELECT count(*) FROM w WHERE id = 9223372036854775807") == [(0,)]
+
+
+def test_a_refused_statement_leaves_no_trace_in_the_counters(lab: Lab) -> None:
+    lab.do("CREATE TABLE w(id INTEGER PRIMARY KEY, u)", "INSERT INTO w VALUES(7, 'seven')")
+    results = lab.do(
+        "INSERT INTO w(u) VALUES('eight')",
+        "INSERT INTO w VALUES(9223372036854775807, 'refused')",
+        "INSERT OR IGNORE INTO w VALUES(7, 'ignored')",
+        "SELECT total_changes()",
+    )
+    assert isinstance(results[1], Failure)
+    assert results[2] == Write(8, 0)
+    assert results[3].rows == [(1,)]  # type: ignore[union-attr]
+
+
+def test_a_missing_named_parameter_leaves_the_counters_as_they_were(lab: Lab) -> None:
+    lab.do("CREATE TABLE w(k, v)")
+    request = ask(
+        "PRAGMA foreign_keys=1",
+        "PRAGMA defer_foreign_keys=1",
+        "INSERT INTO w VALUES(1, 2)",
+        "INSERT INTO w VALUES(:k, :v)",
+        "SELECT total_changes(), changes()",
+    )
+    request.parameters[3] = {"k": 1}
+    (outcome,) = lab.run(request)
+    assert isinstance(outcome.results[3], Failure)
+    assert outcome.results[4].rows == [(1, 1)]
