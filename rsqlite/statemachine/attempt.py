@@ -77,6 +77,7 @@ class Attempt:
         self.journal = Journal()
         self.session: Session = ()
         self.enforces_keys = settings.fk
+        self._loop_ends = 0.0
         self.is_careful = False
         """A savepoint for each unit."""
         self.culprits: dict[Key, Culprit] = {}
@@ -89,9 +90,16 @@ class Attempt:
 
     def begin(self) -> None:
         """Start anew."""
+        self._loop_ends = self.monotonic() + self.settings.write_loop_time_max
         self.journal = Journal()
         self.has_ddl = False
         self.has_analyze = False
+
+    def check_loop_time(self, position: int) -> None:
+        """Raises OverBudget when the request at `position` holds the loop for too long. Steps are
+        counted by SQLite, but virtual tables work without any."""
+        if not self.is_long and self.monotonic() >= self._loop_ends:
+            raise OverBudget(position)
 
     @property
     def is_hot(self) -> bool:

@@ -106,6 +106,8 @@ class RequestRun:
                     return True
                 if number == count:
                     break
+            if number:
+                attempt.check_loop_time(self._position)
             started = attempt.monotonic() if request.timings else 0.0
             result = self._text(number, request.sqls[number], request.parameters[number])
             if result is not None:

@@ -110,6 +110,8 @@ class Speculation:
                 self._remember(culprit)
             except OverBudget as over:
                 self._skipped.add(over.position)
+                if self._has_lasted():
+                    self._taken = range(over.position + 1)
             except TooLarge:
                 if not self._shrink():
                     self.abandon()
@@ -133,7 +135,9 @@ class Speculation:
     def _remember(self, culprit: Culprit) -> None:
         attempt, position = self._attempt, culprit.key[0]
         reruns = len(attempt.culprits) + len(attempt.outcomes)
-        if reruns >= self._settings.speculate_reruns_max and not self.is_long:
+        if not self.is_long and (
+            reruns >= self._settings.speculate_reruns_max or self._has_lasted()
+        ):
             # Every further rerun would be paid by the others: they go on, it goes alone.
             self._skipped.add(position)
         elif culprit.outcome is not None:
@@ -212,11 +216,13 @@ class Speculation:
 
     def _closes_at(self, position: int) -> bool:
         """Has the loop waited long enough for this batch? Requests from here on take the next."""
-        seconds = self._settings.write_loop_time_max
-        if self.is_long or not position or self._monotonic() - self._started < seconds:
+        if self.is_long or not position or not self._has_lasted():
             return False
         self._taken = range(position)
         return True
+
+    def _has_lasted(self) -> bool:
+        return self._monotonic() - self._started >= self._settings.write_loop_time_max
 
     def _plainly(self) -> int:
         """The hot path: single statements that need nothing special, those of one text together.
