@@ -67,6 +67,10 @@ class Writer:
         self._ticks_seen = -1
         """What was left at the last tick: more than that is a new budget."""
         self._budget_ends = math.inf
+        self.loop_ends = math.inf
+        """When the loop has waited long enough for the batch."""
+        self.is_late = False
+        """That was so at a tick."""
         self.deadline: float | None = None
         self.clock: Callable[[], float] | None = None
         self.is_cancelled = False
@@ -139,7 +143,8 @@ class Writer:
     ) -> tuple[list[int], list[int], Exception | None]:
         """Run one statement with each of the parameters, and note `changes()` and
         `last_insert_rowid()` after each. An error ends that: the two lists say how many came
-        before it. With `ticks`, each is a request of its own that may run for so many.
+        before it. With `ticks`, each is a request of its own that may run for so many, and that
+        does not begin when the loop's time is over.
 
         One `executemany` over a generator takes two thirds of a loop around `execute`.
         """
@@ -161,6 +166,8 @@ class Writer:
         note_changes, note_rowid = changes.append, rowids.append
         for parameters in values:
             if ticks is not None:
+                if self.is_late and rowids:
+                    return
                 set_rowid(0)
                 self.ticks_left = ticks
             yield () if parameters is None else parameters
@@ -246,6 +253,7 @@ class Writer:
         if self.clock is None:
             return False
         now = self.clock()
+        self.is_late = now >= self.loop_ends
         if self.ticks_left > self._ticks_seen:
             self._budget_ends = now + self.settings.write_loop_time_max
         return now >= self._budget_ends

@@ -231,14 +231,16 @@ class Speculation:
         attempt, writer, requests = self._attempt, self._writer, self._requests
         outcomes = self._batch.outcomes
         writer.budget(self._settings.write_steps_max, None)
+        writer.loop_ends = self._started + self._settings.write_loop_time_max
+        writer.is_late = False
         ticks = writer.ticks_left
         position = end = 0
         values: list[Any] = []
         rest: Iterator[Any] = iter(())
         while position < len(self._taken) and attempt.is_hot:
+            if self._closes_at(position):
+                break
             if position == end:
-                if self._closes_at(position):
-                    break
                 values = self._alike(position)
                 rest = iter(values)
                 end = position + len(values)

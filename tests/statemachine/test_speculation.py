@@ -405,3 +405,22 @@ def test_a_replica_applies_no_more_at_once_than_the_loop_has_time_for(lab: Lab) 
         turns += 1
     assert turns > 3
     replica.close()
+
+
+def test_requests_of_many_steps_each_do_not_add_up(lab: Lab) -> None:
+    """Each is within its own budget; SQLite asks the clock, for nobody looks between them."""
+    lab.do(
+        "CREATE TABLE many(id INTEGER PRIMARY KEY, v)",
+        "INSERT INTO many WITH RECURSIVE q(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM q LIMIT 9000)"
+        " SELECT i, 0 FROM q",
+    )
+    assert lab.rows("SELECT count(*) FROM many") == [(9000,)]
+    clock = iter(range(1_000_000))
+    now = lambda: next(clock) / 100  # noqa: E731 - a clock
+    lab.loop.monotonic = now  # type: ignore[method-assign]
+    lab.leader._writer.clock = now
+    requests = [ask(("UPDATE many SET v = v + ?", 1)) for _ in range(30)]
+    batch = lab.leader.speculate(requests)
+    taken = sum(outcome is not None for outcome in batch.outcomes)
+    assert 0 < taken < 10
+    lab.finish(batch)
