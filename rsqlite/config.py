@@ -191,6 +191,13 @@ class Settings:
     read_steps_max: int = setting(
         50_000, "VM steps a read may take on the loop; over it, it runs in a thread", flag=False
     )
+    read_loop_time_max: float = setting(
+        0.02,
+        "Time for a read on the loop, and for all reads of one turn of it",
+        unit="s",
+        minimum=0.001,
+        flag=False,
+    )
     read_time_max: float = setting(
         60.0, "Longest time for a read", unit="s", minimum=0.01, maximum=86_400
     )

@@ -59,6 +59,8 @@ class Request(msgspec.Struct, array_like=True, gc=False):
     qualify_columns: bool = False
     """Name result columns `table.column` where they come from a table."""
     timings: bool = False
+    is_long: bool = False
+    """Known to take too long for the leader's loop: it runs in a thread from the start."""
 
 
 class Write(msgspec.Struct, array_like=True, tag=1, gc=False):

@@ -145,10 +145,10 @@ class Writer:
 
     def submit(self, request: Request, done: Done, deadline: float) -> None:
         """Queue a request; `Overloaded` at once when the queue is full."""
-        if len(self._queue) >= self._settings.write_queue_max:
+        if self.waiting >= self._settings.write_queue_max:
             done(Overloaded("too many writes are waiting"))
             return
-        self._queue.append(Waiting(request, done, deadline))
+        (self._long if request.is_long else self._queue).append(Waiting(request, done, deadline))
         if self._proposed is None and not self._is_scheduled:
             if self._gathering.goal > len(self._queue):
                 return  # more are on their way; `_gather` watches the time
@@ -230,6 +230,7 @@ class Writer:
         put_back: list[Waiting] = []
         for position, (waiting, outcome) in enumerate(zip(taken, batch.outcomes, strict=True)):
             if position in long:
+                waiting.request.is_long = True  # for the next leader, too
                 self._long.append(waiting)
             elif outcome is None:
                 put_back.append(waiting)

@@ -23,7 +23,7 @@ def escape_html(text: bytes) -> bytes:
         text = text.replace(b">", b"\\u003e")
     if b"&" in text:
         text = text.replace(b"&", b"\\u0026")
-    if b"\xe2\x80" in text:
+    if not text.isascii() and b"\xe2\x80" in text:
         text = text.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
     return text
 

@@ -124,6 +124,7 @@ class Attempt:
         self.has_analyze = self.has_analyze or shape.is_analyze
         self.recorder.schema_changes()
         self.writer.shapes.forget()
+        self.writer.limit_values(False)  # it may be making a virtual table
 
     def roll_back_to(self, savepoint: str, mark: int, before: tuple[bool, bool]) -> None:
         """Undo a unit: its rows, its place in the entry, what the connection keeps of it. `before`
@@ -216,6 +217,8 @@ class Attempt:
         failure = results.failure(error, is_read=is_read)
         if isinstance(error, apsw.InterruptError):
             failure = self._interrupted(key)
+        if isinstance(error, apsw.TooBigError) and not self.is_long:
+            raise OverBudget(key[0])  # in a thread values may be longer
         connection = self.connection
         if not connection.in_transaction:
             total = self.writer.counters.total_changes()

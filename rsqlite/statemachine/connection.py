@@ -25,9 +25,14 @@ from rsqlite.statemachine.vfs import RESERVED_BYTES, ClockVfs, load_checksum_vfs
 OLDEST_SQLITE = 3_051_003
 """Before it a reset of the WAL could race with a checkpoint and lose a commit."""
 
-STEPS_PER_TICK = 10_000
-"""VM steps between two calls of a writer's progress handler: free, and 0.2 ms at the most."""
-READ_STEPS_PER_TICK = 1_000
+STEPS_PER_TICK = 1_000
+"""VM steps between two calls of a progress handler: 1 % of an INSERT's time, and of a hundred
+microseconds to a tenth of a second, by the size of the values."""
+VIRTUAL_STEPS_PER_TICK = 100
+"""The same for a writer whose schema has virtual tables, which do their work within a step."""
+
+_SCHEMA_ROW_BYTES = 64 << 10
+"""What a row of sqlite_schema has beside its SQL, at most."""
 
 _ENGINE = apsw.SQLITE_PREPARE_PERSISTENT
 """Marks engine statements, so that the statement cache never hands one to a user."""
@@ -82,6 +87,7 @@ class Writer:
         self.has_reserved_rowid = False
         """A statement produced rowid 2^63-1 since this was last set to False."""
         self._watches_rowids = False
+        self._steps_per_tick = STEPS_PER_TICK
         try:
             self._configure(is_new)
         except BaseException:
@@ -111,7 +117,7 @@ class Writer:
         # A busy wait on the loop would freeze the very node that must commit.
         connection.set_busy_timeout(0)
         connection.set_wal_hook(self._after_commit)
-        connection.set_progress_handler(self._tick, STEPS_PER_TICK)
+        connection.set_progress_handler(self._tick, self._steps_per_tick)
         functions.install(connection, self.entropy, self.counters)
         connection.authorizer = self.guard
 
@@ -217,10 +223,23 @@ class Writer:
         if version != self.known_schema_version:
             self.known_schema_version = version
             self.shapes.forget()
+            has_virtual = self.shapes.facts.has_virtual
+            self._steps_per_tick = VIRTUAL_STEPS_PER_TICK if has_virtual else STEPS_PER_TICK
+            self.connection.set_progress_handler(self._tick, self._steps_per_tick)
+
+    def limit_values(self, is_on_loop: bool) -> None:
+        """Let values be as long as they may be, or only as long as the loop has time for: a longer
+        one ends the statement with SQLITE_TOOBIG. FTS3 and FTS4 keep what they cannot bind as NULL,
+        so a schema with virtual tables has no such bound."""
+        is_bounded = is_on_loop and not self.shapes.facts.has_virtual
+        self.connection.limit(
+            apsw.SQLITE_LIMIT_LENGTH,
+            loop_value_bytes(self.settings) if is_bounded else self.settings.blob_bytes_max,
+        )
 
     def budget(self, steps: int | None, deadline: float | None) -> None:
         """Bound what runs from now on: in VM steps, and by the clock."""
-        self.ticks_left = -1 if steps is None else max(1, steps // STEPS_PER_TICK)
+        self.ticks_left = -1 if steps is None else max(1, steps // self._steps_per_tick)
         self.deadline = deadline
         self.interrupted_by = ""
 
@@ -283,6 +302,8 @@ class Reader:
         )
         self.guard = Guard()
         self.ticks_left = -1
+        self.loop_ends = math.inf
+        """When the loop has waited long enough for a read with a budget of ticks."""
         self.deadline: float | None = None
         self.clock: Callable[[], float] | None = None
         self.is_cancelled = False
@@ -292,7 +313,7 @@ class Reader:
             expect(self.connection, "query_only", 1, 1)
             # Waits only where the WAL is being opened or recovered, never for a writer.
             self.connection.set_busy_timeout(1_000)
-            self.connection.set_progress_handler(self._tick, READ_STEPS_PER_TICK)
+            self.connection.set_progress_handler(self._tick, STEPS_PER_TICK)
             self.connection.authorizer = self.guard
         except BaseException:
             self.connection.close()
@@ -333,6 +354,8 @@ class Reader:
             return True
         if self.ticks_left > 0:
             self.ticks_left -= 1
+            if self.clock is not None and self.clock() >= self.loop_ends:
+                self.ticks_left = 0
             if self.ticks_left == 0:
                 # No further one until the next budget: what comes now is the way out.
                 self.interrupted_by = "steps"
@@ -354,6 +377,11 @@ def configure(connection: apsw.Connection, settings: Settings) -> None:
     expect(connection, "cell_size_check", 1, 1)
     kib = settings.page_cache_bytes // 1024
     expect(connection, "cache_size", -kib, -kib)
+
+
+def loop_value_bytes(settings: Settings) -> int:
+    """The longest value that a statement on the loop may meet; the texts in the schema are some."""
+    return min(settings.blob_bytes_max, settings.sql_bytes_max + _SCHEMA_ROW_BYTES)
 
 
 def _limits(settings: Settings) -> tuple[tuple[int, int], ...]:

@@ -1,12 +1,15 @@
 """Reads on read-only connections: inline while they are short, in a thread when they are not.
 
-A read runs on the loop with a budget of VM steps and with a small limit on the length of a value;
-over either it is broken off and repeated in a thread, on a connection of its own. Both see the
-applied index from the applied row inside the same read transaction.
+A read runs on the loop with a budget of VM steps and of time, and with a small limit on the length
+of a value and of its answer; over any of them it is broken off and repeated in a thread, on a
+connection of its own. Both see the applied index from the applied row inside the same read
+transaction. Reads add up, too: when those of one turn of the loop have taken its time, the others
+wait for the next turn, and votes and heartbeats come between.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from typing import Any
@@ -14,20 +17,23 @@ from typing import Any
 import apsw
 
 from rsqlite.config import Settings
-from rsqlite.errors import NodeFault, Overloaded, RsqliteError
+from rsqlite.errors import NodeFault, Overloaded, RsqliteError, Stopped
 from rsqlite.ports import Loop
 from rsqlite.request import Failure, Outcome, Request, Result, Rows, Write
 from rsqlite.statemachine import results
-from rsqlite.statemachine.connection import READ_STEPS_PER_TICK, Reader
+from rsqlite.statemachine.connection import STEPS_PER_TICK, Reader, loop_value_bytes
 from rsqlite.statemachine.request_run import share_of
-from rsqlite.statemachine.rows import RowLimits, fetch
+from rsqlite.statemachine.rows import RowLimits, cell_bytes, fetch
 from rsqlite.statemachine.shapes import Kind, Shape
 
 WRITE_TEXT = "attempt to change database via query operation"
 SETTING_TEXT = "session settings apply to writes; a query cannot change them"
 
-_INLINE_VALUE_BYTES = 1 << 20
-"""A longer value is read in a thread, so that 16 of them cannot stop the loop."""
+_INLINE_BYTES = 4 << 20
+"""A longer answer is fetched in a thread."""
+
+_LONG_RUNS = 16
+"""So often a text whose read was too long goes to a thread at once, before it is tried again."""
 
 _FEW_ROWS = 16
 """As many rows are tried on the quickest way."""
@@ -37,6 +43,10 @@ Done = Callable[[Outcome | RsqliteError], None]
 
 class _OverBudget(Exception):
     """The read is too long for the loop."""
+
+
+class _KnownLong(_OverBudget):
+    """It was the last time."""
 
 
 class Readers:
@@ -56,13 +66,14 @@ class Readers:
         self._settings = settings
         self._limits = RowLimits(settings.rows_max, settings.result_bytes_max)
         self._inline_limits = RowLimits(
-            settings.rows_max, min(settings.result_bytes_max, 16 * _INLINE_VALUE_BYTES)
+            settings.rows_max, min(settings.result_bytes_max, _INLINE_BYTES)
         )
         self._inline = Reader(path, settings)
-        self._value_bytes_max = min(_INLINE_VALUE_BYTES, settings.blob_bytes_max)
-        self._inline.connection.limit(apsw.SQLITE_LIMIT_LENGTH, self._value_bytes_max)
-        self._cells_unmeasured = self._inline_limits.bytes_max // self._value_bytes_max
-        self._ticks = max(1, settings.read_steps_max // READ_STEPS_PER_TICK)
+        self._inline.clock = loop.monotonic
+        self._inline.connection.limit(apsw.SQLITE_LIMIT_LENGTH, loop_value_bytes(settings))
+        self._cells_unmeasured = self._inline_limits.bytes_max // loop_value_bytes(settings)
+        """So few cannot exceed the bound, because each value is bounded."""
+        self._ticks = max(1, settings.read_steps_max // STEPS_PER_TICK)
         self._idle: list[Reader] = []
         self._all: set[Reader] = set()
         self._is_closed = False
@@ -73,6 +84,10 @@ class Readers:
         self._in_threads = 0
         """Those of them that run or wait for a thread now."""
         self._in_threads_max = settings.read_threads + settings.read_queue_max
+        self._is_turn_begun = False
+        self._turn_ends = 0.0
+        self._next_turn: deque[tuple[Request, Done]] = deque()
+        """Reads for which this turn of the loop has no time left."""
 
     def schema_changed(self) -> None:
         """Forget the shapes: what is known of a text may be wrong from now on."""
@@ -94,17 +109,48 @@ class Readers:
             rest = shape.tail
 
     def query(self, request: Request, done: Done) -> None:
-        """Run it here, or else in a thread."""
+        """Run it here, in this turn or in one of the next, or else in a thread."""
+        now = self._loop.monotonic()
+        if not self._is_turn_begun:
+            self._is_turn_begun = True
+            self._turn_ends = now + self._settings.read_loop_time_max
+            self._loop.call_soon(self._end_turn)
+        elif now >= self._turn_ends or self._next_turn:
+            if len(self._next_turn) >= self._settings.read_queue_max:
+                done(Overloaded("too many reads are waiting"))
+            else:
+                self._next_turn.append((request, done))
+            return
+        self._query(request, done, now)
+
+    def _end_turn(self) -> None:
+        """Give the reads that wait the time of this turn."""
+        self._is_turn_begun = False
+        if not self._next_turn or self._is_closed:
+            return
+        self._is_turn_begun = True
+        now = self._loop.monotonic()
+        self._turn_ends = now + self._settings.read_loop_time_max
+        self._loop.call_soon(self._end_turn)
+        while self._next_turn and now < self._turn_ends:
+            self._query(*self._next_turn.popleft(), now)
+            now = self._loop.monotonic()
+
+    def _query(self, request: Request, done: Done, now: float) -> None:
         reader = self._inline
         if self._known_generation != self.generation:
             self._refresh(reader)
         reader.ticks_left = self._ticks
+        reader.loop_ends = now + self._settings.read_loop_time_max
         try:
             outcome = self._few_rows(reader, request)
             if outcome is None:
                 reader.ticks_left = self._ticks
                 outcome = self._run(reader, request, is_inline=True)
-        except _OverBudget:
+        except _OverBudget as over:
+            shape = reader.shapes.get(request.sqls[0])
+            if shape is not None and not isinstance(over, _KnownLong):
+                shape.long_runs = _LONG_RUNS
             self._in_thread(request, done)
             return
         except RsqliteError as error:
@@ -131,6 +177,9 @@ class Readers:
             or request.qualify_columns
         ):
             return None
+        if shape.long_runs:
+            shape.long_runs -= 1
+            raise _KnownLong
         try:
             index = reader.open_snapshot()
             try:
@@ -145,8 +194,10 @@ class Readers:
             raise _OverBudget from None
         except Exception:  # noqa: BLE001 - the other path tells what is wrong
             return None
-        # So few cells cannot exceed the bound, because each value is bounded.
-        if len(rows) == _FEW_ROWS or len(rows) * len(shape.columns) > self._cells_unmeasured:
+        if len(rows) == _FEW_ROWS or (
+            len(rows) * len(shape.columns) > self._cells_unmeasured
+            and cell_bytes(rows) > self._inline_limits.bytes_max
+        ):
             return None
         return Outcome([Rows(shape.columns, shape.decltypes, rows)], index)
 
@@ -225,6 +276,9 @@ class Readers:
         for reader in self._idle:
             reader.close()
         self._idle.clear()
+        waiting, self._next_turn = self._next_turn, deque()
+        for _, done in waiting:
+            done(Stopped("the node is stopping"))
 
 
 class _Run:

@@ -38,7 +38,7 @@ def fetch(cursor: apsw.Cursor, limits: RowLimits) -> list[Any] | Failure:
     if len(rows) < _FIRST_ROWS:
         if len(rows) > limits.rows_max:
             return _too_many(cursor, f"rows_max is {limits.rows_max}")
-        if _cell_bytes(rows) > limits.bytes_max:
+        if cell_bytes(rows) > limits.bytes_max:
             return _too_many(cursor, f"result_bytes_max is {limits.bytes_max}")
         return rows
     scratch = bytearray()
@@ -59,7 +59,7 @@ def fetch(cursor: apsw.Cursor, limits: RowLimits) -> list[Any] | Failure:
         total += len(scratch)
 
 
-def _cell_bytes(rows: list[Any]) -> int:
+def cell_bytes(rows: list[Any]) -> int:
     """A few rows, cheaply: only strings and BLOBs count."""
     total = 0
     for row in rows:

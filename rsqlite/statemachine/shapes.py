@@ -69,6 +69,7 @@ class Shape:
         "is_risky",
         "is_sensitive",
         "kind",
+        "long_runs",
         "may_fail",
         "parameter_count",
         "setting",
@@ -100,6 +101,8 @@ class Shape:
         self.inserts_one = False
         """One row into one table, and nothing else: `last_insert_rowid()` tells its rowid."""
         self.setting: tuple[str, int] | None = None
+        self.long_runs = 0
+        """A read that was too long for the loop: the next so many are not tried there."""
 
     @property
     def is_write(self) -> bool:

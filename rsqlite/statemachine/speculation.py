@@ -10,8 +10,8 @@ and COMMIT). A *unit* is what would have committed alone: a statement, or a requ
 - something can only be undone by a savepoint (an error in mid-statement, a deferred foreign key, a
   reserved rowid, an answer that is too large): *careful mode*, a savepoint for each unit
   (`Careful`);
-- a request is over the budget of the loop: the others run again, it is reported in
-  `Batch.over_budget` and runs alone in a thread (`OverBudget`).
+- a request is over the budget of the loop (steps, time, the length of a value): the others run
+  again, it is reported in `Batch.over_budget` and runs alone in a thread (`OverBudget`).
 
 What is run again sees the same state as before, so what was found out about a culprit stays true.
 """
@@ -208,11 +208,15 @@ class Speculation:
         writer.has_reserved_rowid = False
         writer.watch_rowids(True)
         self._recorder.begin_leading(attempt.journal)
-        start = 0 if attempt.is_careful or self.is_long else self._plainly()
-        for position in self._taken[start:]:
-            if self._closes_at(position):
-                return
-            self._one(position)
+        writer.limit_values(not self.is_long)
+        try:
+            start = 0 if attempt.is_careful or self.is_long else self._plainly()
+            for position in self._taken[start:]:
+                if self._closes_at(position):
+                    return
+                self._one(position)
+        finally:
+            writer.limit_values(False)
 
     def _closes_at(self, position: int) -> bool:
         """Has the loop waited long enough for this batch? Requests from here on take the next."""

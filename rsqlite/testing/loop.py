@@ -105,6 +105,14 @@ class ManualLoop:
                 callback(*args)
         raise AssertionError(f"still busy after {steps_max} steps")
 
+    def run_turn(self) -> None:
+        """Run what is due now, and nothing that this itself makes due."""
+        due = len([item for item in self._heap if item[0] <= self._now])
+        for _ in range(due):
+            _, _, handle, callback, args = heapq.heappop(self._heap)
+            if not handle.is_cancelled:
+                callback(*args)
+
     def advance(self, seconds: float) -> None:
         """Move the clock forward, stopping at each moment at which something is due."""
         end = self._now + seconds

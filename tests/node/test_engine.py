@@ -364,3 +364,22 @@ def test_a_damaged_page_that_a_read_finds_ends_the_node(three: EngineCluster) ->
     assert [number for number, _ in three.faults] == [three.number(follower)]
     three.faults.clear()
     three.execute(three.leader(), "INSERT INTO t(v) VALUES(1)")
+
+
+def test_a_write_known_to_be_long_is_not_tried_on_the_loop_of_the_next_leader(
+    three: EngineCluster,
+) -> None:
+    old = three.leader()
+    three.isolate(old)
+    three.ask(old, execute("INSERT INTO t(v) VALUES('outstanding')"))
+    long = execute("INSERT INTO t(v) SELECT hex(zeroblob(700000))")
+    answers = three.ask(old, long)
+    three.loop.advance(0.02)
+    assert long.is_long
+    three.until(lambda: any(e.is_leader and e.is_synced for e in three.running() if e is not old))
+    new = three.leader()
+    before = new.writer.batches
+    three.board.heal()
+    three.until(lambda: bool(answers), 40.0)
+    assert isinstance(answers[0], Outcome)
+    assert new.machine.statistics().long_writes == new.writer.batches - before == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import apsw
 import pytest
 
 from rsqlite.config import Settings
-from rsqlite.errors import DiskFault, Overloaded, RsqliteError
+from rsqlite.errors import DiskFault, Overloaded, RsqliteError, Stopped
 from rsqlite.raft.types import EntryId, Index, Term
 from rsqlite.request import Failure, Outcome, Request, RequestKind, Rows, Write
 from rsqlite.statemachine.machine import StateMachine
@@ -197,3 +198,59 @@ def test_reads_that_wait_for_a_thread_are_bounded(tmp_path: Path) -> None:
     lab.loop.run()
     assert [type(answer) for answer in answers] == [Overloaded, *[Outcome] * 4]
     lab.close()
+
+
+def test_reads_of_one_turn_do_not_add_up(lab: Lab) -> None:
+    clock = iter(range(1_000_000))
+    # Five milliseconds pass whenever somebody looks; a turn of the loop has twenty for reads.
+    lab.loop.monotonic = lambda: next(clock) * 0.005  # type: ignore[method-assign]
+    answers: list[tuple[int, Any]] = []
+    for number in range(50):
+        request = ask((f"SELECT {number}"), kind=QUERY)
+        lab.leader.query(request, lambda answer, number=number: answers.append((number, answer)))  # type: ignore[misc]
+    turns = [len(answers)]
+    while len(answers) < 50:
+        lab.loop.run_turn()
+        turns.append(len(answers))
+    assert 1 <= turns[0] < 10
+    assert all(0 < after - before < 10 for before, after in itertools.pairwise(turns))
+    assert [number for number, _ in answers] == list(range(50)), "in the order they came"
+    assert all(answer.results[0].rows == [(number,)] for number, answer in answers)
+
+
+def test_reads_that_wait_for_their_turn_are_bounded_and_answered_at_the_end(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, read_queue_max=5)
+    clock = itertools.count()
+    lab.loop.monotonic = lambda: next(clock) * 1.0  # type: ignore[method-assign]
+    answers: list[Any] = []
+    for _ in range(8):
+        lab.leader.query(ask("SELECT 1", kind=QUERY), answers.append)
+    assert [type(answer) for answer in answers] == [Outcome, Overloaded, Overloaded]
+    lab.close()
+    assert [type(answer) for answer in answers[3:]] == [Stopped] * 5
+
+
+def test_a_read_has_the_loop_only_for_its_time(lab: Lab) -> None:
+    now = itertools.count()
+    lab.leader._readers._inline.clock = lambda: next(now) * 1.0
+    count = f"{SERIES.format(1000)} SELECT count(*) FROM c"
+    assert read(lab, count)[0].rows == [(1000,)]
+    assert lab.leader.statistics().reads_in_threads == 1
+
+
+def test_a_text_whose_read_was_too_long_is_seldom_tried_on_the_loop(lab: Lab) -> None:
+    def in_threads() -> int:
+        return lab.leader.statistics().reads_in_threads
+
+    lab.do(f"{SERIES.format(30_000)} INSERT INTO t(v) SELECT i FROM c")
+    count = "SELECT count(*) FROM t WHERE v <> 'x'"
+    assert read(lab, count)[0].rows == [(30_002,)]
+    lab.do("DELETE FROM t")
+    runs = 0
+    while in_threads() == runs + 1:
+        assert read(lab, count)[0].rows == [(0,)]
+        runs += 1
+        assert runs < 100
+    assert runs == 17, "sixteen times in a thread, then again on the loop"
+    read(lab, count)
+    assert in_threads() == 17
