@@ -52,10 +52,16 @@ class Node(Engine):
             raise RequestError("; ".join(problems))
         self._directory = str(Path(directory).absolute())
         self.is_started = False
+        self._is_in_use = False
+        """From `start` on, until everything is closed again."""
+        self._stopping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Open everything and join in. Returns when the node runs; use `wait_ready` to wait for a
-        leader."""
+        leader. A node that was stopped may be started again."""
+        if self._is_in_use:
+            raise RequestError(f"the node on {self._directory} runs already: stop it first")
+        self._is_in_use = True
         settings = self._asked_settings
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Resolved with the fault when the node had to stop serving."""
@@ -108,10 +114,15 @@ class Node(Engine):
         )
 
     async def stop(self) -> None:
-        """Hand leadership over, answer everybody, close the files. Safe to call twice."""
-        if not self.is_started:
-            return
-        self.is_started = False
+        """Hand leadership over, answer everybody, close the files. Safe to call twice; if it is
+        cancelled, it goes on in the background."""
+        if self.is_started:
+            self.is_started = False
+            self._stopping = asyncio.ensure_future(self._stop())
+        if self._stopping is not None:
+            await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
         if self.fault is None:
             await self._hand_over()
         at_rest = asyncio.Event()
@@ -132,12 +143,17 @@ class Node(Engine):
             await self._until(lambda: not self.is_leader, deadline)
 
     async def _close(self) -> None:
-        await self._peers.stop()
-        self.close_files()
-        if self._syncs is not None:
-            asyncio.get_running_loop().remove_reader(self._syncs.eventfd)
-            self._syncs.close()
-        self.loop.close()
+        try:
+            await self._peers.stop()
+        finally:
+            try:
+                self.close_files()
+            finally:
+                if self._syncs is not None:
+                    asyncio.get_running_loop().remove_reader(self._syncs.eventfd)
+                    self._syncs.close()
+                self.loop.close()
+                self._is_in_use = False
 
     async def _until(self, holds: Callable[[], bool], deadline: float) -> bool:
         """Wait until `holds()`; False when the deadline came first."""
@@ -159,8 +175,12 @@ class Node(Engine):
 
     async def __aenter__(self) -> Node:
         await self.start()
-        if self.settings.bootstrap_expect < 2:
-            await self.wait_ready()
+        try:
+            if self.settings.bootstrap_expect < 2:
+                await self.wait_ready()
+        except BaseException:
+            await self.stop()
+            raise
         return self
 
     async def __aexit__(
@@ -192,7 +212,8 @@ class Node(Engine):
     ) -> Outcome:
         """Run statements in order and give a result for each; a statement's failure is a result.
         With `transaction` they take effect together or not at all. Everything given is copied
-        before this waits for anything; RequestError for a value that SQLite cannot hold."""
+        before this waits for anything; RequestError for a value that SQLite cannot hold. To cancel
+        this takes nothing back: a write goes on, for `timeout_s` at the longest."""
         sqls, parameters = columns(statements)
         asked = Request(
             kind,

@@ -21,6 +21,7 @@ from rsqlite.errors import (
     Fate,
     ForeignDirectory,
     NoLeader,
+    NodeFault,
     RequestError,
     SqlError,
     Stopped,
@@ -332,3 +333,47 @@ async def test_stop_twice_and_stop_without_start_are_harmless(tmp_path: Path) ->
     await node.start()
     await node.stop()
     await node.stop()
+
+
+async def test_a_node_that_runs_cannot_be_started_again(tmp_path: Path) -> None:
+    async with Node(tmp_path) as node:
+        await node.execute("CREATE TABLE t(v)")
+        with pytest.raises(RequestError, match="runs already"):
+            await node.start()
+        await node.execute("INSERT INTO t VALUES(1)")
+    # Stopped, it may; and whoever could not start says so each time.
+    async with node:
+        assert [tuple(row) for row in (await node.query("SELECT v FROM t")).rows] == [(1,)]
+        other = Node(tmp_path)
+        for _ in range(2):
+            with pytest.raises(NodeFault, match="in use"):
+                await other.start()
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13, 40])
+async def test_a_cancelled_start_leaves_nothing_running(tmp_path: Path, turns: int) -> None:
+    async def run() -> None:
+        async with Node(tmp_path, raft_addr="127.0.0.1:0") as node:
+            await node.execute("CREATE TABLE IF NOT EXISTS t(v)")
+            await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(run())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with Node(tmp_path) as node:
+        await node.execute("CREATE TABLE IF NOT EXISTS t(v)")
+
+
+async def test_a_cancelled_stop_goes_on(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    await node.start()
+    await node.wait_ready()
+    stopping = asyncio.ensure_future(node.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    await node.stop()
+    async with Node(tmp_path) as again:
+        await again.execute("CREATE TABLE t(v)")
