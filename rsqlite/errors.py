@@ -26,6 +26,9 @@ from __future__ import annotations
 
 import enum
 
+MAYBE = ": the write may have been applied"
+"""How texts of ours end whose `fate` is unknown; rqlite's own stay as they are."""
+
 
 class Fate(enum.Enum):
     """What became of the write that an error answers."""

@@ -15,6 +15,7 @@ import msgspec
 from rsqlite import errors
 from rsqlite.config import PEER_PIECE_BYTES_MAX, Settings
 from rsqlite.errors import (
+    MAYBE,
     Fate,
     LeadershipLost,
     NoLeader,
@@ -184,7 +185,7 @@ class Forwarding:
             if call.target is not None and call.target.node_id == node_id:
                 del self._calls[call_id]
                 if call.is_write:
-                    call.done(LeadershipLost("the connection to the leader broke"))
+                    call.done(LeadershipLost(f"the connection to the leader broke{MAYBE}"))
                 else:
                     self._send(call)
 
@@ -265,7 +266,8 @@ class Forwarding:
             if call.deadline <= now:
                 del self._calls[call_id]
                 fate = Fate.UNKNOWN if call.is_write else Fate.NOT_APPLIED
-                call.done(TimedOut("the leader did not answer in time", fate=fate))
+                text = f"the leader did not answer in time{MAYBE if call.is_write else ''}"
+                call.done(TimedOut(text, fate=fate))
 
     def stop(self) -> None:
         """Answer everybody."""
@@ -278,7 +280,8 @@ class Forwarding:
             call.done(Stopped("the node is stopping"))
         for call in calls.values():
             fate = Fate.UNKNOWN if call.is_write else Fate.NOT_APPLIED
-            call.done(LeadershipLost("the node is stopping", fate=fate))
+            text = f"the node is stopping{MAYBE if call.is_write else ''}"
+            call.done(LeadershipLost(text, fate=fate))
 
 
 def _place_of(leader: Member | None) -> str:

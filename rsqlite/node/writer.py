@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 
 from rsqlite.config import Settings
 from rsqlite.errors import (
+    MAYBE,
     Fate,
     LeadershipLost,
     NotLeader,
@@ -323,7 +324,7 @@ class Writer:
             self._orphans.pop(proposed.entry_id.index, None)
             if error is not None:
                 for waiting in proposed.waiting:
-                    waiting.done(LeadershipLost("the node failed at COMMIT"))
+                    waiting.done(LeadershipLost(f"the node failed at COMMIT{MAYBE}"))
                 done(proposed.entry_id.index, error)
                 return
             done(proposed.entry_id.index, None)
@@ -468,7 +469,7 @@ class Writer:
             for waiting in proposed.waiting:
                 if waiting.deadline <= now:
                     done, waiting.done = waiting.done, _nobody
-                    done(TimedOut("the write was not committed in time", fate=Fate.UNKNOWN))
+                    done(TimedOut(f"not committed in time{MAYBE}", fate=Fate.UNKNOWN))
         for index, orphan in list(self._orphans.items()):
             if all(waiting.done is _nobody for waiting in orphan.waiting):
                 del self._orphans[index]
@@ -503,7 +504,7 @@ class Writer:
             if proposed is not None:
                 for waiting in proposed.waiting:
                     done, waiting.done = waiting.done, _nobody
-                    done(LeadershipLost("the node is stopping", fate=Fate.UNKNOWN))
+                    done(LeadershipLost(f"the node is stopping{MAYBE}", fate=Fate.UNKNOWN))
         running, self._running_long = self._running_long, []
         self._slot = next(self._generation)  # its end is nobody's any more
         for waiting in running:

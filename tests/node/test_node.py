@@ -20,8 +20,8 @@ from rsqlite.config import MIB, Settings
 from rsqlite.errors import (
     Fate,
     ForeignDirectory,
-    NoLeader,
     NodeFault,
+    NoLeader,
     RequestError,
     SqlError,
     Stopped,
