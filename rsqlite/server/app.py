@@ -260,6 +260,11 @@ async def _read_body(
     except (web.RequestPayloadError, ConnectionError):
         # Broken chunks, or the client has gone and nobody reads this.
         return text_reply(400, "the request's body is broken", close=True)
+    except RuntimeError:
+        if request.transport is not None:
+            raise
+        # What aiohttp's stream says when the client has gone.
+        return text_reply(400, "the request's body is broken", close=True)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -172,7 +172,8 @@ class Connection(RequestHandler):
         if self._request_count != count:
             self._since = self._core.now
             self._head_bytes = 0
-        elif not self.is_busy and data:
+        elif self._waiter is not None and data:
+            # aiohttp waits for a request: these are not the rest of one that was refused.
             if not self._head_bytes:
                 self._since = self._core.now
             self._head_bytes += len(data)
@@ -216,6 +217,12 @@ class Connection(RequestHandler):
                 self.refuse(text_reply(408, HEAD_LATE_TEXT, close=True))
         elif age > idle_s:
             self.force_close()
+
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        """Not what aiohttp meets when it reads on from a client that has gone."""
+        if self.transport is None and isinstance(kwargs.get("exc_info"), RuntimeError):
+            return
+        super().log_exception(*args, **kwargs)
 
     def _holds_up(self, now: float) -> bool:
         """Whether others are refused while this client takes nothing of its answer."""

@@ -284,6 +284,27 @@ async def test_bodies_over_the_bound_are_refused_before_they_are_read(
     assert len(bench.node.requests) == 1
 
 
+async def test_who_sends_all_of_a_refused_body_reads_why(
+    start: Start, shortcut: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    size = 8_000_000  # more than the sockets hold between them, and more than a head may have
+    bench = await start(http_shortcut=shortcut, body_bytes_max=2 * KIB, linger_timeout=2.0)
+    head = f"POST /db/execute HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n".encode()
+    reader, writer = await bench.connect()
+    writer.write(head + b" " * size)
+    await writer.drain()
+    assert (await read_answer(reader)).status == 413
+    assert await reader.read() == b"", "one answer, then the end"
+    # Nor does the log grow with those who send a part and go.
+    for begun in (head, head.replace(str(size).encode(), b"2000")):
+        reader, writer = await bench.connect()
+        writer.write(begun + b" " * 1000)
+        await writer.drain()
+        writer.close()
+    await until(lambda: not bench.server.core.open)
+    assert caplog.records == []
+
+
 async def test_heads_over_the_bound_are_a_431(start: Start, shortcut: str) -> None:
     bench = await start(http_shortcut=shortcut, head_bytes_max=16 * KIB)
     for data in (
