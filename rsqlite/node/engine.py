@@ -216,6 +216,8 @@ class Engine:
         if self.cluster_id is not None:
             self._start_core()
         elif self.settings.bootstrap_expect > 1:
+            if not self.settings.join:
+                log.warning("no -join: this node waits to be found by the others")
             self._discovery = Discovery(
                 own=self.own_member(),
                 fingerprint=self.machine.fingerprint,

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from rsqlite.config import Settings
-from rsqlite.errors import RequestError, RsqliteError, SqlError, Unavailable
+from rsqlite.errors import RequestError, RequestTooLarge, RsqliteError, SqlError, Unavailable
 from rsqlite.node.engine import Engine
 from rsqlite.node.loop import AsyncioLoop
 from rsqlite.node.statements import Given, Statements, columns
@@ -215,6 +215,10 @@ class Node(Engine):
         before this waits for anything; RequestError for a value that SQLite cannot hold. To cancel
         this takes nothing back: a write goes on, for `timeout_s` at the longest."""
         sqls, parameters = columns(statements)
+        if len(sqls) > self.settings.statements_max:
+            raise RequestTooLarge(
+                f"{len(sqls)} statements, at most {self.settings.statements_max} are accepted"
+            )
         asked = Request(
             kind,
             sqls,

@@ -23,6 +23,7 @@ from rsqlite.errors import (
     NodeFault,
     NoLeader,
     RequestError,
+    RequestTooLarge,
     SqlError,
     Stopped,
     TimedOut,
@@ -365,6 +366,13 @@ async def test_a_cancelled_start_leaves_nothing_running(tmp_path: Path, turns: i
         await task
     async with Node(tmp_path) as node:
         await node.execute("CREATE TABLE IF NOT EXISTS t(v)")
+
+
+async def test_a_request_has_a_bounded_number_of_statements(tmp_path: Path) -> None:
+    async with Node(tmp_path, statements_max=2) as node:
+        with pytest.raises(RequestTooLarge, match="3 statements, at most 2"):
+            await node.request(["SELECT 1"] * 3)
+        assert len((await node.request(["SELECT 1"] * 2)).results) == 2
 
 
 async def test_a_cancelled_stop_goes_on(tmp_path: Path) -> None:
