@@ -37,6 +37,9 @@ from rsqlite.storage.disk import RealDisk
 
 pytestmark = pytest.mark.slow
 
+ALONE: dict[str, Any] = {"http_addr": "", "raft_addr": ""}
+"""Two tests at once must not both want the usual port."""
+
 
 async def test_a_program_runs_a_node_of_its_own(tmp_path: Path) -> None:
     async with Node(tmp_path) as node:
@@ -259,7 +262,7 @@ FILL = f"INSERT INTO t {FOR_EVER} SELECT zeroblob(3000) FROM c"
 async def test_a_long_write_that_fills_the_disk_is_refused_alone_and_its_space_comes_back(
     tmp_path: Path,
 ) -> None:
-    settings = Settings(disk_reserve_bytes=64 * MIB, write_steps_max=10_000)
+    settings = Settings(**ALONE, disk_reserve_bytes=64 * MIB, write_steps_max=10_000)
     async with Node(tmp_path, settings) as node:
         await node.execute("CREATE TABLE t(v)")
         node.disk = node.log._disk = SmallVolume(node, 400 * MIB)
@@ -282,7 +285,7 @@ async def test_a_long_write_that_fills_the_disk_is_refused_alone_and_its_space_c
 async def test_the_wal_file_of_a_write_over_its_time_is_cut_while_others_write(
     tmp_path: Path,
 ) -> None:
-    settings = Settings(wal_spare_bytes_max=1 * MIB, write_steps_max=10_000)
+    settings = Settings(**ALONE, wal_spare_bytes_max=1 * MIB, write_steps_max=10_000)
     async with Node(tmp_path, settings) as node:
         await node.execute("CREATE TABLE t(v)")
         with pytest.raises(TimedOut, match="took too long"):
@@ -303,7 +306,7 @@ async def test_the_wal_file_of_a_write_over_its_time_is_cut_while_others_write(
 
 
 async def test_a_stop_goes_on_as_soon_as_a_long_write_is_taken_back(tmp_path: Path) -> None:
-    node = Node(tmp_path, Settings(write_steps_max=10_000, shutdown_timeout=60.0))
+    node = Node(tmp_path, Settings(**ALONE, write_steps_max=10_000, shutdown_timeout=60.0))
     await node.start()
     await node.wait_ready()
     await node.execute("CREATE TABLE t(v)")
