@@ -224,7 +224,7 @@ async def first_end(stop: asyncio.Event, node: Node, settings: Settings) -> Base
 def check_sqlite() -> None:
     """UnsuitableSqlite when the SQLite found here cannot carry a node."""
     try:
-        from rsqlite.statemachine.connection import require_sqlite
+        from rsqlite.statemachine.opening import require_sqlite
 
         require_sqlite()
     except (ImportError, NodeFault) as error:

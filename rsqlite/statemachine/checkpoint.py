@@ -29,7 +29,8 @@ from rsqlite.config import Settings
 from rsqlite.errors import DiskFault, NodeFault
 from rsqlite.ports import Worker
 from rsqlite.statemachine import results, schema
-from rsqlite.statemachine.connection import Writer, configure, expect
+from rsqlite.statemachine.connection import Writer
+from rsqlite.statemachine.opening import configure, expect
 from rsqlite.statemachine.vfs import load_checksum_vfs, sync_database
 
 PAGE_BYTES = 4096

@@ -1,9 +1,5 @@
-"""Opening SQLite: every setting of a connection in one place, each with its reason.
-
-A `Writer` is the connection that speculates, commits and applies; a `Reader` never sees what is not
-committed. Both check what each PRAGMA answers: APSW runs a string of several statements only to the
-first row, so one statement a call, and a setting that silently did not take has cost half the speed
-before.
+"""The connections: a `Writer` speculates, commits and applies; a `Reader` never sees what is not
+committed. How they are set up is in `opening.py`.
 """
 
 from __future__ import annotations
@@ -16,14 +12,12 @@ from typing import Any
 import apsw
 
 from rsqlite.config import Settings
-from rsqlite.errors import DamagedFile, NodeFault
-from rsqlite.statemachine import functions, results, schema
+from rsqlite.errors import DamagedFile
+from rsqlite.statemachine import functions, schema
 from rsqlite.statemachine.authorizer import Guard
+from rsqlite.statemachine.opening import configure, expect, loop_value_bytes, require_sqlite
 from rsqlite.statemachine.shapes import Shapes
 from rsqlite.statemachine.vfs import RESERVED_BYTES, ClockVfs, load_checksum_vfs
-
-OLDEST_SQLITE = 3_051_003
-"""Before it a reset of the WAL could race with a checkpoint and lose a commit."""
 
 STEPS_PER_TICK = 1_000
 """VM steps between two calls of a progress handler: 1 % of an INSERT's time, and of a hundred
@@ -31,26 +25,8 @@ microseconds to a tenth of a second, by the size of the values."""
 VIRTUAL_STEPS_PER_TICK = 100
 """The same for a writer whose schema has virtual tables, which do their work within a step."""
 
-_SCHEMA_ROW_BYTES = 64 << 10
-"""What a row of sqlite_schema has beside its SQL, at most."""
-
 _ENGINE = apsw.SQLITE_PREPARE_PERSISTENT
 """Marks engine statements, so that the statement cache never hands one to a user."""
-
-_DBCONFIG = (
-    (apsw.SQLITE_DBCONFIG_DEFENSIVE, 1),  # no writes to shadow tables, sqlite_schema, the header
-    (apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0),  # a restored schema may not call what is dangerous
-    (apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1),  # plans do not depend on parameters
-    (apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0),
-    (apsw.SQLITE_DBCONFIG_DQS_DML, 1),  # clients send double-quoted strings
-    (apsw.SQLITE_DBCONFIG_DQS_DDL, 1),
-    (apsw.SQLITE_DBCONFIG_ENABLE_FKEY, 0),  # the setting `fk` decides below
-    (apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 1),
-    (apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 1),
-    (apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA, 0),
-    (apsw.SQLITE_DBCONFIG_LEGACY_ALTER_TABLE, 0),
-    (apsw.SQLITE_DBCONFIG_REVERSE_SCANORDER, 0),
-)
 
 
 class Writer:
@@ -364,55 +340,3 @@ class Reader:
             self.interrupted_by = "deadline"
             return True
         return False
-
-
-def configure(connection: apsw.Connection, settings: Settings) -> None:
-    """What every connection has in common."""
-    for option, value in _DBCONFIG:
-        if connection.config(option, value) != value:
-            raise NodeFault(f"SQLite did not accept DBCONFIG {option} = {value}")
-    for limit, value in _limits(settings):
-        connection.limit(limit, value)
-    expect(connection, "mmap_size", 0, 0)  # an I/O error in a mapped page is a SIGBUS
-    expect(connection, "cell_size_check", 1, 1)
-    kib = settings.page_cache_bytes // 1024
-    expect(connection, "cache_size", -kib, -kib)
-
-
-def loop_value_bytes(settings: Settings) -> int:
-    """The longest value that a statement on the loop may meet; the texts in the schema are some."""
-    return min(settings.blob_bytes_max, settings.sql_bytes_max + _SCHEMA_ROW_BYTES)
-
-
-def _limits(settings: Settings) -> tuple[tuple[int, int], ...]:
-    return (
-        (apsw.SQLITE_LIMIT_LENGTH, settings.blob_bytes_max),
-        (apsw.SQLITE_LIMIT_SQL_LENGTH, settings.sql_bytes_max),
-        (apsw.SQLITE_LIMIT_ATTACHED, 1),
-        (apsw.SQLITE_LIMIT_WORKER_THREADS, 0),
-    )
-
-
-def expect(connection: apsw.Connection, name: str, value: object, answer: object) -> None:
-    """Set a PRAGMA and check that it took."""
-    connection.execute(f"PRAGMA main.{name} = {value}", can_cache=False).fetchall()
-    rows = connection.execute(f"PRAGMA main.{name}", can_cache=False).fetchall()
-    # mmap_size answers nothing where a VFS has no mapping at all.
-    if rows != [(answer,)] and not (name == "mmap_size" and not rows):
-        raise NodeFault(f"SQLite answers {rows!r} to PRAGMA {name}, not {answer!r}")
-
-
-def require_sqlite() -> None:
-    """NodeFault when the SQLite in this process is too old."""
-    version = apsw.sqlite_lib_version()
-    major, minor, patch = (int(part) for part in version.split(".")[:3])
-    if major * 1_000_000 + minor * 1_000 + patch < OLDEST_SQLITE:
-        raise NodeFault(f"SQLite {version} is too old: install apsw 3.54 or newer")
-
-
-def open_error(error: apsw.Error, path: str) -> NodeFault:
-    """What stopped a database from being opened."""
-    fault = results.node_fault(error)
-    if fault is not None:
-        return type(fault)(f"{path}: {fault}")
-    return DamagedFile(f"{path} cannot be opened: {error}")

@@ -23,10 +23,11 @@ from rsqlite.statemachine.apply import Application, Decoded
 from rsqlite.statemachine.batch import Batch
 from rsqlite.statemachine.checkpoint import PAGE_BYTES, Checkpointer
 from rsqlite.statemachine.clock import ClockWatch
-from rsqlite.statemachine.connection import Writer, open_error
+from rsqlite.statemachine.connection import Writer
 from rsqlite.statemachine.database import load
 from rsqlite.statemachine.digest import Recorder
 from rsqlite.statemachine.fingerprint import fingerprint
+from rsqlite.statemachine.opening import open_error
 from rsqlite.statemachine.reader import Readers
 from rsqlite.statemachine.session import restore_session
 from rsqlite.statemachine.speculation import Speculation

@@ -12,22 +12,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
-from typing import Any
 
 import apsw
 
 from rsqlite.config import Settings
 from rsqlite.errors import NodeFault, Overloaded, RsqliteError, Stopped
 from rsqlite.ports import Loop
-from rsqlite.request import Failure, Outcome, Request, Result, Rows, Write
-from rsqlite.statemachine import results
-from rsqlite.statemachine.connection import STEPS_PER_TICK, Reader, loop_value_bytes
-from rsqlite.statemachine.request_run import share_of
-from rsqlite.statemachine.rows import RowLimits, cell_bytes, fetch
-from rsqlite.statemachine.shapes import Kind, Shape
-
-WRITE_TEXT = "attempt to change database via query operation"
-SETTING_TEXT = "session settings apply to writes; a query cannot change them"
+from rsqlite.request import Failure, Outcome, Request, Rows
+from rsqlite.statemachine.connection import STEPS_PER_TICK, Reader
+from rsqlite.statemachine.opening import loop_value_bytes
+from rsqlite.statemachine.read_run import ReadOverBudget, ReadRun
+from rsqlite.statemachine.rows import RowLimits, cell_bytes
+from rsqlite.statemachine.shapes import Kind
 
 _INLINE_BYTES = 4 << 20
 """A longer answer is fetched in a thread."""
@@ -41,11 +37,7 @@ _FEW_ROWS = 16
 Done = Callable[[Outcome | RsqliteError], None]
 
 
-class _OverBudget(Exception):
-    """The read is too long for the loop."""
-
-
-class _KnownLong(_OverBudget):
+class _KnownLong(ReadOverBudget):
     """It was the last time."""
 
 
@@ -147,7 +139,7 @@ class Readers:
             if outcome is None:
                 reader.ticks_left = self._ticks
                 outcome = self._run(reader, request, is_inline=True)
-        except _OverBudget as over:
+        except ReadOverBudget as over:
             shape = reader.shapes.get(request.sqls[0])
             if shape is not None and not isinstance(over, _KnownLong):
                 shape.long_runs = _LONG_RUNS
@@ -191,7 +183,7 @@ class Readers:
             finally:
                 reader.close_snapshot()
         except apsw.InterruptError:
-            raise _OverBudget from None
+            raise ReadOverBudget from None
         except Exception:  # noqa: BLE001 - the other path tells what is wrong
             return None
         if len(rows) == _FEW_ROWS or (
@@ -253,7 +245,7 @@ class Readers:
     def _run(self, reader: Reader, request: Request, *, is_inline: bool) -> Outcome:
         limits = self._inline_limits if is_inline else self._limits
         monotonic = self._loop.monotonic
-        return _Run(reader, request, limits, is_inline=is_inline, monotonic=monotonic).run()
+        return ReadRun(reader, request, limits, is_inline=is_inline, monotonic=monotonic).run()
 
     def _borrow(self) -> Reader:
         try:
@@ -279,130 +271,3 @@ class Readers:
         waiting, self._next_turn = self._next_turn, deque()
         for _, done in waiting:
             done(Stopped("the node is stopping"))
-
-
-class _Run:
-    """One request on one connection."""
-
-    __slots__ = ("_is_inline", "_limits", "_monotonic", "_reader", "_request")
-
-    def __init__(
-        self,
-        reader: Reader,
-        request: Request,
-        limits: RowLimits,
-        *,
-        is_inline: bool,
-        monotonic: Callable[[], float],
-    ) -> None:
-        self._monotonic = monotonic
-        self._reader = reader
-        self._request = request
-        self._limits = limits
-        self._is_inline = is_inline
-
-    def run(self) -> Outcome:
-        """The answer, with the index that it saw."""
-        reader, request = self._reader, self._request
-        found: list[Result] = []
-        try:
-            index = reader.open_snapshot()
-            try:
-                known = reader.shapes.get
-                for sql, parameters in zip(request.sqls, request.parameters, strict=True):
-                    started = self._monotonic() if request.timings else 0.0
-                    shape = known(sql)
-                    if shape is None:
-                        result = self._unknown(sql, parameters)
-                    elif shape.kind is Kind.READ and not shape.tail:
-                        result = self._read(shape, parameters)
-                    else:
-                        result = self._text(sql, parameters)
-                    if result is not None:
-                        if request.timings:
-                            result.time_s = self._monotonic() - started
-                        found.append(result)
-            finally:
-                try:
-                    reader.close_snapshot()
-                except apsw.InterruptError:
-                    pass  # past its deadline, and reset all the same
-        except apsw.Error as error:
-            # Of the snapshot itself: that of a statement is its result.
-            raise results.commit_fault(error) from error
-        return Outcome(found, index)
-
-    def _unknown(self, sql: str, parameters: Any) -> Result | None:
-        """A text with literals comes once: it is compiled once, and not kept."""
-        shapes = self._reader.shapes
-        shape, has_run, error = shapes.run_first(sql, parameters)
-        if isinstance(shape, Failure):
-            return shape
-        if not has_run:
-            return self._text(sql, parameters)
-        return self._answer(shape, shapes.first_cursor, error)
-
-    def _text(self, sql: str, parameters: Any) -> Result | None:
-        """All statements of one text; the last one's rows, or the first failure."""
-        rest, offset, result = sql, 0, None
-        while True:
-            shape = self._reader.shapes.judge(rest)
-            if isinstance(shape, Failure):
-                return shape
-            if shape.is_write:
-                return results.mistake(WRITE_TEXT)
-            if shape.kind is Kind.SETTING:
-                return results.refusal(SETTING_TEXT)
-            if shape.kind is not Kind.EMPTY:
-                share, offset = share_of(parameters, shape, offset)
-                result = self._read(shape, share)
-                if isinstance(result, Failure):
-                    return result
-            if not shape.tail:
-                return result
-            rest = shape.tail
-
-    def _read(self, shape: Shape, parameters: Any) -> Result:
-        cursor = self._reader.cursor
-        error: BaseException | None = None
-        try:
-            cursor.execute(shape.text, parameters)
-        except Exception as caught:  # noqa: BLE001 - told apart in _failed
-            error = caught
-        return self._answer(shape, cursor, error)
-
-    def _answer(self, shape: Shape, cursor: apsw.Cursor, error: BaseException | None) -> Result:
-        if error is not None:
-            return self._failed(error)
-        try:
-            rows = fetch(cursor, self._limits)
-        except Exception as caught:  # noqa: BLE001 - told apart in _failed
-            return self._failed(caught)
-        if isinstance(rows, Failure):
-            if self._is_inline:
-                raise _OverBudget
-            rows.is_read = True
-            return rows
-        if not shape.columns:
-            # REINDEX of nothing, CREATE ... IF NOT EXISTS of what is there: read-only, to SQLite.
-            return Write(0, 0)
-        columns = shape.full_columns if self._request.qualify_columns else shape.columns
-        return Rows(columns, shape.decltypes, rows)
-
-    def _failed(self, error: BaseException) -> Failure:
-        reader = self._reader
-        if isinstance(error, apsw.InterruptError):
-            if self._is_inline and reader.interrupted_by == "steps":
-                raise _OverBudget from error
-            return Failure("query timeout", apsw.SQLITE_INTERRUPT, "SQLITE_INTERRUPT", True)
-        if self._is_inline and isinstance(error, apsw.TooBigError):
-            raise _OverBudget from error
-        if isinstance(error, apsw.ReadOnlyError):
-            # A function that writes behind SQLite's back.
-            return results.mistake(WRITE_TEXT)
-        fault = results.node_fault(error)
-        if fault is not None:
-            raise fault from error
-        if not results.is_answer(error):
-            raise error
-        return results.failure(error, is_read=True)

@@ -10,7 +10,8 @@ import pytest
 
 from rsqlite.config import Settings
 from rsqlite.errors import NodeFault
-from rsqlite.statemachine.connection import Reader, Writer, expect, require_sqlite
+from rsqlite.statemachine.connection import Reader, Writer
+from rsqlite.statemachine.opening import expect, require_sqlite
 from tests.statemachine.lab import Lab, ask
 
 
