@@ -224,8 +224,8 @@ class Writer:
 
     def _tick(self) -> bool:
         """SQLite asks whether to stop the statement."""
-        if self.guard.is_lifted:
-            return False
+        if self.guard.is_lifted or self.guard.is_collecting:
+            return False  # a statement of our own, or the compilation that judges one
         if self.is_cancelled:
             self.interrupted_by = "cancel"
             return True
@@ -316,15 +316,21 @@ class Reader:
 
     def page_count(self) -> int:
         """Pages of the database, committed ones in the WAL included."""
-        rows: Any = self.connection.execute("PRAGMA page_count", prepare_flags=_ENGINE).fetchall()
+        guard = self.guard
+        guard.is_lifted = True
+        try:
+            cursor = self.connection.execute("PRAGMA page_count", prepare_flags=_ENGINE)
+            rows: Any = cursor.fetchall()
+        finally:
+            guard.is_lifted = False
         return int(rows[0][0])
 
     def close(self) -> None:
         self.connection.close()
 
     def _tick(self) -> bool:
-        if self.guard.is_lifted:
-            return False  # a statement of our own: no user's budget is meant for it
+        if self.guard.is_lifted or self.guard.is_collecting:
+            return False  # a statement of our own, or the compilation that judges one
         if self.is_cancelled:
             self.interrupted_by = "cancel"
             return True

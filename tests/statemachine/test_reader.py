@@ -191,3 +191,22 @@ def test_a_text_whose_read_was_too_long_is_seldom_tried_on_the_loop(lab: Lab) ->
     assert runs == 17, "sixteen times in a thread, then again on the loop"
     read(lab, count)
     assert in_threads() == 17
+
+
+def test_time_that_passes_while_a_read_is_compiled_or_the_engine_asks_ends_nothing(
+    lab: Lab,
+) -> None:
+    lab.do(*[f"CREATE TABLE t{n}(a, b, c)" for n in range(400)])
+    now = itertools.count()
+    lab.leader._readers._inline.clock = lambda: next(now) * 1.0
+    # SQLite asks the progress handler while it reads a large schema, too.
+    wide = "SELECT " + " + ".join(f"(SELECT count(a) FROM t{n})" for n in range(200))
+    asks = (
+        lambda: lab.leader.statistics().database_bytes > 0,
+        lambda: lab.leader.classify(wide + " + 1") is True,
+        lambda: read(lab, wide)[0].rows == [(0,)],
+    )
+    for ask_it in asks * 2:
+        read(lab, "SELECT 1")  # leaves something of its budget
+        lab.do("CREATE TABLE again(a)", "DROP TABLE again")
+        assert ask_it()
