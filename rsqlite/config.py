@@ -68,10 +68,20 @@ class Settings:
     join: str = setting("", "Comma-separated raft addresses of the nodes to find")
     join_interval: float = setting(
         3.0,
-        "Pause between looks at the nodes of -join while no leader is known",
+        "Pause between two attempts to join, and looks at the others while no leader is known",
         unit="s",
         minimum=0.01,
         maximum=3600,
+    )
+    join_attempts: int = setting(
+        5, "Attempts to join a running cluster", minimum=1, maximum=1_000_000
+    )
+    raft_non_voter: bool = setting(False, "Join as a read-only node, without a vote")
+    raft_cluster_remove_shutdown: bool = setting(
+        False, "Leave the cluster for good at a clean stop"
+    )
+    membership_wishes_max: int = setting(
+        64, "Changes of the membership that wait at the leader", minimum=1, flag=False
     )
 
     # Raft (raft.md, design 1)

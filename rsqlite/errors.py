@@ -17,6 +17,7 @@ RsqliteError
     ├── DiskFault           an I/O error of the operating system
     ├── DamagedFile         bytes that fail their check and are no torn tail
     ├── ForeignDirectory    files of another node, cluster or program
+    ├── RemovedFromCluster  the other members went on without this node
     └── Divergence          this replica computed something else than the entry says
 
 `InvariantViolation` stands apart: a broken promise of our own code, never of a peer or a user.
@@ -138,6 +139,10 @@ class DamagedFile(NodeFault):
 
 class ForeignDirectory(NodeFault):
     """The data directory belongs to another node, cluster or program."""
+
+
+class RemovedFromCluster(NodeFault):
+    """The cluster has a committed configuration without this node."""
 
 
 class Divergence(NodeFault):

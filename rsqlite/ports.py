@@ -127,3 +127,13 @@ class Network(Protocol):
 
     def identify(self, address: str, done: Done[Mapping[str, object]]) -> None:
         """Ask the node at `address` who it is: the dictionary it publishes about itself."""
+
+    def ask(
+        self,
+        address: str,
+        question: Mapping[str, object],
+        done: Done[Mapping[str, object]],
+        *,
+        timeout_s: float,
+    ) -> None:
+        """Put a question to the node at `address`, member or not: what its `asked` answers."""

@@ -31,11 +31,14 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "rsqlite/node/applier.py": "tests/node/test_engine.py: whole nodes on virtual time",
     "rsqlite/node/driver.py": "tests/node/test_engine.py",
     "rsqlite/node/loop.py": "tests/testing/test_loop.py holds it and its fake to one contract",
+    "rsqlite/node/place.py": "tests/node/test_membership.py: whole nodes on virtual time",
     "rsqlite/node/reader.py": "tests/node/test_engine.py",
     "rsqlite/node/report.py": "tests/node/test_node.py",
     "rsqlite/node/writer.py": "tests/node/test_engine.py",
     "rsqlite/ports.py": "protocols without code",
     "rsqlite/request.py": "words without logic",
+    "rsqlite/server/intake.py": "tests/server/test_connection.py",
+    "rsqlite/testing/links.py": "tests/testing/test_network.py",
     "rsqlite/testing/engines.py": "tests/node/test_engine.py is made of it",
 }
 TESTED_AS_A_WHOLE: dict[str, str] = {}

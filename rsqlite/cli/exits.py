@@ -6,7 +6,14 @@ from __future__ import annotations
 import enum
 import errno
 
-from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory, NodeFault, RequestError
+from rsqlite.errors import (
+    DamagedFile,
+    DiskFault,
+    ForeignDirectory,
+    NodeFault,
+    RemovedFromCluster,
+    RequestError,
+)
 
 
 class Exit(enum.IntEnum):
@@ -28,6 +35,7 @@ class Exit(enum.IntEnum):
     DISK = 7, "the disk cannot be written or read: full, read-only, not permitted or failing"
     SQLITE = 8, "SQLite is too old, or was built without what is needed"
     CLUSTER = 9, "no cluster can be formed or found with these settings"
+    REMOVED = 10, "this node was removed from its cluster; start it anew with an empty directory"
     ABORTED = 130, "a second signal ended it before the clean stop was over"
 
 
@@ -53,6 +61,8 @@ def exit_for(error: BaseException) -> Exit:
             return Exit.LOCKED
         case ForeignDirectory():
             return Exit.FOREIGN
+        case RemovedFromCluster():
+            return Exit.REMOVED
         case DamagedFile():
             return Exit.DAMAGED
         case DiskFault():

@@ -42,13 +42,12 @@ FLAGS: dict[str, ForeignFlag] = {
         is_boolean=True, default="false", without_effect="no snapshots are sent"
     ),
     "db-max-ro-conns": ForeignFlag(without_effect="reads share a few connections"),
-    "join-attempts": ForeignFlag(
-        without_effect="there is no joining a running cluster yet, and -bootstrap-expect-timeout"
-        " bounds the search for the nodes of a new one"
-    ),
     "raft-commit-timeout": ForeignFlag(without_effect="followers learn of a commit at once"),
     "raft-leader-lease-timeout": ForeignFlag(without_effect="there are no leases"),
     "raft-log-level": ForeignFlag(without_effect="one level holds for all parts: -log-level"),
+    "raft-remove-shutdown": ForeignFlag(
+        is_boolean=True, default="false", without_effect="a node that was removed always ends"
+    ),
     "raft-snap": ForeignFlag(without_effect=_SNAPSHOTS),
     "raft-snap-int": ForeignFlag(without_effect=_SNAPSHOTS),
     "raft-snap-wal-size": ForeignFlag(without_effect=_SNAPSHOTS),
@@ -71,8 +70,8 @@ FLAGS: dict[str, ForeignFlag] = {
     **_not_yet("write-queue-timeout", default="50ms"),
     **_not_yet("cpu-profile", "mem-profile", "trace-profile"),
     **_not_yet_switches("otlp-insecure", "otlp-no-verify", "http-verify-client"),
-    **_not_yet_switches("node-no-verify", "node-verify-client", "raft-non-voter"),
-    **_not_yet_switches("raft-remove-shutdown", "raft-cluster-remove-shutdown", "write-queue-tx"),
+    **_not_yet_switches("node-no-verify", "node-verify-client"),
+    **_not_yet_switches("write-queue-tx"),
     "raft-shutdown-stepdown": ForeignFlag(default="true", is_boolean=True),
 }
 

@@ -5,7 +5,7 @@ many others without a cluster as it expects, itself included, and its own id is 
 it alone writes the first configuration into its log, and only then invites the others by opening
 links to them. A node without a cluster takes the first invitation, durably, and never another: two
 nodes that both think they should begin make two clusters with disjoint majorities at worst, never
-one cluster with two histories.
+one cluster with two histories. A node that finds a cluster which does not count on it asks to join.
 """
 
 from __future__ import annotations
@@ -55,28 +55,6 @@ def founders(own: Member, found: Mapping[NodeId, Member], expect: int) -> list[M
     return chosen if chosen[0].node_id == own.node_id else None
 
 
-def stranger(
-    own: Member, address: str, cluster_id: str, members: Mapping[str, str]
-) -> RequestError | None:
-    """Why this node is none of the cluster that the node at `address` is in, whose `members` are
-    raft addresses by node id; None when it is one, or when the members are not known yet."""
-    if not members or str(own.node_id) in members:
-        return None
-    text = (
-        f"the node at {address} is in cluster {cluster_id} already, and this node"
-        f" ({own.node_id}) is not one of its members"
-    )
-    for node_id, raft_addr in members.items():
-        if raft_addr == own.raft_addr:
-            text += (
-                f"; the member at {raft_addr} is node {node_id}, whose data directory is another"
-            )
-    return RequestError(
-        f"{text}. Joining a running cluster is not built yet: start with the directory of the"
-        " member that this node stands for, or leave it out"
-    )
-
-
 class Discovery:
     """Asks around until there are enough; `begin(members)` is called once, on the node that is to
     write the first configuration."""
@@ -90,6 +68,7 @@ class Discovery:
         network: Network,
         loop: Loop,
         begin: Callable[[list[Member]], None],
+        join: Callable[[], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self._own = own
@@ -98,12 +77,13 @@ class Discovery:
         self._network = network
         self._loop = loop
         self._begin = begin
+        self._join = join
         self._failed = failed
         self._found: dict[NodeId, Member] = {}
         self._is_awaited = False
         """A neighbour's cluster counts on this node: its invitation is on the way."""
-        self._stranger: RequestError | None = None
-        """Why a neighbour's cluster does not."""
+        self._is_stranger = False
+        """A neighbour's cluster does not."""
         self._deadline = loop.monotonic() + settings.bootstrap_expect_timeout
         self._timer: Handle | None = None
         self._is_done = False
@@ -133,11 +113,11 @@ class Discovery:
             return
         # A turn after the answers came: another neighbour may have said the opposite, if two of
         # them began a cluster each.
-        if self._stranger is not None and not self._is_awaited:
+        if self._is_stranger and not self._is_awaited:
             self.stop()
-            self._failed(self._stranger)
+            self._join()
             return
-        self._stranger, self._is_awaited = None, False
+        self._is_stranger = self._is_awaited = False
         self._consider()
         for address in join_addresses(self._settings):
             self._network.identify(address, partial(self._identified, address))
@@ -163,7 +143,7 @@ class Discovery:
         if cluster_id is not None or member.node_id == self._own.node_id:
             self._found.pop(member.node_id, None)
             if cluster_id is not None:
-                self._note_cluster(address, str(cluster_id), members)
+                self._note_cluster(members)
             return
         if fingerprint != self._fingerprint:
             self.stop()
@@ -177,12 +157,11 @@ class Discovery:
         self._found[member.node_id] = member
         self._consider()
 
-    def _note_cluster(self, address: str, cluster_id: str, members: Mapping[str, str]) -> None:
-        why = stranger(self._own, address, cluster_id, members)
-        if why is None:
-            self._is_awaited = True
+    def _note_cluster(self, members: Mapping[str, str]) -> None:
+        if not members or str(self._own.node_id) in members:
+            self._is_awaited = True  # or it is not known yet who belongs to it
         else:
-            self._stranger = why
+            self._is_stranger = True
 
     def _consider(self) -> None:
         if self._is_done:

@@ -18,7 +18,7 @@ from rsqlite.raft import types
 from rsqlite.raft.core import Raft
 from rsqlite.raft.messages import Message
 from rsqlite.raft.output import AppendWork, Output, ReadState
-from rsqlite.raft.types import Entry, EntryId, Index, NodeId, Role, SoftState
+from rsqlite.raft.types import Configuration, Entry, EntryId, Index, NodeId, Role, SoftState
 from rsqlite.storage.logstore import LogStore
 from rsqlite.transport.codec import decode_message, encode_message, is_urgent
 
@@ -116,6 +116,10 @@ class Driver:
         """Append a command if we lead. It leaves for the peers before this returns, or, when
         called from within a pump, as soon as the present output is carried out."""
         return self._feed(self.core.propose, data)
+
+    def propose_configuration(self, configuration: Configuration) -> EntryId | None:
+        """Begin to change the configuration to this one, if we lead and it may be changed."""
+        return self._feed(self.core.propose_configuration, configuration)
 
     def read_index(self, context: int) -> None:
         """Ask for an index to read at; `Listener.reads_confirmed` answers."""

@@ -9,7 +9,7 @@ import logging
 import math
 import random
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from rsqlite.config import Settings
 from rsqlite.errors import (
@@ -20,15 +20,17 @@ from rsqlite.errors import (
     NodeFault,
     NotLeader,
     Overloaded,
-    RequestError,
     RsqliteError,
     Stopped,
     Unavailable,
 )
 from rsqlite.node.applier import Applier
+from rsqlite.node.changes import Wish
 from rsqlite.node.cluster import Discovery, first_configuration, new_cluster_id
 from rsqlite.node.driver import Driver
 from rsqlite.node.forwarding import Forwarding
+from rsqlite.node.membership import Granted, Membership
+from rsqlite.node.place import Place
 from rsqlite.node.reader import Reader
 from rsqlite.node.report import PeerLinks, status_of
 from rsqlite.node.status import Status
@@ -169,6 +171,8 @@ class Engine:
             self._discovery.stop()
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
+        self.place.stop()
+        self.membership.stop(Stopped("the node is stopping"))
         self.forwarding.stop()
         self.writer.stop()
         self.reader.stop()
@@ -207,6 +211,23 @@ class Engine:
             tell_commit=self._tell_commit,
             when_applied=self.reader.when_applied,
         )
+        self.membership = Membership(
+            network=self.network,
+            loop=self.loop,
+            settings=settings,
+            own_id=self.node_id,
+            leader=lambda: self.leader,
+        )
+        self.place = Place(
+            network=self.network,
+            loop=self.loop,
+            settings=settings,
+            own=self.own_member,
+            fingerprint=self.machine.fingerprint,
+            cluster_id=lambda: self.cluster_id,
+            core=lambda: self.core,
+            failed=self.fail,
+        )
 
     def _begin(self) -> None:
         if self.cluster_id is None and self.log.last_index > 0:
@@ -225,13 +246,12 @@ class Engine:
                 network=self.network,
                 loop=self.loop,
                 begin=self._bootstrap,
+                join=self.place.join,
                 failed=self.fail,
             )
             self._discovery.start()
         elif self.settings.join:
-            raise RequestError(
-                "-join needs -bootstrap-expect: joining a running cluster is not built yet"
-            )
+            self.place.join()
         else:
             self._bootstrap([self.own_member()])
 
@@ -286,6 +306,7 @@ class Engine:
         )
         self.reader.wire(self.driver, self.applier.hurry)
         self.writer.wire(self.driver, self.reader.confirm, self._slot_freed)
+        self.membership.wire(self.driver)
         self._connect_members()
         self.driver.start()
         if self.core.configuration.voters == {self.node_id}:
@@ -340,11 +361,15 @@ class Engine:
 
     def identity(self) -> Mapping[str, object]:
         """What this node tells anybody who asks who it is."""
+        # Of what is committed: what is not may be taken back.
+        history = None if self.core is None else self.core.configurations
+        members = () if history is None else history.committed.members
         return {
             **self.own_member()._asdict(),
             "cluster_id": self.cluster_id,
             "fingerprint": self.machine.fingerprint,
-            "members": {str(member.node_id): member.raft_addr for member in self.members},
+            "members": {str(member.node_id): member.raft_addr for member in members},
+            "configuration_index": 0 if history is None else history.committed_index,
         }
 
     def status(self) -> Status:
@@ -396,6 +421,14 @@ class Engine:
                 # It leads, but has not applied everything its predecessors acknowledged.
                 request.level = ReadLevel.LINEARIZABLE
         self.reader.submit(request, done, deadline)
+
+    def change_membership(self, wish: Wish, granted: Granted, timeout_s: float = 0.0) -> None:
+        """See to a wish of an operator; `granted` is called once, with the error if there is one.
+        The wish to hand leadership over counts as fulfilled when this node leads no more."""
+        if self.fault is not None or self._is_stopping:
+            granted(self._stopped())
+            return
+        self.membership.submit(wish, granted, timeout_s)
 
     def _only_reads(self, request: Request) -> bool:
         classify = self.machine.classify
@@ -452,6 +485,7 @@ class Engine:
             self.applier.hurry()
         if soft_state.leader_id is not None:
             self.forwarding.leader_changed()
+        self.loop.call_soon(self.membership.advance)
         self._tell_watchers()
 
     def committed(self, entries: tuple[Entry, ...]) -> None:
@@ -459,6 +493,7 @@ class Engine:
         for entry in entries:
             if entry.kind is EntryKind.CONFIGURATION:
                 self._connect_members()
+                self.loop.call_soon(self.membership.advance)
         is_urgent = self.is_leader or self.reader.is_waiting_for_index
         self.applier.committed(entries, is_urgent=is_urgent)
 
@@ -498,6 +533,15 @@ class Engine:
         else:
             self.driver.receive(source, kind, payload)
 
+    def asked(
+        self, question: Mapping[str, Any], answer: Callable[[Mapping[str, object]], None]
+    ) -> None:
+        """From the network: a question of another node about the membership."""
+        if self._is_open:
+            self.membership.asked(question, answer)
+        else:
+            answer({"error": "Stopped", "text": "the node is starting", "leader": ""})
+
     def link_closed(self, node_id: int) -> None:
         if self.driver is not None and not self._is_stopping:
             self.forwarding.link_closed(node_id)
@@ -507,7 +551,9 @@ class Engine:
         """An invitation while this node has no cluster: take the first one, for ever."""
         if self.cluster_id is not None:
             return self.cluster_id == cluster_id
-        if self.settings.bootstrap_expect < 2 or self._is_stopping or not self._is_open:
+        if self._is_stopping or not self._is_open:
+            return False
+        if self.settings.bootstrap_expect < 2 and not self.place.joins:
             return False
         if self._discovery is not None:
             self._discovery.stop()
@@ -566,6 +612,8 @@ class Engine:
         self.writer.sweep(now)
         self.reader.sweep(now)
         self.forwarding.sweep(now)
+        self.membership.sweep(now)
+        self.place.sweep(now)
         self._look_for_room()
         if not self._has_database_room:
             # Nothing but time bounds what it writes into the WAL.
@@ -591,6 +639,8 @@ class Engine:
                 self.driver.forbid_leading()
             self._tell_watchers()
             return
+        self.place.stop()
+        self.membership.stop(Stopped(str(fault)))
         self.forwarding.stop()
         self.applier.is_stopped = True
         if self.driver is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 from rsqlite.config import Settings
 from rsqlite.errors import RequestError, RequestTooLarge, RsqliteError, SqlError, Unavailable
+from rsqlite.node.changes import Remove
 from rsqlite.node.engine import Engine
 from rsqlite.node.loop import AsyncioLoop
 from rsqlite.node.statements import Given, Statements, columns
@@ -32,6 +34,8 @@ from rsqlite.request import (
 from rsqlite.storage.disk import RealDisk
 from rsqlite.storage.kernelsync import KernelSync
 from rsqlite.transport.network import NoNetwork, PeerNetwork
+
+log = logging.getLogger(__name__)
 
 
 class Node(Engine):
@@ -108,6 +112,7 @@ class Node(Engine):
             identity=self.identity,
             cluster_id=lambda: self.cluster_id,
             accept_cluster=self.accept_cluster,
+            asked=self.asked,
             receive=self.receive,
             opened=lambda node_id: None,
             closed=self.link_closed,
@@ -124,11 +129,25 @@ class Node(Engine):
 
     async def _stop(self) -> None:
         if self.fault is None:
+            if self.settings.raft_cluster_remove_shutdown:
+                await self._leave()
             await self._hand_over()
         at_rest = asyncio.Event()
         self.halt(at_rest.set)
         await at_rest.wait()
         await self._close()
+
+    async def _leave(self) -> None:
+        """Ask to be removed; whatever the answer, the node stops."""
+        done = asyncio.get_running_loop().create_future()
+        self.change_membership(
+            Remove(str(self.node_id)),
+            lambda error: None if done.done() else done.set_result(error),
+            self.settings.shutdown_timeout,
+        )
+        error = await done
+        if error is not None:
+            log.warning("could not leave the cluster: %s", error)
 
     async def _hand_over(self) -> None:
         """Finish what is under way, then ask the best follower to lead: its election takes a

@@ -10,7 +10,7 @@ import random
 
 from rsqlite.raft import confirmation, election, invariants, outbox, replication
 from rsqlite.raft.log import LogReader
-from rsqlite.raft.membership import check_target, enter_joint
+from rsqlite.raft.membership import ConfigurationHistory, check_target, enter_joint
 from rsqlite.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -121,6 +121,16 @@ class Raft:
     def configuration(self) -> Configuration:
         """The one in force: of the last configuration entry, committed or not."""
         return self._state.configuration
+
+    @property
+    def configurations(self) -> ConfigurationHistory:
+        """The one in force with its index, and the one that is committed; to look at only."""
+        return self._state.configurations
+
+    @property
+    def may_change_configuration(self) -> bool:
+        """Whether `propose_configuration` would be taken now."""
+        return self._state.may_change_configuration
 
     @property
     def is_ready(self) -> bool:
@@ -318,20 +328,11 @@ class Raft:
 
     def propose_configuration(self, configuration: Configuration) -> EntryId | None:
         """Begin to change the configuration to this one; the joint form in between is entered and
-        left here. None: not now. ValueError: no cluster could end in it.
-
-        Two gates (raft.md rule 24): something of this term is committed, and so is the last
-        configuration. Without them, two leaders could change the same base to disjoint majorities.
-        """
+        left here. None: not now (`may_change_configuration`: without its gates two leaders could
+        change the same base to disjoint majorities). ValueError: no cluster could end in it."""
         check_target(configuration)
         state = self._state
-        if (
-            state.role is not Role.LEADER
-            or state.transfer_target is not None
-            or state.commit_index < state.term_start_index
-            or state.configurations.index > state.commit_index
-            or state.configuration.outgoing
-        ):
+        if not state.may_change_configuration:
             return None
         entry_id = replication.append_configuration(
             state, enter_joint(state.configuration, configuration)

@@ -84,6 +84,11 @@ class ConfigurationHistory:
         """The oldest one kept: what the log below every possible truncation says."""
         return self._stack[0][1]
 
+    @property
+    def committed_index(self) -> Index:
+        """Where that one stands."""
+        return self._stack[0][0]
+
     def is_voter_in_any(self, node_id: NodeId) -> bool:
         """Whether this node votes in the configuration in force, or in one before it that is not
         certain to be over."""

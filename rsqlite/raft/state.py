@@ -207,6 +207,18 @@ class RaftState:
         return not self.is_disk_stalled and self.configurations.is_voter_in_any(self.node_id)
 
     @property
+    def may_change_configuration(self) -> bool:
+        """Both gates (raft.md rule 24): something of this term is committed, and so is the last
+        configuration."""
+        return (
+            self.role is Role.LEADER
+            and self.transfer_target is None
+            and self.commit_index >= self.term_start_index
+            and self.configurations.index <= self.commit_index
+            and not self.configuration.outgoing
+        )
+
+    @property
     def is_in_lease(self) -> bool:
         """Whether a leader was heard so recently that nobody else should be voted for
         (thesis 4.2.3)."""

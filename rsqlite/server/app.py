@@ -16,24 +16,23 @@ from aiohttp import web
 
 from rsqlite.config import Settings
 from rsqlite.errors import RequestError
+from rsqlite.node.changes import Wish
 from rsqlite.request import Answer, Request, RequestKind
-from rsqlite.server import admin_api
+from rsqlite.server import admin_api, cluster_api
 from rsqlite.server.answers import Reply, text_reply
 from rsqlite.server.connection import (
-    BODY_LATE_TEXT,
     HttpServerCore,
     Wording,
-    overload_reply,
     untaken_reply,
 )
 from rsqlite.server.flags import Flags, parse_flags, unescape
+from rsqlite.server.intake import Reservation, read_body
 from rsqlite.server.limits import HttpCounters
 from rsqlite.server.rqlite_api import Plan, split_target
 from rsqlite.server.service import NodeService
 from rsqlite.server.shortcut import connection_server
 
 _BACKLOG = 1024
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CONSOLE_TEXT = "rsqlite has no web console: use the rsqlite shell or the HTTP API"
 
 
@@ -172,9 +171,9 @@ async def database(call: Call, kind: RequestKind) -> Reply:
     if refusal is not None:
         return refusal
     core.counters.count(kind)
-    reservation = _Reservation(server)
+    reservation = Reservation(server)
     try:
-        body = await _read_body(server, request, reservation)
+        body = await read_body(server, request, reservation)
         if isinstance(body, Reply):
             return plan.marked(body)
         if core.untaken.is_full and not plan.is_write:
@@ -193,29 +192,6 @@ async def database(call: Call, kind: RequestKind) -> Reply:
         reservation.give()
 
 
-class _Reservation:
-    """The bytes that one request's body has of the budget."""
-
-    __slots__ = ("_budget", "_count")
-
-    def __init__(self, server: HttpServer) -> None:
-        self._budget = server.core.budget
-        self._count = 0
-
-    def grow_to(self, count: int) -> bool:
-        """Have at least `count` bytes; False when they are not left."""
-        more = count - self._count
-        if more > 0:
-            if not self._budget.take(more):
-                return False
-            self._count = count
-        return True
-
-    def give(self) -> None:
-        self._budget.give(self._count)
-        self._count = 0
-
-
 async def _submit(node: NodeService, request: Request) -> Answer:
     future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
@@ -226,67 +202,6 @@ async def _submit(node: NodeService, request: Request) -> Answer:
 
     node.submit(request, done)
     return await future
-
-
-async def _read_body(
-    server: HttpServer, request: web.BaseRequest, reservation: _Reservation
-) -> bytes | Reply:
-    """The whole body, or the reply that refuses it; a refused body is not read on, so its
-    connection ends."""
-    settings = server.settings
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        return text_reply(415, "Content-Encoding is not supported", close=True)
-    length = request.content_length or 0
-    if length > settings.body_bytes_max:
-        return _too_large(settings)
-    if not server.core.budget.has(length):
-        return _overloaded(server)
-    if not _continue(request):
-        return text_reply(417, "only Expect: 100-continue is supported", close=True)
-    chunks: list[bytes] = []
-    count = 0
-    try:
-        async with asyncio.timeout(settings.body_timeout):
-            while chunk := await request.content.readany():
-                count += len(chunk)
-                if count > settings.body_bytes_max:
-                    return _too_large(settings)
-                if not reservation.grow_to(count):
-                    return _overloaded(server)
-                chunks.append(chunk)
-    except TimeoutError:
-        server.counters.deadlines_missed += 1
-        return text_reply(408, BODY_LATE_TEXT, close=True)
-    except (web.RequestPayloadError, ConnectionError):
-        # Broken chunks, or the client has gone and nobody reads this.
-        return text_reply(400, "the request's body is broken", close=True)
-    except RuntimeError:
-        if request.transport is not None:
-            raise
-        # What aiohttp's stream says when the client has gone.
-        return text_reply(400, "the request's body is broken", close=True)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _continue(request: web.BaseRequest) -> bool:
-    """Tell a client that waits for it to send its body; False if it expects something else."""
-    expected = request.headers.get("Expect")
-    if expected is None:
-        return True
-    if expected.lower() != "100-continue":
-        return False
-    if request.transport is not None:
-        request.transport.write(_CONTINUE)
-    return True
-
-
-def _too_large(settings: Settings) -> Reply:
-    return text_reply(413, f"a body may have at most {settings.body_bytes_max} bytes", close=True)
-
-
-def _overloaded(server: HttpServer) -> Reply:
-    server.counters.overloads += 1
-    return overload_reply()
 
 
 async def _execute(call: Call) -> Reply:
@@ -324,6 +239,29 @@ async def _variables(call: Call) -> Reply:
     return admin_api.variables(call.server, call.flags)
 
 
+async def _change(call: Call, word: Callable[[bytes], Wish]) -> Reply:
+    reservation = Reservation(call.server)
+    try:
+        body = await read_body(call.server, call.request, reservation)
+        if isinstance(body, Reply):
+            return body
+        wish = word(body)
+    except RequestError as error:
+        return text_reply(400, str(error))
+    finally:
+        reservation.give()
+    return await cluster_api.change(call.server.node, wish, call.flags, call.target)
+
+
+async def _remove(call: Call) -> Reply:
+    return await _change(call, cluster_api.removal)
+
+
+async def _transfer(call: Call) -> Reply:
+    content_type = call.request.headers.get("Content-Type", "")
+    return await _change(call, lambda body: cluster_api.transfer(body, content_type))
+
+
 async def _no_console(call: Call) -> Reply:
     return text_reply(404, _CONSOLE_TEXT)
 
@@ -349,7 +287,7 @@ ROUTES = (
     Route("/db/request", {"POST": _mixed}),
     Route("/status", {"GET": _status}),
     Route("/nodes", {"GET": _nodes}),
-    Route("/leader", {"GET": _leader, "POST": _not_supported}, is_prefix=False),
+    Route("/leader", {"GET": _leader, "POST": _transfer}, is_prefix=False),
     Route("/readyz", {"GET": _readyz}),
     Route("/debug/vars", {"GET": _variables}, is_prefix=False),
     Route("/", {"GET": _no_console, "HEAD": _no_console}, is_prefix=False),
@@ -361,7 +299,7 @@ ROUTES = (
     Route("/boot", {"POST": _not_supported}, is_prefix=False),
     Route("/snapshot", {"POST": _not_supported}, is_prefix=False),
     Route("/reap", {"POST": _not_supported}, is_prefix=False),
-    Route("/remove", {"DELETE": _not_supported}),
+    Route("/remove", {"DELETE": _remove}),
 )
 
 

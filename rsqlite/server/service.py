@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from rsqlite.node.changes import Wish
+from rsqlite.node.membership import Granted
 from rsqlite.node.status import Status
 from rsqlite.raft.types import Member
 from rsqlite.request import Done, Request
@@ -26,5 +28,9 @@ class NodeService(Protocol):
     def submit(self, request: Request, done: Done) -> None:
         """Run `request` here or on the leader; `done` is called exactly once on the loop, possibly
         before this returns."""
+
+    def change_membership(self, wish: Wish, granted: Granted, timeout_s: float = 0.0) -> None:
+        """See to a wish about the membership, here or on the leader; `granted` is called exactly
+        once on the loop, with the error if there is one."""
 
     def status(self) -> Status: ...

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from rsqlite.config import MIB, Settings
+from rsqlite.errors import RsqliteError
+from rsqlite.node.changes import Wish
 from rsqlite.node.engine import Engine
 from rsqlite.request import Answer, Outcome, ReadLevel, Request, RequestKind
 from rsqlite.storage.disk import RealDisk
@@ -36,6 +38,8 @@ class EngineCluster:
         )
         self.settings = dataclasses.replace(base, **settings)
         self.addresses = addresses
+        self.own_settings: dict[int, dict[str, Any]] = {}
+        """What differs for single nodes."""
         self.engines: list[Engine | None] = [None] * size
         self.networks: list[MemoryNetwork | None] = [None] * size
         self.faults: list[tuple[int, BaseException]] = []
@@ -46,12 +50,24 @@ class EngineCluster:
             self.start_node(number)
         return self.wait_leader()
 
+    def grow(self, **settings: Any) -> Engine:
+        """Start one more node, that asks to join."""
+        number = len(self.addresses)
+        join = ",".join(self.addresses)
+        self.addresses.append(f"node{number}:4002")
+        self.engines.append(None)
+        self.networks.append(None)
+        self.own_settings[number] = {"bootstrap_expect": 0, "join": join, **settings}
+        return self.start_node(number)
+
     def start_node(self, number: int) -> Engine:
         """Start a node in its directory, new or again."""
         address = self.addresses[number]
         engine = Engine(
             str(self.directory / f"node{number}"),
-            dataclasses.replace(self.settings, node_id=f"n{number}"),
+            dataclasses.replace(
+                self.settings, **{"node_id": f"n{number}", **self.own_settings.get(number, {})}
+            ),
             loop=self.loop,
             disk=RealDisk(),
             random=random.Random(self.random.getrandbits(64)),
@@ -64,6 +80,7 @@ class EngineCluster:
             identity=engine.identity,
             cluster_id=lambda: engine.cluster_id,
             accept_cluster=engine.accept_cluster,
+            asked=engine.asked,
             receive=engine.receive,
             opened=lambda node_id: None,
             closed=engine.link_closed,
@@ -118,6 +135,13 @@ class EngineCluster:
     def number(self, engine: Engine) -> int:
         """Its place in `engines`."""
         return self.engines.index(engine)
+
+    def change(self, engine: Engine, wish: Wish, seconds: float = 10.0) -> RsqliteError | None:
+        """Wish for a change of the membership, and wait for the answer."""
+        answers: list[RsqliteError | None] = []
+        engine.change_membership(wish, answers.append)
+        self.until(lambda: bool(answers), seconds)
+        return answers[0]
 
     def isolate(self, engine: Engine) -> None:
         """Cut a node off in both directions."""

@@ -12,11 +12,13 @@ import random
 from collections.abc import Callable, Mapping
 
 from rsqlite.config import Settings
-from rsqlite.ports import Done, Handle
-from rsqlite.testing.lanes import Lane, Weather
+from rsqlite.ports import Done
+from rsqlite.testing.lanes import Weather
+from rsqlite.testing.links import MemoryLink
 from rsqlite.testing.loop import ManualLoop
-from rsqlite.transport.handshake import Hello, refusal
-from rsqlite.transport.peer import Backoff, LinkStatus
+from rsqlite.transport.handshake import refusal
+from rsqlite.transport.listener import Asked
+from rsqlite.transport.peer import LinkStatus
 
 
 class Switchboard:
@@ -47,6 +49,7 @@ class Switchboard:
         identity: Callable[[], Mapping[str, object]],
         cluster_id: Callable[[], str | None],
         accept_cluster: Callable[[str, int], bool],
+        asked: Asked,
         receive: Callable[[int, int, bytes | memoryview], None],
         opened: Callable[[int], None],
         closed: Callable[[int], None],
@@ -59,6 +62,7 @@ class Switchboard:
             identity=identity,
             cluster_id=cluster_id,
             accept_cluster=accept_cluster,
+            asked=asked,
             receive=receive,
             opened=opened,
             closed=closed,
@@ -100,6 +104,7 @@ class MemoryNetwork:
         identity: Callable[[], Mapping[str, object]],
         cluster_id: Callable[[], str | None],
         accept_cluster: Callable[[str, int], bool],
+        asked: Asked,
         receive: Callable[[int, int, bytes | memoryview], None],
         opened: Callable[[int], None],
         closed: Callable[[int], None],
@@ -110,6 +115,7 @@ class MemoryNetwork:
         self.identity = identity
         self.cluster_id = cluster_id
         self.accept_cluster = accept_cluster
+        self.asked = asked
         self.receive = receive
         self.opened = opened
         self._closed = closed
@@ -159,20 +165,41 @@ class MemoryNetwork:
         return False
 
     def identify(self, address: str, done: Done[Mapping[str, object]]) -> None:
-        board = self.board
+        self._call(address, done, lambda node, answer: answer(dict(node.identity())), 2.0)
 
-        def ask() -> None:
+    def ask(
+        self,
+        address: str,
+        question: Mapping[str, object],
+        done: Done[Mapping[str, object]],
+        *,
+        timeout_s: float,
+    ) -> None:
+        self._call(address, done, lambda node, answer: node.asked(question, answer), timeout_s)
+
+    def _call(
+        self,
+        address: str,
+        done: Done[Mapping[str, object]],
+        serve: Callable[[MemoryNetwork, Callable[[Mapping[str, object]], None]], None],
+        timeout_s: float,
+    ) -> None:
+        """There and back; `done` comes once, in time or with an error."""
+        board, answers = self.board, [done]
+
+        def finish(value: Mapping[str, object] | None, error: BaseException | None) -> None:
+            if answers and self.is_running:
+                answers.pop()(value, error)
+
+        def arrive() -> None:
             node = board.nodes.get(address)
-            if not self.is_running:
-                return
             if node is None:
-                done(None, ConnectionRefusedError(f"nobody listens at {address}"))
-            elif board.is_apart(self.node_id, node.node_id):
-                done(None, TimeoutError("no answer in time"))
-            else:
-                done(dict(node.identity()), None)
+                finish(None, ConnectionRefusedError(f"nobody listens at {address}"))
+            elif not board.is_apart(self.node_id, node.node_id):
+                serve(node, lambda it: _back(board, node, self, lambda: finish(it, None)))
 
-        board.loop.call_later(board.delay() + board.delay(), ask)
+        board.loop.call_later(board.delay(), arrive)
+        board.loop.call_later(timeout_s, finish, None, TimeoutError("no answer in time"))
 
     def links(self) -> tuple[LinkStatus, ...]:
         return tuple(
@@ -227,172 +254,13 @@ class MemoryNetwork:
             link.hurry()
 
 
-class MemoryLink:
-    """One node's link to another: dialled, open, broken, dialled again."""
+def _back(
+    board: Switchboard, source: MemoryNetwork, target: MemoryNetwork, arrive: Callable[[], None]
+) -> None:
+    """An answer on its way, unless it is cut or its sender ends."""
 
-    def __init__(self, origin: MemoryNetwork, node_id: int, address: str) -> None:
-        self.origin = origin
-        self.address = address
-        self.forth: Lane | None = None
-        """The lanes of the link while it is open."""
-        self.back: Lane | None = None
-        self.dropped = 0
-        self._node_id = node_id
-        self._board = origin.board
-        self._settings = settings = origin.board.settings
-        self._backoff = Backoff(
-            settings.peer_backoff_min, settings.peer_backoff_max, origin.board.random
-        )
-        self._target: MemoryNetwork | None = None
-        self._is_dialling = False
-        self._is_closed = False
-        self._timer: Handle | None = None
-        self._pulse: Handle | None = None
-        self._heard: float | None = None
-        self._opened = 0
-        self._error = "not tried yet"
+    def look() -> None:
+        if source.is_running and not board.is_apart(source.node_id, target.node_id):
+            arrive()
 
-    def hello(self) -> Hello:
-        """What the origin says of itself."""
-        cluster_id = self.origin.cluster_id()
-        assert cluster_id is not None, "a node without a cluster dials nobody"
-        return Hello(cluster_id, self.origin.node_id, self.origin.address, self._node_id)
-
-    def dial(self) -> None:
-        """Start an attempt, unless one is under way or the link is open."""
-        if self._is_closed or self._is_dialling or self._target is not None:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        if self.origin.cluster_id() is None:
-            self._failed("this node belongs to no cluster yet")
-            return
-        self._is_dialling = True
-        self._timer = self._board.loop.call_later(self._board.delay() * 2, self._arrive)
-
-    def hurry(self) -> None:
-        """The peer was seen alive: forget the pauses."""
-        self._backoff.reset()
-        self.dial()
-
-    def close(self) -> None:
-        """End it for good; the target hears of it, this side does not."""
-        self._is_closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        target = self._end("closed here")
-        if target is not None:
-            is_cut = self._board.is_cut(self.origin.node_id, target.node_id)
-            delay = self._settings.peer_stall_timeout if is_cut else self._board.delay()
-            self._board.loop.call_later(delay, target.inbound_ended, self)
-
-    def left_by_target(self) -> None:
-        """The target went away. If the word of it gets lost in a cut, the pulse will tell."""
-        target = self._target
-        if target is not None and not self._board.is_cut(target.node_id, self.origin.node_id):
-            self._board.loop.call_later(
-                self._board.delay(), self._broken, self.forth, "closed by the peer"
-            )
-
-    def status(self, *, is_heard: bool) -> LinkStatus:
-        """A picture of it."""
-        heard = self._heard
-        return LinkStatus(
-            node_id=self._node_id,
-            address=self.address,
-            is_connected=self.forth is not None,
-            is_heard=is_heard,
-            contact_age_s=None if heard is None else self._board.loop.monotonic() - heard,
-            waiting_bytes=0 if self.forth is None else self.forth.waiting_bytes,
-            dropped=self.dropped,
-            opened=self._opened,
-            error="" if self.forth is not None else self._error,
-        )
-
-    def _arrive(self) -> None:
-        """The handshake reaches whoever listens at the address."""
-        board = self._board
-        node = board.nodes.get(self.address)
-        if node is None:
-            self._failed(f"nobody listens at {self.address}")
-        elif board.is_apart(self.origin.node_id, node.node_id):
-            self._timer = board.loop.call_later(
-                self._settings.peer_connect_timeout, self._failed, "no answer in time"
-            )
-        elif error := node.accept(self):
-            self._failed(error)
-        else:
-            self._open(node)
-
-    def _open(self, target: MemoryNetwork) -> None:
-        board, origin = self._board, self.origin
-        self._is_dialling = False
-        self._target = target
-        self._opened += 1
-        self._backoff.reset()
-        here, there = origin.node_id, target.node_id
-        forth = Lane(board, here, there, lambda frame: self._receive(forth, target, here, frame))
-        back = Lane(board, there, here, lambda frame: self._receive(forth, origin, there, frame))
-        self.forth, self.back = forth, back
-        self._heard = board.loop.monotonic()
-        self._pulse = board.loop.call_later(self._settings.peer_pulse, self._beat, self._heard)
-        board.loop.call_soon(self._tell_opened, forth)
-
-    def _tell_opened(self, forth: Lane) -> None:
-        if self.forth is forth:
-            self.origin.opened(self._node_id)
-
-    def _receive(self, forth: Lane, node: MemoryNetwork, source: int, frame: bytes) -> None:
-        """A frame reaches `node`, at either end."""
-        target = self._target
-        # A target that was stopped, or that took a newer link, reads nothing from this one.
-        if target is None or target.inbound.get(self.origin.node_id) is not self:
-            return
-        self._board.delivered += 1
-        try:
-            node.receive(source, frame[0], frame[1:])
-        except ValueError as error:
-            # As the real one: whoever gets bytes that are no message ends that link.
-            target.inbound_ended(self)
-            self._broken(forth, str(error))
-
-    def _beat(self, alive_at: float) -> None:
-        """A cut in either direction is noticed after the stall timeout, as by signs of life."""
-        now = self._board.loop.monotonic()
-        target, forth = self._target, self.forth
-        assert target is not None
-        if not self._board.is_apart(self.origin.node_id, self._node_id):
-            if target.inbound.get(self.origin.node_id) is not self:
-                self._broken(forth, "closed by the peer")
-                return
-            alive_at = self._heard = now
-        elif now - alive_at > self._settings.peer_stall_timeout:
-            target.inbound_ended(self)
-            self._broken(forth, f"nothing heard for {now - alive_at:.1f} s")
-            return
-        self._pulse = self._board.loop.call_later(self._settings.peer_pulse, self._beat, alive_at)
-
-    def _broken(self, forth: Lane | None, reason: str) -> None:
-        if self.forth is forth and self._end(reason) is not None:
-            self._failed(reason)
-            self.origin.tell_closed(self._node_id)
-
-    def _end(self, reason: str) -> MemoryNetwork | None:
-        """Forget the connection, what is in flight included; the answer is whom it led to."""
-        target, self._target = self._target, None
-        for lane in (self.forth, self.back):
-            if lane is not None:
-                lane.is_open = False
-        self.forth = self.back = None
-        self._error = reason
-        if self._pulse is not None:
-            self._pulse.cancel()
-            self._pulse = None
-        return target
-
-    def _failed(self, reason: str) -> None:
-        """Dial again after a pause."""
-        self._is_dialling = False
-        self._error = reason
-        if not self._is_closed:
-            self._timer = self._board.loop.call_later(self._backoff.pause(), self.dial)
+    board.loop.call_later(board.delay(), look)

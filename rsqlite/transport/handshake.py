@@ -18,6 +18,7 @@ PROTOCOL_VERSION: Final = 1
 UPGRADE: Final = "rsqlite-raft"
 LINK_PATH: Final = "/raft/v1/link"
 IDENTITY_PATH: Final = "/raft/v1/identity"
+ASK_PATH: Final = "/raft/v1/ask"
 
 _ADDRESS_LENGTH_MAX = 261  # a DNS name, brackets, a port
 _CLUSTER_LENGTH_MAX = 128

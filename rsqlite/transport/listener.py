@@ -17,9 +17,10 @@ import orjson
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from rsqlite.config import Settings
+from rsqlite.config import PEER_HANDSHAKE_BYTES_MAX, Settings
 from rsqlite.transport.connection import FrameConnection
 from rsqlite.transport.handshake import (
+    ASK_PATH,
     IDENTITY_PATH,
     LINK_PATH,
     PROTOCOL_VERSION,
@@ -38,6 +39,9 @@ STRANGER_TEXT = (
     " its -http-addr"
 )
 
+Asked = Callable[[Mapping[str, object], Callable[[Mapping[str, object]], None]], None]
+"""Called with a question, which is anybody's, and with whom to give the answer, once."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -53,19 +57,22 @@ class Listener:
         *,
         settings: Settings,
         identity: Callable[[], Mapping[str, object]],
+        asked: Asked,
         admit: Callable[[Hello], Refusal | None],
         attach: Callable[[Hello, Callable[[], None]], FrameConnection],
         node_id: int,
     ) -> None:
         self._settings = settings
         self._identity = identity
+        self._asked = asked
         self._admit = admit
         self._attach = attach
         self._node_id = node_id
         self._servers: list[asyncio.Server] = []
         self._web: _Requests | None = None
         self._strangers: dict[asyncio.BaseProtocol, float] = {}  # since when they are here
-        self._linked: set[asyncio.BaseProtocol] = set()
+        self._served: set[asyncio.BaseProtocol] = set()
+        """Links, and questions that wait for their answer: no strangers."""
 
     async def start(self) -> str:
         """Listen; the answer is the address, with the port that the system chose if 0 was asked.
@@ -84,7 +91,7 @@ class Listener:
     def sweep(self, now: float) -> None:
         """Called once per `peer_pulse`: strangers that have said nothing for too long go."""
         assert self._web is not None
-        waiting = [one for one in self._web.connections if one not in self._linked]
+        waiting = [one for one in self._web.connections if one not in self._served]
         self._strangers = {one: self._strangers.get(one, now) for one in waiting}
         for one in waiting:
             too_long = now - self._strangers[one] > self._settings.peer_handshake_timeout
@@ -124,21 +131,37 @@ class Listener:
         return self._web()
 
     async def _serve(self, request: web.BaseRequest) -> web.Response:
-        if request.path not in (IDENTITY_PATH, LINK_PATH):
+        method = _METHODS.get(request.path)
+        if method is None:
             return _refusal(404, STRANGER_TEXT)
-        if request.method != "GET":
+        if request.method != method:
             response = _refusal(405, STRANGER_TEXT)
-            response.headers["Allow"] = "GET"
+            response.headers["Allow"] = method
             return response
         if request.path == LINK_PATH:
             return await self._serve_link(request)
-        response = web.Response(
-            body=orjson.dumps(dict(self._identity())),
-            content_type="application/json",
-            headers={"Server": SERVER},
-        )
-        response.force_close()
-        return response
+        if request.path == ASK_PATH:
+            return await self._serve_question(request)
+        return _json(self._identity())
+
+    async def _serve_question(self, request: web.BaseRequest) -> web.Response:
+        if (request.content_length or 0) > PEER_HANDSHAKE_BYTES_MAX:
+            return _refusal(413, "the question is too long")
+        try:
+            question = orjson.loads(await request.content.read(PEER_HANDSHAKE_BYTES_MAX))
+        except ValueError as error:
+            return _refusal(400, f"the question is no JSON: {error}")
+        if not isinstance(question, dict):
+            return _refusal(400, "a question is a JSON object")
+        answer: asyncio.Future[Mapping[str, object]] = asyncio.get_running_loop().create_future()
+        # Whoever asked may have gone, and its handler with it.
+        self._asked(question, lambda it: None if answer.done() else answer.set_result(it))
+        handler = request.protocol
+        self._served.add(handler)
+        try:
+            return _json(await answer)
+        finally:
+            self._served.discard(handler)
 
     async def _serve_link(self, request: web.BaseRequest) -> web.Response:
         refusal, hello = self._decide(request)
@@ -171,14 +194,14 @@ class Listener:
         gone = asyncio.get_running_loop().create_future()
 
         def ended() -> None:
-            self._linked.discard(handler)
+            self._served.discard(handler)
             # aiohttp counts the connection until it hears of its end, which now comes to us.
             handler.connection_lost(None)
             if not gone.done():
                 gone.set_result(None)
 
         connection = self._attach(hello, ended)
-        self._linked.add(handler)
+        self._served.add(handler)
         transport.write(acceptance(self._node_id, hello.cluster_id))
         transport.set_protocol(connection)
         connection.connection_made(transport)
@@ -219,6 +242,19 @@ class _Stranger(RequestHandler):
             return _refusal(status, STRANGER_TEXT)
         self.log_exception("error in the answer to %s", request.path, exc_info=exc)
         return _refusal(status, "internal error")
+
+
+_METHODS = {IDENTITY_PATH: "GET", LINK_PATH: "GET", ASK_PATH: "POST"}
+
+
+def _json(value: Mapping[str, object]) -> web.Response:
+    response = web.Response(
+        body=orjson.dumps(dict(value)),
+        content_type="application/json",
+        headers={"Server": SERVER},
+    )
+    response.force_close()
+    return response
 
 
 def _refusal(status: int, reason: str) -> web.Response:

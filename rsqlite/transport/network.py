@@ -18,6 +18,7 @@ from rsqlite.config import Settings
 from rsqlite.ports import Done, Handle, Loop
 from rsqlite.transport.connection import FrameConnection
 from rsqlite.transport.handshake import (
+    ASK_PATH,
     IDENTITY_PATH,
     Hello,
     LinkRefused,
@@ -25,7 +26,7 @@ from rsqlite.transport.handshake import (
     exchange,
     refusal,
 )
-from rsqlite.transport.listener import Listener
+from rsqlite.transport.listener import Asked, Listener
 from rsqlite.transport.peer import Link, LinkStatus
 
 _NO_ADDRESS = "this node has no raft address"
@@ -49,6 +50,7 @@ class PeerNetwork:
         identity: Callable[[], Mapping[str, object]],
         cluster_id: Callable[[], str | None],
         accept_cluster: Callable[[str, int], bool],
+        asked: Asked,
         receive: Callable[[int, int, bytes | memoryview], None],
         opened: Callable[[int], None],
         closed: Callable[[int], None],
@@ -65,6 +67,7 @@ class PeerNetwork:
         self._listener = Listener(
             settings=settings,
             identity=identity,
+            asked=asked,
             admit=self._admit,
             attach=self._attach,
             node_id=node_id,
@@ -135,7 +138,26 @@ class PeerNetwork:
     def identify(self, address: str, done: Done[Mapping[str, object]]) -> None:
         """Ask the node at `address` who it is. An OSError, TimeoutError, ValueError or LinkRefused
         says that it did not tell. Not called any more after `stop`."""
-        self._spawn(self._identify(address, done))
+        request = (
+            f"GET {IDENTITY_PATH} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        ).encode("ascii", "replace")
+        self._spawn(self._exchange(address, request, done, self._settings.peer_connect_timeout))
+
+    def ask(
+        self,
+        address: str,
+        question: Mapping[str, object],
+        done: Done[Mapping[str, object]],
+        *,
+        timeout_s: float,
+    ) -> None:
+        """Put a question to the node at `address`; errors as those of `identify`."""
+        body = orjson.dumps(dict(question))
+        head = (
+            f"POST {ASK_PATH} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        ).encode("ascii", "replace")
+        self._spawn(self._exchange(address, head + body, done, timeout_s))
 
     def links(self) -> tuple[LinkStatus, ...]:
         """A picture of every link we keep, by node id."""
@@ -186,19 +208,17 @@ class PeerNetwork:
         if not task.cancelled():
             task.result()  # what no one expected goes to the loop's handler, not into oblivion
 
-    async def _identify(self, address: str, done: Done[Mapping[str, object]]) -> None:
-        request = (
-            f"GET {IDENTITY_PATH} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-        ).encode("ascii", "replace")
+    async def _exchange(
+        self, address: str, request: bytes, done: Done[Mapping[str, object]], timeout_s: float
+    ) -> None:
         try:
-            body = await exchange(address, request, timeout_s=self._settings.peer_connect_timeout)
-            identity = orjson.loads(body)
-            if not isinstance(identity, dict):
-                raise ValueError("it does not say who it is")
+            answer = orjson.loads(await exchange(address, request, timeout_s=timeout_s))
+            if not isinstance(answer, dict):
+                raise ValueError("the answer is not that of an rsqlite node")
         except (OSError, ValueError, LinkRefused) as error:
             done(None, error)
         else:
-            done(identity, None)
+            done(answer, None)
 
     # Inbound
 
@@ -311,6 +331,17 @@ class NoNetwork:
         return False
 
     def identify(self, address: str, done: Done[Mapping[str, object]]) -> None:
+        """Nobody can be asked."""
+        done(None, ConnectionError(_NO_ADDRESS))
+
+    def ask(
+        self,
+        address: str,
+        question: Mapping[str, object],
+        done: Done[Mapping[str, object]],
+        *,
+        timeout_s: float,
+    ) -> None:
         """Nobody can be asked."""
         done(None, ConnectionError(_NO_ADDRESS))
 

@@ -42,15 +42,6 @@ def test_a_tuning_flag_without_meaning_here_is_accepted_and_noted() -> None:
     assert configuration.notes[1].startswith("-raft-log-level has no effect")
 
 
-def test_attempts_to_join_are_accepted_as_long_as_nothing_can_be_joined() -> None:
-    # Counting looks instead would end nodes whose others are started minutes later.
-    configuration = configure(read_flags(["-join-attempts", "1"]).values, {})
-    assert configuration.problems == ()
-    (note,) = configuration.notes
-    assert "-join-attempts has no effect" in note
-    assert "-bootstrap-expect-timeout" in note
-
-
 @pytest.mark.parametrize("name", [name for name, flag in FLAGS.items() if not flag.without_effect])
 def test_a_flag_that_would_be_missed_is_an_error_unless_it_asks_for_nothing(name: str) -> None:
     problem, note = judge(name, "something")

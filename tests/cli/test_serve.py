@@ -342,10 +342,16 @@ def test_a_directory_among_nodes_of_another_cluster_is_told(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_an_emptied_directory_beside_a_running_cluster_is_told(tmp_path: Path) -> None:
+def test_an_emptied_directory_comes_back_as_another_node_in_its_place(tmp_path: Path) -> None:
     with ProcessCluster(3, tmp_path, ["-log-format", "json"]) as cluster:
+        insert(cluster.nodes[0], 1)
         emptied = cluster.nodes[2]
         emptied.kill()
         shutil.rmtree(emptied.directory)
-        fails(emptied, Exit.CLUSTER, "not one of its members", f":{emptied.raft_port} is node ")
-        insert(cluster.nodes[0], 1)
+        emptied.start()
+        cluster.wait_ready()
+        wait_until(lambda: emptied.raft_status()["voter"] is True, 20.0, lambda: emptied.log_tail())
+        insert(emptied, 2)
+        cluster.wait_applied()
+        nodes = cluster.nodes[0].call("GET", "/nodes?nonvoters&ver=2")["nodes"]
+        assert sorted(node["id"] for node in nodes) == ["1", "2", "3"]

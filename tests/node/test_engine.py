@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 import pytest
 
-from rsqlite.cli.exits import Exit, exit_for
 from rsqlite.config import KIB
 from rsqlite.errors import (
     DamagedFile,
@@ -47,26 +45,6 @@ def test_one_node_alone_serves(tmp_path: Path) -> None:
     cluster.kill(0)
     again = cluster.start()
     assert cluster.rows(again, "SELECT v FROM t") == [(1,)]
-    cluster.close()
-
-
-def test_a_node_whose_directory_was_emptied_is_told_that_its_cluster_goes_on_without_it(
-    tmp_path: Path,
-) -> None:
-    cluster = EngineCluster(tmp_path, 3)
-    cluster.start()
-    former = cluster.engines[2]
-    assert former is not None
-    former_id = former.node_id
-    cluster.kill(2)
-    shutil.rmtree(tmp_path / "node2")
-    cluster.start_node(2)
-    cluster.loop.advance(1.0)
-    ((number, fault),) = cluster.faults
-    assert number == 2
-    assert exit_for(fault) is Exit.CLUSTER
-    assert "not one of its members" in str(fault)
-    assert f"node2:4002 is node {former_id}" in str(fault)
     cluster.close()
 
 

@@ -14,6 +14,8 @@ import apsw
 import apsw.ext
 
 from rsqlite.errors import RsqliteError
+from rsqlite.node.changes import Wish
+from rsqlite.node.membership import Granted
 from rsqlite.node.status import MemberStatus, Status
 from rsqlite.raft.types import Member, NodeId
 from rsqlite.request import (
@@ -36,6 +38,7 @@ class FakeNode:
     def __init__(self, *, leads: bool = True) -> None:
         self.connection = apsw.Connection(":memory:")
         self.requests: list[Request] = []
+        self.wishes: list[Wish] = []
         self.index = 0
         self.is_leader = leads
         self.is_synced = True
@@ -56,6 +59,10 @@ class FakeNode:
             self.held.append((request, done))
         else:
             done(self.answer(request))
+
+    def change_membership(self, wish: Wish, granted: Granted, timeout_s: float = 0.0) -> None:
+        self.wishes.append(wish)
+        granted(self.error)
 
     def release(self) -> None:
         """Answer what was held, in order, and go on answering at once."""

@@ -191,8 +191,6 @@ async def test_what_is_not_built_says_so(bench: Bench) -> None:
     for method, path in (
         ("GET", "/db/backup"),
         ("POST", "/db/load"),
-        ("POST", "/leader"),
-        ("DELETE", "/remove"),
         ("POST", "/snapshot"),
     ):
         got = await bench.call(method, path)

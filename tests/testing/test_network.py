@@ -29,6 +29,7 @@ class Node:
             identity=dict,
             cluster_id=lambda: "c",
             accept_cluster=lambda cluster, source: False,
+            asked=lambda question, answer: None,
             receive=self.receive,
             opened=lambda other: self.events.append(("opened", other)),
             closed=lambda other: self.events.append(("closed", other)),

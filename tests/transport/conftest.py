@@ -45,6 +45,9 @@ class Peer:
         self.closed: list[int] = []
         self.refuses: set[int] = set()
         self.on_receive: Callable[[int, int, bytes], None] | None = None
+        self.network_asked: Callable[[Any, Any], None] = lambda question, answer: answer(
+            {"node": self.node_id, **question}
+        )
 
     @property
     def address(self) -> str:
@@ -56,6 +59,7 @@ class Peer:
             "identity": lambda: {"node_id": self.node_id, "cluster_id": self.cluster},
             "cluster_id": lambda: self.cluster,
             "accept_cluster": self.accept_cluster,
+            "asked": lambda question, answer: self.network_asked(question, answer),
             "receive": self.receive,
             "opened": self.opened.append,
             "closed": self.closed.append,

@@ -241,6 +241,34 @@ def test_anybody_is_told_who_a_node_is(play: Any) -> None:
     play(scenario)
 
 
+def test_anybody_may_ask_and_is_answered_in_time_or_told_why_not(play: Any) -> None:
+    async def scenario(world: Any) -> None:
+        a, b = await world.peer(1, None), await world.peer(2, None)
+        answers: list[Any] = []
+
+        def asks(address: str) -> None:
+            a.network.ask(
+                address,
+                {"wish": [1, "ä" * 1000, (1 << 64) - 1]},
+                lambda value, error: answers.append((value, error)),
+                timeout_s=0.5,
+            )
+
+        asks(b.address)
+        await world.until(lambda: bool(answers))
+        assert answers == [({"node": 2, "wish": [1, "ä" * 1000, (1 << 64) - 1]}, None)]
+        b.network_asked = lambda question, answer: None
+        asks(b.address)
+        await world.until(lambda: len(answers) == 2)
+        assert isinstance(answers[1][1], TimeoutError)
+        await world.stop(b)
+        asks(b.address)
+        await world.until(lambda: len(answers) == 3)
+        assert isinstance(answers[2][1], OSError)
+
+    play(scenario)
+
+
 def test_who_sends_what_is_no_message_loses_that_link_only(play: Any) -> None:
     async def scenario(world: Any) -> None:
         a, b, c = await world.joined(1, 2, 3)

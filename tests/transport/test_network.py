@@ -38,6 +38,7 @@ async def main():
         identity=dict,
         cluster_id=lambda: "c",
         accept_cluster=lambda cluster, source: False,
+        asked=lambda question, answer: None,
         receive=lambda source, kind, payload: network.send(source, frame(6, payload)),
         opened=lambda node_id: None,
         closed=lambda node_id: None,

@@ -1,0 +1,168 @@
+"""What may be wished of a cluster's membership, and the next step towards it; nothing happens here.
+
+A wish is compared with the configuration in force again and again until they agree, so whoever
+leads may carry on with it, and to wish twice changes nothing.
+
+join      an unknown node becomes a learner; when it has caught up, and wants a vote, a voter
+          (thesis 4.2.1). A member of the same label or raft address, but another number, is a disk
+          that was wiped or replaced: it leaves in the very change that gives the new one its vote.
+          A member that has moved gets its new addresses.
+remove    the member leaves, if those that remain can still agree.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+import msgspec
+
+from rsqlite.errors import RequestError, Unavailable
+from rsqlite.raft.types import Configuration, Member, NodeId
+
+
+class Join(msgspec.Struct, tag="join", frozen=True):
+    """A node wants to be a member. `fingerprint` is how it computes SQL."""
+
+    node_id: int
+    label: str
+    raft_addr: str
+    http_addr: str
+    fingerprint: str
+    is_voter: bool = True
+
+    @property
+    def member(self) -> Member:
+        return Member(NodeId(self.node_id), self.label, self.raft_addr, self.http_addr)
+
+
+class Remove(msgspec.Struct, tag="remove", frozen=True):
+    """A member is to leave. `node` is its label, or its number."""
+
+    node: str
+
+
+class Transfer(msgspec.Struct, tag="transfer", frozen=True):
+    """Leadership is to move: to the member of this label or number, or to whoever has most."""
+
+    node: str = ""
+
+
+Change = Join | Remove
+Wish = Join | Remove | Transfer
+
+
+class Standing(enum.Enum):
+    """How far a change is that asks for no new configuration now."""
+
+    DONE = "done"
+    LEARNING = "learning"
+    """It is a learner and has not caught up."""
+
+
+def find_member(configuration: Configuration, node: str) -> Member | None:
+    """The member that an operator means: by label, else by number. RequestError if the label is
+    that of several."""
+    found = [member for member in configuration.members if member.label == node]
+    if not found:
+        found = [member for member in configuration.members if str(member.node_id) == node]
+    if len(found) > 1:
+        numbers = ", ".join(str(member.node_id) for member in found)
+        raise RequestError(f"several members are named {node!r}: give one of the numbers {numbers}")
+    return found[0] if found else None
+
+
+def next_configuration(
+    current: Configuration,
+    change: Change,
+    *,
+    is_caught_up: Callable[[NodeId], bool],
+    is_reachable: Callable[[NodeId], bool],
+) -> Configuration | Standing:
+    """What to propose next, if `current` is settled. RequestError or Unavailable: never, or not
+    while things are as they are."""
+    if isinstance(change, Remove):
+        return _remove(current, change, is_reachable)
+    if change.fingerprint != current.fingerprint:
+        raise RequestError(
+            "it computes SQL differently from this cluster (another SQLite version or other"
+            " options): start it with the release that the cluster runs"
+        )
+    return _join(current, change, is_caught_up, is_reachable)
+
+
+def _join(
+    current: Configuration,
+    change: Join,
+    is_caught_up: Callable[[NodeId], bool],
+    is_reachable: Callable[[NodeId], bool],
+) -> Configuration | Standing:
+    member = change.member
+    known = current.member(member.node_id)
+    if known is None:
+        return replace(
+            current,
+            members=tuple(sorted((*current.members, member))),
+            learners=current.learners | {member.node_id},
+        )
+    if known != member:
+        others = (one for one in current.members if one.node_id != member.node_id)
+        return replace(current, members=tuple(sorted((*others, member))))
+    former = {
+        one.node_id
+        for one in current.members
+        if one.node_id != member.node_id
+        and (one.label == member.label or one.raft_addr == member.raft_addr)
+    }
+    if change.is_voter and member.node_id in current.learners:
+        if not is_caught_up(member.node_id):
+            return Standing.LEARNING
+        target = replace(
+            current,
+            voters=current.voters | {member.node_id},
+            learners=current.learners - {member.node_id},
+        )
+    elif former:
+        target = current
+    else:
+        return Standing.DONE
+    target = _without(target, former)
+    _check_quorum(target, is_reachable)
+    return target
+
+
+def _remove(
+    current: Configuration, change: Remove, is_reachable: Callable[[NodeId], bool]
+) -> Configuration | Standing:
+    member = find_member(current, change.node)
+    if member is None:
+        return Standing.DONE
+    target = _without(current, {member.node_id})
+    if not target.voters:
+        raise RequestError(f"{change.node} is the last voter: a cluster needs one")
+    _check_quorum(target, is_reachable)
+    return target
+
+
+def _without(configuration: Configuration, leaving: Collection[NodeId]) -> Configuration:
+    return replace(
+        configuration,
+        members=tuple(one for one in configuration.members if one.node_id not in leaving),
+        voters=configuration.voters.difference(leaving),
+        learners=configuration.learners.difference(leaving),
+    )
+
+
+def _check_quorum(target: Configuration, is_reachable: Callable[[NodeId], bool]) -> None:
+    """Refuse what would leave no majority that answers: the change itself could commit with the
+    votes of today, and nothing after it."""
+    voters = sorted(target.voters)
+    silent = [one for one in voters if not is_reachable(one)]
+    needed = len(voters) // 2 + 1
+    if len(voters) - len(silent) < needed:
+        labels = ", ".join(member.label for member in target.members if member.node_id in silent)
+        raise Unavailable(
+            f"of the {len(voters)} voters that would be left, {len(silent)} do not answer"
+            f" ({labels}): no majority could be had"
+        )

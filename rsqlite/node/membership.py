@@ -1,0 +1,309 @@
+"""Wishes about the membership, asked of any node and carried out by the leader, one at a time.
+
+A node that does not lead passes a wish of its own clients on to the leader; one that comes from
+another node is answered with the leader's address instead, so that nothing goes in circles. The
+leader looks at every open wish once a sweep: the first for which there is a next configuration
+proposes it, the others wait until that is committed and settled.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from rsqlite import errors
+from rsqlite.config import Settings
+from rsqlite.errors import (
+    MAYBE,
+    Fate,
+    LeadershipLost,
+    NoLeader,
+    NotLeader,
+    Overloaded,
+    RequestError,
+    RsqliteError,
+    TimedOut,
+    Unavailable,
+)
+from rsqlite.node.changes import (
+    Join,
+    Remove,
+    Standing,
+    Transfer,
+    Wish,
+    find_member,
+    next_configuration,
+)
+from rsqlite.node.driver import Driver
+from rsqlite.ports import Loop, Network
+from rsqlite.raft.types import Index, Member, NodeId, Role
+
+log = logging.getLogger(__name__)
+
+Granted = Callable[[RsqliteError | None], None]
+"""Called once: None when the wish is fulfilled, or (a join) when the node is a learner at least."""
+
+_to_wish: Callable[[Any], Wish] = lambda value: msgspec.convert(value, type=Wish)  # noqa: E731
+
+
+class Open:
+    """A wish that is not fulfilled yet."""
+
+    __slots__ = ("deadline", "granted", "is_begun", "wish")
+
+    def __init__(self, wish: Wish, granted: Granted, deadline: float) -> None:
+        self.wish = wish
+        self.granted = granted
+        self.deadline = deadline
+        self.is_begun = False
+
+    def answer(self, error: RsqliteError | None) -> None:
+        """Tell whoever asked, once."""
+        granted, self.granted = self.granted, _nobody
+        granted(error)
+
+
+class Membership:
+    """Both sides: wishes of this node's clients, and those that other nodes ask of it."""
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        loop: Loop,
+        settings: Settings,
+        own_id: NodeId,
+        leader: Callable[[], Member | None],
+    ) -> None:
+        self._network = network
+        self._loop = loop
+        self._settings = settings
+        self._own_id = own_id
+        self._leader = leader
+        self._driver: Driver | None = None
+        self._open: list[Open] = []
+        self._seen_last_index = Index(0)
+        """The end of the log at the last sweep: who has it is not far behind."""
+
+    def __repr__(self) -> str:
+        return f"<Membership open={len(self._open)}>"
+
+    def wire(self, driver: Driver) -> None:
+        """Tell it of the part that is made after it."""
+        self._driver = driver
+
+    @property
+    def _leads(self) -> bool:
+        return self._driver is not None and self._driver.core.role is Role.LEADER
+
+    def submit(self, wish: Wish, granted: Granted, timeout_s: float = 0.0) -> None:
+        """See to a wish, here or at the leader. The fate of an error is that of the change."""
+        timeout_s = timeout_s or self._settings.request_timeout
+        if self._leads:
+            self._begin(wish, granted, timeout_s)
+            return
+        leader = self._leader()
+        if leader is None:
+            granted(NoLeader())
+            return
+
+        def answered(value: Mapping[str, Any] | None, error: BaseException | None) -> None:
+            if value is None:
+                text = f"the leader at {leader.raft_addr} did not answer: {error}"
+                granted(Unavailable(text, fate=Fate.UNKNOWN))
+            else:
+                granted(refusal_of(value))
+
+        question = {"wish": msgspec.to_builtins(wish), "timeout_s": timeout_s}
+        self._network.ask(leader.raft_addr, question, answered, timeout_s=timeout_s)
+
+    def asked(
+        self, question: Mapping[str, Any], answer: Callable[[Mapping[str, object]], None]
+    ) -> None:
+        """A question of another node."""
+
+        def granted(error: RsqliteError | None) -> None:
+            answer(_worded(error, self._leader()))
+
+        try:
+            wish = _to_wish(question.get("wish"))
+            timeout_s = float(question.get("timeout_s", 0.0))
+        except (msgspec.ValidationError, TypeError, ValueError) as error:
+            granted(RequestError(f"a question that no node asks: {error}"))
+            return
+        if not self._leads:
+            granted(NotLeader())
+        else:
+            self._begin(wish, granted, min(timeout_s, self._settings.request_timeout))
+
+    def _begin(self, wish: Wish, granted: Granted, timeout_s: float) -> None:
+        if isinstance(wish, Join):
+            # Asked again and again until it has its place: the last time counts.
+            self._open = [
+                one
+                for one in self._open
+                if not (isinstance(one.wish, Join) and one.wish.node_id == wish.node_id)
+            ]
+        if len(self._open) >= self._settings.membership_wishes_max:
+            granted(Overloaded("too many changes of the membership are waiting"))
+            return
+        self._open.append(Open(wish, granted, self._loop.monotonic() + timeout_s))
+        self._loop.call_soon(self.advance)
+
+    def sweep(self, now: float) -> None:
+        """Carry on with what is open; give up what is over its time."""
+        for one in [one for one in self._open if one.deadline <= now]:
+            self._open.remove(one)
+            one.answer(TimedOut(f"the change was not made in time{MAYBE}", fate=Fate.UNKNOWN))
+        self.advance()
+        if self._driver is not None:
+            self._seen_last_index = self._driver.core.last_index
+
+    def advance(self) -> None:
+        """Take the next steps that are possible now."""
+        for one in list(self._open):
+            if not self._leads:
+                self._close(one, self._end_of_leadership(one.wish))
+            elif isinstance(one.wish, Transfer):
+                self._transfer(one, one.wish)
+            elif self._is_settled and not self._step(one, one.wish):
+                break
+
+    def stop(self, error: RsqliteError) -> None:
+        """Answer everybody."""
+        waiting, self._open = self._open, []
+        for one in waiting:
+            one.answer(error)
+
+    def _close(self, one: Open, error: RsqliteError | None) -> None:
+        self._open.remove(one)
+        one.answer(error)
+
+    @property
+    def _is_settled(self) -> bool:
+        """May the next configuration be proposed (raft.md rule 24)?"""
+        assert self._driver is not None
+        return self._driver.core.may_change_configuration
+
+    def _step(self, one: Open, change: Join | Remove) -> bool:
+        """False when a configuration was proposed: nothing else can be, for now."""
+        assert self._driver is not None
+        current = self._driver.core.configuration
+        try:
+            step = next_configuration(
+                current,
+                change,
+                is_caught_up=self._is_caught_up,
+                is_reachable=self._is_reachable,
+            )
+        except RsqliteError as error:
+            self._close(one, error)
+            return True
+        if step is Standing.DONE:
+            self._close(one, None)
+            return True
+        if step is Standing.LEARNING:
+            one.answer(None)  # it goes on; whoever asked sees the rest in its own log
+            return True
+        assert not isinstance(step, Standing)
+        entry_id = self._driver.propose_configuration(step)
+        if entry_id is not None:
+            log.info(
+                "membership changes",
+                extra={
+                    "index": entry_id.index,
+                    "voters": _labels(step.members, step.voters),
+                    "learners": _labels(step.members, step.learners),
+                },
+            )
+        return False
+
+    def _transfer(self, one: Open, wish: Transfer) -> None:
+        assert self._driver is not None
+        core = self._driver.core
+        try:
+            target = find_member(core.configuration, wish.node) if wish.node else None
+        except RequestError as error:
+            self._close(one, error)
+            return
+        if wish.node and (target is None or target.node_id not in core.configuration.voters):
+            self._close(one, RequestError(f"{wish.node!r} is no voter of this cluster"))
+        elif target is not None and target.node_id == self._own_id:
+            self._close(one, None)
+        elif not one.is_begun:
+            node_id = None if target is None else target.node_id
+            if not self._driver.transfer_leadership(node_id):
+                self._close(one, Unavailable("no follower can take over now"))
+            else:
+                one.is_begun = True
+        elif not core.is_transferring:
+            self._close(one, Unavailable("the follower did not take over in time"))
+
+    def _end_of_leadership(self, wish: Wish) -> RsqliteError | None:
+        """What became of a wish when this node ceased to lead."""
+        if isinstance(wish, Transfer):
+            return None
+        assert self._driver is not None
+        core = self._driver.core
+        committed = core.configurations.committed
+        if isinstance(wish, Remove) and committed.members:
+            try:
+                if find_member(committed, wish.node) is None:
+                    return None
+            except RequestError:
+                pass  # several of that name: not ours to say which is gone
+        return LeadershipLost(f"the leader changed{MAYBE}")
+
+    def _is_caught_up(self, node_id: NodeId) -> bool:
+        """Does it have what the log held a moment ago? Then the rest is as good as there."""
+        assert self._driver is not None
+        for one in self._driver.core.progress():
+            if one.node_id == node_id:
+                return one.match_index >= self._seen_last_index > 0
+        return False
+
+    def _is_reachable(self, node_id: NodeId) -> bool:
+        if node_id == self._own_id:
+            return True
+        assert self._driver is not None
+        heard = self._driver.last_contact_s.get(node_id)
+        patience = 2 * self._settings.raft_election_timeout
+        return heard is not None and self._loop.monotonic() - heard < patience
+
+
+def refusal_of(value: Mapping[str, Any]) -> RsqliteError | None:
+    """The error in the answer of another node; None when there is none."""
+    name = value.get("error")
+    if name is None:
+        return None
+    kind = getattr(errors, str(name), None)
+    if not (isinstance(kind, type) and issubclass(kind, Unavailable | RequestError)):
+        kind = Unavailable
+    if issubclass(kind, errors.SqlError):
+        kind = RequestError
+    error = kind(str(value.get("text", "")))
+    fate = str(value.get("fate"))
+    error.fate = Fate[fate] if fate in Fate.__members__ else Fate.UNKNOWN
+    return error
+
+
+def _worded(error: RsqliteError | None, leader: Member | None) -> Mapping[str, object]:
+    if error is None:
+        return {"leader": "" if leader is None else leader.raft_addr}
+    return {
+        "error": type(error).__name__,
+        "text": str(error),
+        "fate": error.fate.name,
+        "leader": "" if leader is None else leader.raft_addr,
+    }
+
+
+def _labels(members: tuple[Member, ...], node_ids: frozenset[NodeId]) -> list[str]:
+    return sorted(member.label for member in members if member.node_id in node_ids)
+
+
+def _nobody(_: RsqliteError | None) -> None:
+    """Stands in for somebody who has been answered already."""

@@ -1,0 +1,232 @@
+"""This node's place in the cluster: it asks for one, keeps its addresses true, learns that it left.
+
+A node asks to join until its own log says that it is a member, with the vote that it wants, at the
+addresses where it can be reached. Whether it was removed it cannot tell by itself: it may only be
+behind. So it asks the others, when the configuration it knows has no place for it, or when it has
+heard of no leader for a while; a committed configuration newer than all it has seen, and without
+it, is the answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from rsqlite.config import Settings
+from rsqlite.errors import RemovedFromCluster, RequestError, RsqliteError
+from rsqlite.node.changes import Join
+from rsqlite.node.cluster import join_addresses
+from rsqlite.node.membership import refusal_of
+from rsqlite.ports import Loop, Network
+from rsqlite.raft.core import Raft
+from rsqlite.raft.types import Member
+
+log = logging.getLogger(__name__)
+
+LEARNING_PAUSE_S = 0.25
+"""Pause between two questions while the answer was yes and the log does not say so yet."""
+
+
+class Place:
+    """One node's. `sweep` is called a few times a second."""
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        loop: Loop,
+        settings: Settings,
+        own: Callable[[], Member],
+        fingerprint: str,
+        cluster_id: Callable[[], str | None],
+        core: Callable[[], Raft | None],
+        failed: Callable[[RsqliteError], None],
+    ) -> None:
+        self._network = network
+        self._loop = loop
+        self._settings = settings
+        self._own = own
+        self._fingerprint = fingerprint
+        self._cluster_id = cluster_id
+        self._core = core
+        self._failed = failed
+        self._joins = False
+        self._is_asking = False
+        self._next_look = 0.0
+        self._attempts = 0
+        self._leaderless_since: float | None = None
+        self._is_stopped = False
+        self._refusal = ""
+
+    def __repr__(self) -> str:
+        return f"<Place joins={self._joins} asking={self._is_asking}>"
+
+    @property
+    def joins(self) -> bool:
+        """This node has no cluster and asks for one: it takes the first that invites it."""
+        return self._joins
+
+    def join(self) -> None:
+        """Begin to ask: this node has no cluster, and shall be in that of the others."""
+        self._joins = True
+        self._look()
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._is_stopped = True
+
+    def sweep(self, now: float) -> None:
+        """Look whether all is as it should be, and ask if it is not."""
+        core = self._core()
+        if core is not None and core.leader_id is None:
+            self._leaderless_since = self._leaderless_since or now
+        else:
+            self._leaderless_since = None
+        if now >= self._next_look and not self._is_asking and not self._is_stopped:
+            self._look()
+
+    def _look(self) -> None:
+        now = self._loop.monotonic()
+        self._next_look = now + self._settings.join_interval
+        core = self._core()
+        if core is None:
+            if self._joins:
+                self._ask(self._addresses(None))
+            return
+        self._joins = False
+        own, configuration = self._own(), core.configuration
+        known = configuration.member(own.node_id)
+        silent_s = 0.0 if self._leaderless_since is None else now - self._leaderless_since
+        if (known is None and core.leader_id != own.node_id) or (
+            silent_s > self._settings.join_interval
+        ):
+            for address in self._addresses(core):
+                self._network.identify(address, self._identified)
+        if known is None or core.leader_id is None:
+            return
+        wants_vote = own.node_id in configuration.learners and not self._settings.raft_non_voter
+        if known != own or wants_vote:
+            self._ask(self._addresses(core))
+
+    def _addresses(self, core: Raft | None) -> list[str]:
+        """Whom to ask: the leader first, then the members, then those of `-join`."""
+        own = self._own()
+        found: list[str] = []
+        if core is not None:
+            members = core.configuration.members
+            found += [one.raft_addr for one in members if one.node_id == core.leader_id]
+            found += [one.raft_addr for one in members if one.node_id != own.node_id]
+        found += join_addresses(self._settings)
+        return [one for one in dict.fromkeys(found) if one and one != own.raft_addr]
+
+    # Asking to join
+
+    def _ask(self, addresses: list[str]) -> None:
+        self._is_asking = True
+        self._refusal = "nobody answered"
+        self._ask_next(addresses, set())
+
+    def _ask_next(self, addresses: list[str], asked: set[str]) -> None:
+        """Ask one after the other, and whoever they say leads, until one can say."""
+        left = [one for one in addresses if one not in asked]
+        if self._is_stopped:
+            return
+        if not left:
+            self._ended()
+            return
+        address = left[0]
+        asked.add(address)
+        own = self._own()
+        wish = Join(
+            own.node_id,
+            own.label,
+            own.raft_addr,
+            own.http_addr,
+            self._fingerprint,
+            not self._settings.raft_non_voter,
+        )
+        timeout_s = self._settings.join_interval
+        self._network.ask(
+            address,
+            {"wish": msgspec.to_builtins(wish), "timeout_s": timeout_s},
+            partial(self._answered, address, left[1:], asked),
+            timeout_s=timeout_s,
+        )
+
+    def _answered(
+        self,
+        address: str,
+        left: list[str],
+        asked: set[str],
+        value: Mapping[str, Any] | None,
+        error: BaseException | None,
+    ) -> None:
+        if self._is_stopped:
+            return
+        if value is None:
+            self._refusal = f"{address}: {error}"
+            self._ask_next(left, asked)
+            return
+        refusal = refusal_of(value)
+        leader = str(value.get("leader") or "")
+        if refusal is None:
+            self._is_asking = False
+            self._attempts = 0
+            self._next_look = self._loop.monotonic() + LEARNING_PAUSE_S
+        elif isinstance(refusal, RequestError):
+            self._is_asking = False
+            self._refused(RequestError(f"the cluster does not take this node: {refusal}"))
+        else:
+            self._refusal = f"{address}: {refusal}"
+            self._ask_next([leader, *left] if leader else left, asked)
+
+    def _ended(self) -> None:
+        """All were asked, and none could say yes."""
+        self._is_asking = False
+        self._attempts += 1
+        log.warning("cannot join yet", extra={"attempt": self._attempts, "reason": self._refusal})
+        if self._joins and self._attempts >= self._settings.join_attempts:
+            self._refused(
+                RequestError(
+                    f"could not join within {self._attempts} attempts (-join-attempts);"
+                    f" the last answer: {self._refusal}"
+                )
+            )
+
+    def _refused(self, error: RsqliteError) -> None:
+        """A node without a cluster ends with it; a member goes on as it is."""
+        if self._joins:
+            self._is_stopped = True
+            self._failed(error)
+        else:
+            log.error("the cluster does not change this node's place: %s", error)
+
+    # Learning that this node was removed
+
+    def _identified(self, value: Mapping[str, Any] | None, error: BaseException | None) -> None:
+        core = self._core()
+        if self._is_stopped or value is None or core is None:
+            return
+        own = self._own()
+        try:
+            is_ours = value["cluster_id"] == self._cluster_id()
+            members = dict(value["members"])
+            index = int(value["configuration_index"])
+        except (KeyError, TypeError, ValueError):
+            return
+        if not is_ours or not members or str(own.node_id) in members:
+            return
+        if index < core.configurations.index:
+            return  # it is behind us
+        self._is_stopped = True
+        self._failed(
+            RemovedFromCluster(
+                f"this node ({own.label}) was removed from its cluster, whose members are"
+                f" {', '.join(sorted(map(str, members.values())))}. To have it back, start it with"
+                " an empty directory and -join"
+            )
+        )

@@ -1,0 +1,235 @@
+"""Who belongs to the cluster, on virtual time: joining, leaving, replacing, moving."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rsqlite.errors import Fate, RemovedFromCluster, RequestError, Unavailable
+from rsqlite.node.changes import Remove, Transfer
+from rsqlite.node.engine import Engine
+from rsqlite.raft.types import NodeId
+from rsqlite.request import ReadLevel
+from rsqlite.testing.engines import EngineCluster
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[EngineCluster]:
+    cluster = EngineCluster(tmp_path, 3, join_interval=0.5)
+    cluster.start()
+    cluster.execute(
+        cluster.leader(),
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, v)",
+        "INSERT INTO t VALUES(1, 'a')",
+    )
+    yield cluster
+    cluster.close()
+
+
+def voters(engine: Engine) -> frozenset[NodeId]:
+    assert engine.core is not None
+    configuration = engine.core.configuration
+    assert not configuration.is_joint
+    return configuration.voters
+
+
+def has_vote(engine: Engine) -> bool:
+    core = engine.core
+    return (
+        core is not None
+        and engine.node_id in core.configuration.voters
+        and not core.configuration.is_joint
+        and core.configurations.index <= core.commit_index
+    )
+
+
+def values(cluster: EngineCluster, engine: Engine) -> list[tuple[object, ...]]:
+    return cluster.rows(engine, "SELECT v FROM t ORDER BY id", ReadLevel.NONE)
+
+
+@pytest.mark.parametrize("asks", ["leader", "follower"])
+def test_a_node_joins_through_any_other_learns_and_votes(three: EngineCluster, asks: str) -> None:
+    seed = three.leader() if asks == "leader" else three.followers()[0]
+    new = three.grow(join=three.addresses[three.number(seed)])
+    three.until(lambda: has_vote(new))
+    assert len(voters(new)) == 4
+    assert values(three, new) == [("a",)]
+    three.execute(new, "INSERT INTO t VALUES(2, 'b')")
+    assert three.rows(new, "SELECT v FROM t ORDER BY id") == [("a",), ("b",)]
+    assert three.faults == []
+
+
+def test_a_read_only_node_gets_everything_and_no_vote(three: EngineCluster) -> None:
+    new = three.grow(raft_non_voter=True)
+    three.until(lambda: new.is_synced and bool(new.members))
+    three.loop.advance(3.0)
+    assert new.core is not None
+    assert new.core.configuration.learners == {new.node_id}
+    three.execute(new, "INSERT INTO t VALUES(2, 'b')")
+    assert values(three, new) == [("a",), ("b",)]
+    # It survives a restart as what it is, and asks for no vote.
+    number = three.number(new)
+    three.kill(number)
+    again = three.start_node(number)
+    three.until(lambda: again.is_synced and len(again.members) == 4)
+    three.loop.advance(3.0)
+    assert not has_vote(again)
+
+
+def test_a_node_that_restarts_while_it_learns_gets_its_vote_all_the_same(
+    three: EngineCluster,
+) -> None:
+    new = three.grow()
+    three.until(lambda: new.core is not None)
+    number = three.number(new)
+    three.kill(number)
+    three.loop.advance(1.0)
+    again = three.start_node(number)
+    three.until(lambda: has_vote(again))
+
+
+def test_a_member_is_removed_and_told_so(three: EngineCluster) -> None:
+    leader, gone = three.leader(), three.followers()[0]
+    number = three.number(gone)
+    assert three.change(three.followers()[1], Remove(gone.label)) is None
+    assert voters(leader) == {one.node_id for one in three.running() if one is not gone}
+    three.until(lambda: bool(three.faults))
+    assert [(at, type(error)) for at, error in three.faults] == [(number, RemovedFromCluster)]
+    assert "empty directory" in str(three.faults[0][1])
+    term = leader.core.current_term if leader.core else 0
+    three.loop.advance(5.0)
+    assert leader.core is not None
+    assert (leader.core.current_term, leader.is_leader) == (term, True), "it disturbed nobody"
+    assert three.change(leader, Remove(gone.label)) is None, "to remove twice changes nothing"
+
+
+def test_a_node_that_was_down_when_it_was_removed_learns_it_at_its_start(
+    three: EngineCluster,
+) -> None:
+    gone = three.followers()[0]
+    number, label = three.number(gone), gone.label
+    three.kill(number)
+    assert three.change(three.leader(), Remove(label)) is None
+    three.start_node(number)
+    three.until(lambda: bool(three.faults), 20.0)
+    assert [(at, type(error)) for at, error in three.faults] == [(number, RemovedFromCluster)]
+
+
+def test_the_leader_removes_itself(three: EngineCluster) -> None:
+    old = three.leader()
+    assert three.change(old, Remove(old.label)) is None
+    three.until(lambda: any(one.is_leader for one in three.running() if one is not old))
+    new = three.leader()
+    assert voters(new) == {one.node_id for one in three.running() if one is not old}
+    three.execute(new, "INSERT INTO t VALUES(2, 'b')")
+    three.until(lambda: bool(three.faults))
+    assert [type(error) for _, error in three.faults] == [RemovedFromCluster]
+
+
+def test_no_change_may_leave_a_cluster_without_a_majority(three: EngineCluster) -> None:
+    leader, down = three.leader(), three.followers()[0]
+    three.kill(three.number(down))
+    three.loop.advance(2.0)
+    other = three.followers()[0]
+    refusal = three.change(leader, Remove(other.label))
+    assert isinstance(refusal, Unavailable)
+    assert refusal.fate is Fate.NOT_APPLIED
+    assert "no majority" in str(refusal)
+    assert three.change(leader, Remove(down.label)) is None
+    assert three.change(leader, Remove(other.label)) is None
+    assert voters(leader) == {leader.node_id}
+    last = three.change(leader, Remove(leader.label))
+    assert isinstance(last, RequestError)
+    assert "last voter" in str(last)
+
+
+def test_a_wiped_node_takes_the_place_of_the_one_that_it_was(three: EngineCluster) -> None:
+    wiped = three.followers()[0]
+    number, former = three.number(wiped), wiped.node_id
+    three.kill(number)
+    shutil.rmtree(three.directory / f"node{number}")
+    # With the words that it was first started with: it finds the cluster running, and joins.
+    again = three.start_node(number)
+    assert again.node_id != former
+    three.until(lambda: has_vote(again), 20.0)
+    assert len(voters(again)) == 3
+    assert former not in {member.node_id for member in again.members}
+    assert values(three, again) == [("a",)]
+    assert three.faults == []
+
+
+def test_a_node_comes_back_at_other_addresses(three: EngineCluster) -> None:
+    moved = three.followers()[0]
+    number = three.number(moved)
+    three.kill(number)
+    three.addresses[number] = "elsewhere:4002"
+    again = three.start_node(number)
+    leader = three.leader()
+
+    def known() -> list[str]:
+        return [one.raft_addr for one in leader.members if one.node_id == again.node_id]
+
+    three.until(lambda: known() == ["elsewhere:4002"])
+    assert len(voters(leader)) == 3
+    three.execute(again, "INSERT INTO t VALUES(2, 'b')")
+
+
+def test_leadership_is_handed_to_the_member_that_is_named(three: EngineCluster) -> None:
+    for asks_leader in (True, False):
+        leader, target = three.leader(), three.followers()[0]
+        asked = leader if asks_leader else three.followers()[1]
+        assert three.change(asked, Transfer(target.label)) is None
+        three.until(lambda target=target: target.is_leader and target.is_synced)  # type: ignore[misc]
+    refusal = three.change(three.leader(), Transfer("nobody"))
+    assert isinstance(refusal, RequestError)
+    leader = three.leader()
+    assert three.change(leader, Transfer(leader.label)) is None
+    assert three.change(leader, Transfer()) is None
+    assert not leader.is_leader
+
+
+def test_a_node_of_another_release_is_refused_and_ends(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rsqlite.statemachine.machine.fingerprint", lambda connection: "other")
+    three.grow()
+    three.until(lambda: bool(three.faults))
+    assert isinstance(three.faults[0][1], RequestError)
+    assert "computes SQL differently" in str(three.faults[0][1])
+
+
+def test_who_finds_nobody_gives_up_after_so_many_attempts(tmp_path: Path) -> None:
+    cluster = EngineCluster(tmp_path, 0, join_interval=0.5, join_attempts=3)
+    cluster.addresses.append("nowhere:1")
+    cluster.engines.append(None)
+    cluster.networks.append(None)
+    cluster.grow()
+    cluster.until(lambda: bool(cluster.faults))
+    assert "3 attempts" in str(cluster.faults[0][1])
+    assert "nobody listens at nowhere:1" in str(cluster.faults[0][1])
+    assert 0.9 < cluster.loop.monotonic() < 2.5
+    cluster.close()
+
+
+def test_three_become_five_and_three_again_under_writes(three: EngineCluster) -> None:
+    written = 1
+    old = list(three.running())
+    for _ in range(2):
+        new = three.grow()
+        three.until(lambda new=new: has_vote(new))  # type: ignore[misc]
+        written += 1
+        three.execute(new, f"INSERT INTO t VALUES({written}, 'more')")
+    assert len(voters(three.leader())) == 5
+    for one in old[:2]:
+        three.execute(three.running()[-1], f"INSERT INTO t VALUES({100 + written}, 'x')")
+        assert three.change(three.running()[-1], Remove(one.label), 20.0) is None
+        written += 1
+        three.until(lambda one=one: one.fault is not None, 20.0)  # type: ignore[misc]
+        three.kill(three.number(one))
+    assert len(voters(three.leader())) == 3
+    three.loop.advance(2.0)
+    for one in three.running():
+        assert len(values(three, one)) == written

@@ -1,0 +1,56 @@
+"""DELETE /remove and POST /leader."""
+
+from __future__ import annotations
+
+import pytest
+
+from rsqlite.errors import NoLeader, RequestError, Unavailable
+from rsqlite.node.changes import Remove, Transfer
+from tests.server.conftest import Bench, Start
+from tests.server.fake_node import FakeNode
+
+
+async def test_a_node_is_removed_by_its_name(bench: Bench) -> None:
+    got = await bench.call("DELETE", "/remove", {"id": "two"})
+    assert (got.status, got.body) == (200, b"")
+    assert bench.node.wishes == [Remove("two")]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'"two"', b'{"id":2}', b'{"id":""}', b"{nope"])
+async def test_anything_but_one_id_is_a_mistake(bench: Bench, body: bytes) -> None:
+    assert (await bench.call("DELETE", "/remove", body)).status == 400
+    assert (await bench.call("DELETE", "/remove", {"id": "two", "more": 1})).status == 400
+    assert bench.node.wishes == []
+
+
+async def test_leadership_is_handed_over_to_whom_the_body_names(bench: Bench) -> None:
+    assert (await bench.call("POST", "/leader")).status == 200
+    assert (await bench.post("/leader", {"id": "two"})).status == 200
+    assert (await bench.post("/leader", {})).status == 200
+    # As in rqlite: only the exact content type makes it a body to look at.
+    assert (await bench.call("POST", "/leader", b'{"id":"two"}')).status == 200
+    assert bench.node.wishes == [Transfer(), Transfer("two"), Transfer(), Transfer()]
+    assert (await bench.post("/leader", {"id": 7})).status == 400
+    assert (await bench.post("/leader", {"node": "two"})).status == 400
+
+
+async def test_a_refusal_says_whose_fault_it_is(bench: Bench) -> None:
+    for error, status in (
+        (RequestError("the last voter"), 400),
+        (Unavailable("no majority"), 503),
+        (NoLeader(), 503),
+    ):
+        bench.node.error = error
+        got = await bench.call("DELETE", "/remove", {"id": "two"})
+        assert (got.status, got.headers["rsqlite-write"]) == (status, "not-applied")
+
+
+async def test_redirect_sends_to_the_leader(start: Start) -> None:
+    bench = await start(FakeNode(leads=False))
+    got = await bench.call("DELETE", "/remove?redirect", {"id": "two"})
+    assert (got.status, got.headers["location"]) == (
+        301,
+        "http://leader.example:4001/remove?redirect",
+    )
+    assert bench.node.wishes == []
+    assert (await bench.call("DELETE", "/remove", {"id": "two"})).status == 200
