@@ -1,27 +1,17 @@
 """Raft, the only door to the core: tick, step, propose, appended, applied, poll.
 
-It dispatches and decides nothing itself, with one exception that keeps the floors apart: who must
-step down because of a message is settled in `step`, before anything else looks at it.
+It decides nothing itself.
 """
 
 from __future__ import annotations
 
 import random
 
-from rsqlite.raft import confirmation, election, invariants, outbox, replication
+from rsqlite.raft import confirmation, dispatch, election, invariants, outbox, replication
 from rsqlite.raft.log import LogReader
 from rsqlite.raft.membership import ConfigurationHistory, check_target, enter_joint
 from rsqlite.raft.messages import (
-    AppendEntries,
-    AppendEntriesReply,
-    Heartbeat,
-    HeartbeatReply,
     Message,
-    ReadIndex,
-    ReadIndexReply,
-    RequestVote,
-    RequestVoteReply,
-    TimeoutNow,
 )
 from rsqlite.raft.output import Output, ReadState
 from rsqlite.raft.progress import ProgressView
@@ -39,9 +29,6 @@ from rsqlite.raft.types import (
 )
 
 __all__ = ["CoreSettings", "Raft"]
-
-TERM_MAX = Term(2**62)
-"""A term above this is a lie, and would leave no room for elections (raft.md rule 50)."""
 
 
 class Raft:
@@ -171,99 +158,8 @@ class Raft:
     def step(self, message: Message) -> None:
         """A peer's message arrived. Whatever it says, this does not raise, unless it proves that
         committed entries differ."""
-        state = self._state
-        if message.target != state.node_id or message.source == state.node_id:
-            return
-        if message.term > state.current_term:
-            if not self._step_newer(message):
-                return
-        elif message.term < state.current_term:
-            self._step_older(message)
-            self._check()
-            return
-        match message:
-            case AppendEntries():
-                if self._heard_leader(message.source):
-                    replication.handle_append_entries(state, message)
-            case AppendEntriesReply():
-                if state.role is Role.LEADER:
-                    replication.handle_append_reply(state, message)
-            case Heartbeat():
-                if self._heard_leader(message.source):
-                    replication.handle_heartbeat(state, message)
-            case HeartbeatReply():
-                if state.role is Role.LEADER:
-                    replication.handle_heartbeat_reply(state, message)
-            case ReadIndex():
-                confirmation.read_index(state, message.source, message.context)
-            case ReadIndexReply():
-                confirmation.handle_read_index_reply(state, message)
-            case RequestVote():
-                election.handle_request_vote(state, message)
-            case RequestVoteReply():
-                election.handle_vote_reply(state, message)
-            case TimeoutNow():
-                if message.source == state.leader_id:
-                    election.handle_timeout_now(state, message)
+        dispatch.step(self._state, message)
         self._check()
-
-    def _step_newer(self, message: Message) -> bool:
-        """A message of a newer term: join that term. Returns whether to dispatch the message."""
-        state = self._state
-        if message.term > TERM_MAX:
-            return False
-        match message:
-            case RequestVote():
-                # While a leader is heard nobody is voted for: a server that was cut off or removed
-                # must not disturb (thesis 4.2.3, raft.md rule 29). A transfer is wanted.
-                if state.is_in_lease and not message.transfer:
-                    if message.pre_vote:
-                        election.refuse_or_grant(state, message, granted=False)
-                    return False
-                if message.pre_vote:
-                    return True
-            case RequestVoteReply(pre_vote=True, granted=True):
-                # It echoes the term we asked for (raft.md rule 7); of another campaign, it is old.
-                if message.term == state.current_term + 1:
-                    election.handle_vote_reply(state, message)
-                return False
-        leader_id = message.source if isinstance(message, AppendEntries | Heartbeat) else None
-        election.become_follower(state, message.term, leader_id)
-        return True
-
-    def _step_older(self, message: Message) -> None:
-        """A message of an older term. Who leads or campaigns there is told of ours: without an
-        answer, a node with a newer term and a shorter log would block the group (rule 8)."""
-        state = self._state
-        source, term = message.source, state.current_term
-        match message:
-            case AppendEntries():
-                state.send_when_durable(
-                    AppendEntriesReply(state.node_id, source, term, False, message.prev_log_index)
-                )
-            case Heartbeat():
-                state.send_when_durable(HeartbeatReply(state.node_id, source, term))
-            case RequestVote():
-                election.refuse_or_grant(state, message, granted=False)
-            case ReadIndex():
-                state.send_when_durable(
-                    ReadIndexReply(state.node_id, source, term, message.context, None)
-                )
-
-    def _heard_leader(self, source: NodeId) -> bool:
-        """The leader of our term spoke: follow it. False if it cannot be the leader."""
-        state = self._state
-        if state.role is Role.FOLLOWER and state.leader_id == source:
-            state.election_elapsed = 0
-            if state.is_leader_closed:
-                state.is_leader_closed = False
-                state.draw_election_ticks()
-            return True
-        # Two leaders of a term cannot be; the second one is not believed.
-        if state.role is Role.LEADER or state.leader_id is not None:
-            return False
-        election.become_follower(state, state.current_term, source)
-        return True
 
     def appended(self, token: int) -> None:
         """Append work `token` is durable, and so is all before it. Late or repeated is fine."""
@@ -347,8 +243,8 @@ class Raft:
         self._check()
 
     def transfer_leadership(self, target: NodeId | None) -> bool:
-        """Hand leadership to `target`, or to the follower that has most. Returns whether it was
-        begun; it is given up after an election timeout."""
+        """Hand leadership to `target`, or to who has most; whether that was begun. Given up after
+        an election timeout."""
         is_begun = election.transfer(self._state, target)
         self._check()
         return is_begun

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from rsqlite.raft import AppendWork, CoreSettings, LogReader, Output, Raft, ReadState
-from rsqlite.raft.core import TERM_MAX
+from rsqlite.raft.dispatch import TERM_MAX
 from rsqlite.raft.messages import (
     AppendEntries,
     AppendEntriesReply,
