@@ -61,6 +61,8 @@ class Request(msgspec.Struct, array_like=True, gc=False):
     timings: bool = False
     is_long: bool = False
     """Known to take too long for the leader's loop: it runs in a thread from the start."""
+    is_forwarded: bool = False
+    """It came from another node, which knows itself where to send it next."""
 
 
 class Write(msgspec.Struct, array_like=True, tag=1, gc=False):

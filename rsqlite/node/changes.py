@@ -4,9 +4,9 @@ A wish is compared with the configuration in force again and again until they ag
 leads may carry on with it, and to wish twice changes nothing.
 
 join      an unknown node becomes a learner; when it has caught up, and wants a vote, a voter
-          (thesis 4.2.1). A member of the same label or raft address, but another number, is a disk
-          that was wiped or replaced: it leaves in the very change that gives the new one its vote.
-          A member that has moved gets its new addresses.
+          (thesis 4.2.1). A silent member of the same label or raft address, but another number, is
+          a disk that was wiped or replaced: it leaves in the very change that gives the new one its
+          vote. A member that has moved gets its new addresses.
 remove    the member leaves, if those that remain can still agree.
 """
 
@@ -109,25 +109,31 @@ def _join(
     if known != member:
         others = (one for one in current.members if one.node_id != member.node_id)
         return replace(current, members=tuple(sorted((*others, member))))
-    former = {
-        one.node_id
+    if member.node_id not in current.learners:
+        return Standing.DONE
+    former = [
+        one
         for one in current.members
         if one.node_id != member.node_id
         and (one.label == member.label or one.raft_addr == member.raft_addr)
-    }
-    if change.is_voter and member.node_id in current.learners:
-        if not is_caught_up(member.node_id):
-            return Standing.LEARNING
-        target = replace(
-            current,
-            voters=current.voters | {member.node_id},
-            learners=current.learners - {member.node_id},
-        )
-    elif former:
-        target = current
-    else:
+    ]
+    if not (change.is_voter or former):
         return Standing.DONE
-    target = _without(target, former)
+    if not is_caught_up(member.node_id):
+        return Standing.LEARNING
+    for one in former:
+        if is_reachable(one.node_id):
+            raise Unavailable(
+                f"node {one.node_id} has the label {one.label!r} and the address {one.raft_addr},"
+                " and answers: a new node needs others of its own, or remove that one first"
+            )
+    target = _without(current, {one.node_id for one in former})
+    if change.is_voter:
+        target = replace(
+            target,
+            voters=target.voters | {member.node_id},
+            learners=target.learners - {member.node_id},
+        )
     _check_quorum(target, is_reachable)
     return target
 

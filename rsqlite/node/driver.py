@@ -193,9 +193,11 @@ class Driver:
 
     def _append(self, work: AppendWork) -> None:
         def done(error: BaseException | None) -> None:
+            if self._is_stopped:
+                return  # the listener may be living its next life
             if error is not None:
                 self._listener.fail(error)
-            elif not self._is_stopped:
+            else:
                 # Only now may the replies leave (thesis 3.8): a vote or an acknowledgement that a
                 # power cut can take back would count twice.
                 for reply in work.replies:

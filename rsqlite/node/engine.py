@@ -452,6 +452,8 @@ class Engine:
         left = deadline - self.loop.monotonic()
         if self.fault is not None or self._is_stopping:
             done(self._stopped())
+        elif request.is_forwarded and not self.is_leader:
+            done(NotLeader())
         elif left <= 0:
             done(Unavailable("no leader took the request in time"))
         else:

@@ -196,7 +196,9 @@ class Forwarding:
             return  # answered already: its deadline passed
         answer = _decode_answer(payload)
         del self._calls[call_id]
-        if isinstance(answer, NotLeader):
+        if isinstance(answer, NotLeader) or (
+            isinstance(answer, Stopped) and answer.fate is Fate.NOT_APPLIED
+        ):
             leader = self._leader()
             if leader is not None and leader.node_id != source:
                 self._send(call)
@@ -225,6 +227,7 @@ class Forwarding:
         """A CALL frame of another node: run it here if we lead. ValueError for bytes that are
         none."""
         request = _decode_request(payload)
+        request.is_forwarded = True
         self.served += 1
 
         def done(answer: Answer) -> None:

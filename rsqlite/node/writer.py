@@ -167,6 +167,8 @@ class Writer:
         driver = self._driver
         if driver is None or self._is_stopped or self.holds_slot or not driver.core.is_ready:
             return
+        if driver.core.is_transferring:
+            return  # for the next leader; or for us, if it is given up: `sweep` looks
         if not self._queue and not self._long:
             return
         if self._is_reclaim_due and self._reclaim():
@@ -266,6 +268,9 @@ class Writer:
         entry_id = core.propose(data)
         if entry_id is None:
             self._roll_back()
+            if core.is_transferring:
+                (self._long if is_long else self._queue).extendleft(reversed(ran))
+                return
             refusal: RsqliteError = NotLeader(leader_id=core.leader_id)
             if core.role is Role.LEADER:
                 refusal = Overloaded("too much is waiting to be committed")
@@ -481,6 +486,7 @@ class Writer:
         # It holds the slot of all others.
         if any(waiting.deadline <= now for waiting in self._running_long):
             self.end_long(TimedOut("the write took too long"))
+        self._next()
         # At the next moment at which nothing is open: under load that is not now.
         self._is_reclaim_due = True
         if not self.holds_slot:

@@ -90,10 +90,14 @@ class Attempt:
 
     def begin(self) -> None:
         """Start anew."""
-        self._loop_ends = self.monotonic() + self.settings.write_loop_time_max
         self.journal = Journal()
         self.has_ddl = False
         self.has_analyze = False
+
+    def begin_request(self) -> None:
+        """Each request has the loop's time for itself; the batch closes behind the one in which
+        its own is over."""
+        self._loop_ends = self.monotonic() + self.settings.write_loop_time_max
 
     def check_loop_time(self, position: int) -> None:
         """Raises OverBudget when the request at `position` holds the loop for too long. Steps are

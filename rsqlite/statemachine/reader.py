@@ -16,7 +16,7 @@ from itertools import islice
 import apsw
 
 from rsqlite.config import Settings
-from rsqlite.errors import NodeFault, Overloaded, RsqliteError, Stopped
+from rsqlite.errors import Fate, NodeFault, Overloaded, RsqliteError, Stopped, TimedOut
 from rsqlite.ports import Loop
 from rsqlite.request import Failure, Outcome, Request, Rows
 from rsqlite.statemachine.connection import STEPS_PER_TICK, Reader
@@ -78,8 +78,8 @@ class Readers:
         self._in_threads_max = settings.read_threads + settings.read_queue_max
         self._is_turn_begun = False
         self._turn_ends = 0.0
-        self._next_turn: deque[tuple[Request, Done]] = deque()
-        """Reads for which this turn of the loop has no time left."""
+        self._next_turn: deque[tuple[Request, Done, float]] = deque()
+        """Reads for which this turn of the loop has no time left, and when they came."""
 
     def schema_changed(self) -> None:
         """Forget the shapes: what is known of a text may be wrong from now on."""
@@ -111,9 +111,9 @@ class Readers:
             if len(self._next_turn) >= self._settings.read_queue_max:
                 done(Overloaded("too many reads are waiting"))
             else:
-                self._next_turn.append((request, done))
+                self._next_turn.append((request, done, now))
             return
-        self._query(request, done, now)
+        self._query(request, done, now, now)
 
     def _end_turn(self) -> None:
         """Give the reads that wait the time of this turn."""
@@ -125,10 +125,14 @@ class Readers:
         self._turn_ends = now + self._settings.read_loop_time_max
         self._loop.call_soon(self._end_turn)
         while self._next_turn and now < self._turn_ends:
-            self._query(*self._next_turn.popleft(), now)
+            request, done, came = self._next_turn.popleft()
+            if now - came >= (request.db_timeout_s or self._settings.request_timeout):
+                done(TimedOut("the read waited too long", fate=Fate.NOT_APPLIED))
+            else:
+                self._query(request, done, now, came)
             now = self._loop.monotonic()
 
-    def _query(self, request: Request, done: Done, now: float) -> None:
+    def _query(self, request: Request, done: Done, now: float, came: float) -> None:
         reader = self._inline
         if self._known_generation != self.generation:
             self._refresh(reader)
@@ -143,7 +147,7 @@ class Readers:
             shape = reader.shapes.get(request.sqls[0])
             if shape is not None and not isinstance(over, _KnownLong):
                 shape.long_runs = _LONG_RUNS
-            self._in_thread(request, done)
+            self._in_thread(request, done, came)
             return
         except RsqliteError as error:
             self._note(error)
@@ -200,7 +204,7 @@ class Readers:
             self._known_generation = self.generation
         reader.shapes.forget()
 
-    def _in_thread(self, request: Request, done: Done) -> None:
+    def _in_thread(self, request: Request, done: Done, came: float) -> None:
         if self._in_threads >= self._in_threads_max:
             done(Overloaded("too many long reads are waiting"))
             return
@@ -209,7 +213,7 @@ class Readers:
         limit = self._settings.read_time_max
         if request.db_timeout_s:
             limit = min(limit, request.db_timeout_s)
-        deadline = self._loop.monotonic() + limit
+        deadline = came + limit
 
         def work() -> tuple[Reader, Outcome | RsqliteError]:
             reader = self._borrow()
@@ -269,5 +273,5 @@ class Readers:
             reader.close()
         self._idle.clear()
         waiting, self._next_turn = self._next_turn, deque()
-        for _, done in waiting:
+        for _, done, _ in waiting:
             done(Stopped("the node is stopping"))

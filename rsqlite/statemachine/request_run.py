@@ -69,6 +69,7 @@ class RequestRun:
 
     def _set_budget(self) -> None:
         attempt, request = self._attempt, self._request
+        attempt.begin_request()
         settings = attempt.settings
         deadline = None
         if attempt.is_long or request.db_timeout_s:

@@ -110,6 +110,8 @@ def node_fault(error: BaseException) -> NodeFault | None:
 
 def commit_fault(error: BaseException) -> NodeFault:
     """The fault behind a COMMIT or an apply that failed: nothing there is a result of SQL."""
-    return node_fault(error) or DiskFault(
-        f"a committed entry cannot be applied: {error} ({code_name(extended_code(error))})"
-    )
+    code = extended_code(error)
+    text = f"a committed entry cannot be applied: {error} ({code_name(code)})"
+    if code & 255 == apsw.SQLITE_FULL:
+        text += "; make room on the volume of the data directory, and start the node again"
+    return node_fault(error) or DiskFault(text)

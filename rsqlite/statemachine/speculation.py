@@ -110,8 +110,6 @@ class Speculation:
                 self._remember(culprit)
             except OverBudget as over:
                 self._skipped.add(over.position)
-                if self._has_lasted():
-                    self._taken = range(over.position + 1)
             except TooLarge:
                 if not self._shrink():
                     self.abandon()
@@ -120,6 +118,11 @@ class Speculation:
                 self.abandon()
                 raise
             self.abandon()
+            if self._skipped and self._has_lasted():
+                # The loop has waited long enough: the others take the next batch, all of them.
+                self._batch.outcomes = [None] * len(self._requests)
+                self._batch.over_budget = sorted(self._skipped)
+                return self._batch
 
     def abandon(self) -> None:
         """Roll back, and bring the connection to where it was before the batch."""
@@ -219,8 +222,14 @@ class Speculation:
             writer.limit_values(False)
 
     def _closes_at(self, position: int) -> bool:
-        """Has the loop waited long enough for this batch? Requests from here on take the next."""
-        if self.is_long or not position or not self._has_lasted():
+        """Has the loop waited long enough for this batch? Requests from here on take the next. One
+        with a time of its own is alone in its batch: run again it might end otherwise, and what
+        others found behind it would not be true any more."""
+        if self.is_long or not position:
+            return False
+        requests = self._requests
+        is_timed = requests[0].db_timeout_s or requests[position].db_timeout_s
+        if not (is_timed or self._has_lasted()):
             return False
         self._taken = range(position)
         return True

@@ -191,6 +191,11 @@ def _open(
         data = DataDirectory(directory, disk, unlock)
         if disk.exists(os.path.join(directory, IDENTITY_NAME)):
             old = read_identity(directory, disk)
+            if label and old.label not in ("", label):
+                raise ForeignDirectory(
+                    f"{directory} belongs to node {old.label!r}, and this is to be {label!r}:"
+                    " directories were mixed up, or correct -node-id"
+                )
         else:
             # Looked at again under the lock: two nodes may have been started at once.
             _refuse_foreign(directory, disk)

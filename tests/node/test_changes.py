@@ -41,10 +41,10 @@ def step(
     )
 
 
-def steps(current: Configuration, change: Change) -> Configuration:
+def steps(current: Configuration, change: Change, *, down: Any = ()) -> Configuration:
     """All of them, one after the other."""
     for _ in range(10):
-        found = step(current, change)
+        found = step(current, change, down=down)
         if found is Standing.DONE:
             return current
         assert isinstance(found, Configuration)
@@ -74,22 +74,33 @@ def test_a_read_only_node_stays_a_learner() -> None:
 def test_the_same_label_or_address_with_another_number_is_a_replacement(
     new: Member, is_voter: bool
 ) -> None:
-    found = steps(configuration(1, 2, 3), join(new, is_voter=is_voter))
+    found = steps(configuration(1, 2, 3), join(new, is_voter=is_voter), down={3})
     assert found.members == (member(1), member(2), new)
     assert found.voters == ({1, 2, 4} if is_voter else {1, 2})
     # The old one keeps its vote until the new one has its own: one change, no gap.
     learning = step(configuration(1, 2, 3), join(new))
     assert isinstance(learning, Configuration)
     assert learning.voters == {1, 2, 3}
-    promoted = step(learning, join(new))
+    promoted = step(learning, join(new), down={3})
     assert isinstance(promoted, Configuration)
     assert promoted.voters == {1, 2, 4}
+    # A member that answers is not replaced by whoever takes its name.
+    with pytest.raises(Unavailable, match="and answers"):
+        step(learning, join(new))
 
 
 def test_a_member_that_has_moved_gets_its_new_addresses() -> None:
     moved = member(3)._replace(raft_addr="new:2", http_addr="new:1")
     found = steps(configuration(1, 2, 3), join(moved))
     assert found == replace(configuration(1, 2, 3), members=(member(1), member(2), moved))
+    # Two that have changed places have one address for a moment, and both stay.
+    swapped = steps(configuration(1, 2, 3), join(member(2)._replace(raft_addr="3:2")))
+    swapped = steps(swapped, join(member(3)._replace(raft_addr="2:2")))
+    assert [(one.node_id, one.raft_addr) for one in swapped.members] == [
+        (1, "1:2"),
+        (2, "3:2"),
+        (3, "2:2"),
+    ]
 
 
 def test_another_way_to_compute_sql_is_refused() -> None:

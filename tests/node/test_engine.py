@@ -19,7 +19,7 @@ from rsqlite.errors import (
     StaleRead,
     TimedOut,
 )
-from rsqlite.request import Failure, Outcome, ReadLevel, Request, RequestKind, Rows, Write
+from rsqlite.request import Answer, Failure, Outcome, ReadLevel, Request, RequestKind, Rows, Write
 from rsqlite.testing.engines import EngineCluster, execute
 
 
@@ -361,3 +361,39 @@ def test_a_write_known_to_be_long_is_not_tried_on_the_loop_of_the_next_leader(
     three.until(lambda: bool(answers), 40.0)
     assert isinstance(answers[0], Outcome)
     assert new.machine.statistics().long_writes == new.writer.batches - before == 1
+
+
+def test_no_write_is_refused_while_leadership_is_handed_over(three: EngineCluster) -> None:
+    old = three.leader()
+    followers = three.followers()
+    answers: list[list[Answer]] = []
+    for number in range(200):
+        node = (old, *followers)[number % 3]
+        answers.append(three.ask(node, execute(f"INSERT INTO t(v) VALUES({number})")))
+        if number == 100:
+            assert old.driver is not None
+            assert old.driver.transfer_leadership(None)
+        three.loop.advance(0.0005)
+    three.until(lambda: all(answers))
+    assert not old.is_leader
+    assert [one[0] for one in answers if not isinstance(one[0], Outcome)] == []
+    assert three.rows(three.leader(), "SELECT count(*) FROM t") == [(200,)]
+
+
+def test_a_write_waits_for_the_end_of_a_hand_over_that_fails(three: EngineCluster) -> None:
+    leader, target = three.leader(), three.followers()[0]
+    three.board.cut(leader.node_id, target.node_id)
+    assert leader.driver is not None
+    assert leader.driver.transfer_leadership(target.node_id)
+    answers = three.ask(leader, execute("INSERT INTO t(v) VALUES(1)"))
+    three.until(lambda: bool(answers))
+    assert isinstance(answers[0], Outcome)
+    assert leader.is_leader
+
+
+def test_what_the_stopping_leader_did_not_take_goes_to_the_next(three: EngineCluster) -> None:
+    old, follower = three.leader(), three.followers()[0]
+    old.halt(lambda: None)
+    answers = three.ask(follower, execute("INSERT INTO t(v) VALUES(1)"))
+    three.until(lambda: bool(answers))
+    assert isinstance(answers[0], Outcome)

@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from rsqlite.config import Settings
-from rsqlite.errors import DiskFault, Overloaded, RsqliteError, Stopped
+from rsqlite.errors import DiskFault, Overloaded, RsqliteError, Stopped, TimedOut
 from rsqlite.raft.types import EntryId, Index, Term
 from rsqlite.request import Failure, Outcome, Request, RequestKind
 from rsqlite.statemachine.machine import StateMachine
@@ -210,3 +210,15 @@ def test_time_that_passes_while_a_read_is_compiled_or_the_engine_asks_ends_nothi
         read(lab, "SELECT 1")  # leaves something of its budget
         lab.do("CREATE TABLE again(a)", "DROP TABLE again")
         assert ask_it()
+
+
+def test_the_time_of_a_read_counts_from_when_it_came(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, request_timeout=100.0)
+    clock = itertools.count()
+    lab.loop.monotonic = lambda: next(clock) * 1.0  # type: ignore[method-assign]
+    answers: list[Any] = []
+    for timeout_s in (0.0, 500.0, 3.0):
+        lab.leader.query(ask("SELECT 1", kind=QUERY, db_timeout_s=timeout_s), answers.append)
+    lab.loop.run()
+    assert [type(answer) for answer in answers] == [Outcome, Outcome, TimedOut]
+    lab.close()

@@ -456,3 +456,44 @@ def test_requests_of_many_steps_each_do_not_add_up(lab: Lab) -> None:
     taken = sum(outcome is not None for outcome in batch.outcomes)
     assert 0 < taken < 20
     lab.finish(batch)
+
+
+def test_a_request_of_several_statements_has_the_loops_time_for_itself(lab: Lab) -> None:
+    """What came before it in the batch is not its fault: it was rolled back with all of them, and
+    sent to a thread."""
+    clock = iter(range(1_000_000))
+    lab.loop.monotonic = lambda: next(clock) / 100  # type: ignore[method-assign]
+    requests = [ask((INSERT, n), "SELECT 1", (INSERT, -n - 1), "SELECT 2") for n in range(60)]
+    left, batches = requests, 0
+    while left:
+        batch = lab.leader.speculate(left)
+        assert batch.over_budget == []
+        taken = sum(outcome is not None for outcome in batch.outcomes)
+        assert taken > 0
+        lab.finish(batch)
+        left = left[taken:]
+        batches += 1
+    assert 2 < batches < 60
+    assert lab.rows("SELECT count(*) FROM t") == [(120,)]
+
+
+def test_a_batch_that_ends_late_with_a_long_request_gives_all_others_back(lab: Lab) -> None:
+    now = itertools.count(0.0, 0.03)
+    lab.leader._writer.clock = lambda: next(now)
+    lab.loop.monotonic = lambda: next(now)  # type: ignore[method-assign]
+    many = f"{RUNAWAY} LIMIT 3000"
+    batch = lab.leader.speculate([insert("a"), ask(many), insert("b")])
+    assert (batch.outcomes, batch.over_budget, batch.data) == ([None] * 3, [1], None)
+    assert not lab.leader.is_speculating
+
+
+def test_a_request_with_a_time_of_its_own_is_alone_in_its_batch(lab: Lab) -> None:
+    # Run again it might end otherwise, and with it what others were told behind it.
+    timed = insert("x")
+    timed.db_timeout_s = 1.0
+    batch = lab.leader.speculate([timed, insert("y")])
+    assert [outcome is not None for outcome in batch.outcomes] == [True, False]
+    lab.finish(batch)
+    batch = lab.leader.speculate([insert("a"), insert("b"), timed, insert("c")])
+    assert [outcome is not None for outcome in batch.outcomes] == [True, True, False, False]
+    lab.finish(batch)

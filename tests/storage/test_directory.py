@@ -47,8 +47,12 @@ def test_each_start_is_a_new_incarnation_of_the_same_node() -> None:
     second = DataDirectory.open(PATH, disk=disk).identity
     assert second == Identity(first.node_id, 2, None, "one")
     disk.power_loss()
-    third = DataDirectory.open(PATH, disk=disk, label="renamed").identity
-    assert third == Identity(first.node_id, 3, None, "renamed")
+    third = DataDirectory.open(PATH, disk=disk, label="one").identity
+    assert third == Identity(first.node_id, 3, None, "one")
+    disk.power_loss()
+    # Two directories that changed places would each go on under the other's name.
+    with pytest.raises(ForeignDirectory, match="belongs to node 'one', and this is to be 'two'"):
+        DataDirectory.open(PATH, disk=disk, label="two")
 
 
 def test_the_cluster_is_set_once_and_durably() -> None:
