@@ -18,7 +18,7 @@ class EntryCache:
         self._head = 0
         self._first = next_index
         self._bytes = 0
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
 
     @property
     def first_index(self) -> int:
@@ -49,7 +49,7 @@ class EntryCache:
     def evict(self, durable_index: int) -> None:
         """Forget the oldest that are on disk, until the rest fits the bound."""
         entries, head, first = self._entries, self._head, self._first
-        while self._bytes > self._bytes_max and first <= durable_index and head < len(entries):
+        while self._bytes > self.bytes_max and first <= durable_index and head < len(entries):
             self._bytes -= len(entries[head].data) + ENTRY_OVERHEAD_BYTES
             head += 1
             first += 1

@@ -179,12 +179,22 @@ class HardStateFile:
         disk.rename(path, os.path.join(directory, NAME))
         disk.sync_directory(directory)
 
-    def write(self, state: HardState, *, generation: int | None = None) -> None:
+    def write(
+        self,
+        state: HardState,
+        *,
+        generation: int | None = None,
+        first_segment: int | None = None,
+    ) -> None:
         """Store the state; durable when this returns."""
         old = self.slot
-        if generation is None:
-            generation = old.generation
-        slot = Slot(old.serial + 1, state, old.node_id, generation, old.first_segment)
+        slot = Slot(
+            old.serial + 1,
+            state,
+            old.node_id,
+            old.generation if generation is None else generation,
+            old.first_segment if first_segment is None else first_segment,
+        )
         data = encode_slot(slot)
         offset = 2 * PAGE_BYTES * (slot.serial % 2)
         self._file.pwrite(data + bytes(PAGE_BYTES - len(data)) + data, offset)

@@ -46,6 +46,13 @@ class TermRuns:
             self._terms.pop()
         self.last_index = min(self.last_index, index - 1)
 
+    def cut(self, first_index: int) -> None:
+        """The entries before `first_index` are gone; the term of the last of them stays known."""
+        run = bisect_right(self._starts, first_index - 1) - 1
+        del self._starts[:run], self._terms[:run]
+        self._starts[0] = first_index - 1
+        self.first_index = first_index
+
     def term(self, index: int) -> Term | None:
         """The term of the entry at `index`, None outside of what is covered."""
         if index > self.last_index or index < self.first_index - 1:
@@ -61,12 +68,21 @@ class PlaceTable:
     def __init__(self, first_index: int = 1) -> None:
         self._next = first_index
         self._sequences: list[int] = []
+        self._opened: list[int] = []
+        """The first entry of each segment when it was opened, as its header says."""
         self._firsts: list[int] = []
+        """And as it is now: lower, where entries of segments before were taken back in this one."""
         self._offsets: list[array[int]] = []
+
+    @property
+    def sequences(self) -> list[int]:
+        """The segments of the log, in order."""
+        return self._sequences.copy()
 
     def open_segment(self, sequence: int) -> None:
         """What comes now stands in this segment."""
         self._sequences.append(sequence)
+        self._opened.append(self._next)
         self._firsts.append(self._next)
         self._offsets.append(array("I"))
 
@@ -96,6 +112,17 @@ class PlaceTable:
             # Emptied, but its file stays: later segments are chained to it.
             self._firsts[n] = index
             del self._offsets[n][:]
+
+    def cut(self, keep_from: int) -> tuple[int, list[int]]:
+        """Forget whole segments without an entry from `keep_from` on: the first index that is left,
+        and the sequences that went. One in which entries of a segment before were taken back needs
+        that segment to be read, so the log cannot begin with it."""
+        for n in range(len(self._firsts) - 1, 0, -1):
+            if self._firsts[n] <= keep_from and self._firsts[n] == self._opened[n]:
+                gone = self._sequences[:n]
+                del self._sequences[:n], self._opened[:n], self._firsts[:n], self._offsets[:n]
+                return self._firsts[0], gone
+        return self._firsts[0] if self._firsts else self._next, []
 
     def run(self, index: int, high: int) -> tuple[int, int, array[int]]:
         """Sequence, the entry after the last of its segment below `high`, and their offsets."""

@@ -19,6 +19,7 @@ from rsqlite.ports import Disk, Loop
 from rsqlite.raft.types import NO_TERM, Entry, HardState, Index, Term
 from rsqlite.storage.cache import ENTRY_OVERHEAD_BYTES, EntryCache
 from rsqlite.storage.finding import Finding
+from rsqlite.storage.index import PlaceTable, TermRuns
 from rsqlite.storage.opening import open_log
 from rsqlite.storage.reading import SegmentReader
 from rsqlite.storage.segment import segment_name
@@ -348,6 +349,55 @@ class LogStore:
         """Whether entries of `size` bytes can be taken without touching the reserve. Asked before
         a write is proposed, so that a full disk is found before the log holds what it cannot."""
         return self._failure is None and self.free_bytes() - self._reserve_bytes >= size
+
+    def cut(self, keep_from: Index) -> None:
+        """Let go of the front of the log, as far as whole segments before `keep_from` reach. What
+        is let go must be in the database for good. The files go in the thread."""
+        if self._failure is not None or self._is_closed or self._is_preparing or self._in_kernel:
+            return  # it is asked again
+        first_index, gone = self._places.cut(min(keep_from, self.durable_index))
+        if not gone:
+            return
+        self._terms.cut(first_index)
+        for sequence in gone:
+            reader = self._readers.pop(sequence, None)
+            if reader is not None:
+                reader.close()
+        first_segment = gone[-1] + 1
+        # Its place among the works of the thread; until it is done nobody else writes.
+        self._is_preparing = True
+        self._worker.submit(lambda: self._cut(first_segment, gone), self._prepared)
+
+    def _cut(self, first_segment: int, gone: list[int]) -> Space:
+        self._writer.cut(first_segment, gone)
+        return self._writer.space
+
+    def reset(self, index: Index, term: Term, done: Finished) -> None:
+        """Begin anew behind the entry at `index`, which an image holds: nothing that is here counts
+        any more. `done` comes when that is durable; nothing may be under way."""
+        if self._under_way or self._is_preparing:
+            raise InvariantViolation("the log is reset while it is written")
+        gone = self._places.sequences
+        self._terms = TermRuns(index + 1, term)
+        self._places = PlaceTable(index + 1)
+        self._cache = EntryCache(index + 1, self._cache.bytes_max)
+        self.durable_index = index
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+        self._is_preparing = True
+
+        def work() -> Space:
+            self._writer.reset(index, term, gone)
+            return self._writer.space
+
+        def ended(space: Space | None, error: BaseException | None) -> None:
+            if error is None:
+                self._places.open_segment(self._writer.sequence)
+            self._prepared(space, error)
+            done(self._failure)
+
+        self._worker.submit(work, ended)
 
     def close(self) -> None:
         """Write what was given, then end the thread. The answers still come, on the loop.

@@ -9,7 +9,8 @@ without damage is touched. Then:
 4. what is past the durable mark is written again with the bytes just read, and synced. After a
    failed sync the kernel may call pages clean that never reached the disk, so a new process reads
    bytes that a power loss would take back (ATC'20); written again, they are really there;
-5. the mark is moved to the end of the log.
+5. the mark is moved to the end of the log;
+6. segments that do not belong to the log any more are removed.
 """
 
 from __future__ import annotations
@@ -86,10 +87,22 @@ def open_log(directory: str, disk: Disk, settings: Settings, node_id: int) -> Op
         )
         hard.write_mark(writer.mark)
         hard.sync()
+        first = next(iter(image.verified), image.tail.sequence)
+        if first != hard.slot.first_segment:
+            hard.write(slot.state, first_segment=first)
+        names = [segment_name(n) for n in _sequences(directory, disk) if n < first]
+        for name in names:
+            disk.unlink(os.path.join(directory, name))
+        if names:
+            disk.sync_directory(directory)
     except BaseException:
         file.close()
         raise
     return OpenedLog(image.terms, image.places, slot.state, writer, tuple(image.findings))
+
+
+def _sequences(directory: str, disk: Disk) -> list[int]:
+    return sorted(n for n in map(sequence_of, disk.listdir(directory)) if n is not None)
 
 
 def _begin(directory: str, disk: Disk, node_id: int) -> None:

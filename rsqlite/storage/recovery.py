@@ -43,7 +43,7 @@ class LogImage:
     tail: SegmentHeader | None = None
     tail_end: ScanEnd = ScanEnd(PAGE_BYTES, 0)
     torn_end: int = 0
-    verified: set[int] = field(default_factory=set)
+    verified: list[int] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -69,7 +69,7 @@ def examine_log(directory: str, disk: Disk) -> LogImage:
         following = headers[n + 1] if n + 1 < len(headers) else None
         if image.damage is None:
             _Reader(directory, disk, image, header).read(mark, following)
-            image.verified.add(header.sequence)
+            image.verified.append(header.sequence)
     if image.damage is None and mark.segment > (image.tail.sequence if image.tail else 0):
         path = os.path.join(directory, segment_name(mark.segment))
         _damage(image, path, None, "the segment is missing, but it was in use")
@@ -105,6 +105,8 @@ def _read_headers(
     headers: list[SegmentHeader] = []
     expected = slot.first_segment
     for sequence in sequences:
+        if sequence < slot.first_segment:
+            continue  # cut away, and a crash kept its file
         name = segment_name(sequence)
         path = os.path.join(directory, name)
         file = disk.open(path, writable=False)
@@ -131,6 +133,8 @@ def _read_headers(
             path = os.path.join(directory, segment_name(expected))
             _damage(image, path, None, "the segment is missing, but a later one is there")
             break
+        if header.begins_anew:
+            headers.clear()
         headers.append(header)
         expected = sequence + 1
     return headers

@@ -3,7 +3,7 @@
     offset size
          0    8  magic "RSQLSEG1"
          8    4  version (1)
-        12    4  zero
+        12    4  flags; 1: the log begins anew here, and segments before this one count no more
         16    8  sequence: 1, 2, 3 …; also the name, `0000000000000001.log`
         24    8  generation: which start of the node made the file
         32    8  node id
@@ -63,6 +63,7 @@ class SegmentHeader(NamedTuple):
     previous_term: int
     capacity: int
     previous_chain: int
+    begins_anew: bool = False
     checksum: int = 0
 
 
@@ -80,7 +81,7 @@ def sequence_of(name: str) -> int | None:
 
 def encode_header(header: SegmentHeader) -> tuple[bytes, SegmentHeader]:
     """The first page of the file, and the header with its checksum."""
-    body = BODY.pack(MAGIC, VERSION, 0, *header[:7])
+    body = BODY.pack(MAGIC, VERSION, int(header.begins_anew), *header[:7])
     checksum = crc32(body)
     page = body + CHECKSUM.pack(checksum)
     return page + bytes(PAGE_BYTES - len(page)), header._replace(checksum=checksum)
@@ -90,7 +91,7 @@ def decode_header(page: bytes) -> SegmentHeader | str:
     """The header, or in words why there is none."""
     if len(page) < BODY.size + 4:
         return "the header is cut short"
-    magic, version, _, *fields = BODY.unpack_from(page)
+    magic, version, flags, *fields = BODY.unpack_from(page)
     (checksum,) = CHECKSUM.unpack_from(page, BODY.size)
     if magic != MAGIC:
         return "it does not begin as a log segment does"
@@ -98,7 +99,9 @@ def decode_header(page: bytes) -> SegmentHeader | str:
         return "the header fails its checksum"
     if version != VERSION:
         return f"it is of version {version}, and this program knows {VERSION}"
-    return SegmentHeader._make((*fields, checksum))
+    if flags not in (0, 1):
+        return f"it has flags {flags:#x} that this program does not know"
+    return SegmentHeader._make((*fields, bool(flags), checksum))
 
 
 class ScanEnd(NamedTuple):

@@ -101,6 +101,11 @@ class LogWriter:
         """Why the last attempt to prepare space failed, until one succeeds."""
 
     @property
+    def sequence(self) -> int:
+        """The segment that is written."""
+        return self._header.sequence
+
+    @property
     def space(self) -> Space:
         ahead = self._filled - self._offset
         if self._next_file is not None:
@@ -256,6 +261,37 @@ class LogWriter:
         else:
             self.space_error = None
 
+    def cut(self, first_segment: int, sequences: Sequence[int]) -> None:
+        """The log begins with `first_segment` from now on; remove the files of `sequences`. First
+        it is written down that it does: a file that is missing without that word is damage."""
+        self._guarded(lambda: self._cut(first_segment, sequences))
+
+    def reset(self, index: int, term: int, sequences: Sequence[int]) -> None:
+        """Begin anew behind the entry at `index`, of `term`; nothing of what was there counts."""
+        self._guarded(lambda: self._reset(index, term, sequences))
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            work()
+        except BaseException as error:
+            self._failure = error
+            raise
+
+    def _cut(self, first_segment: int, sequences: Sequence[int]) -> None:
+        self._hard.write(self._hard.slot.state, first_segment=first_segment)
+        for sequence in sequences:
+            self._disk.unlink(self._path(sequence))
+        self._disk.sync_directory(self._directory)
+
+    def _reset(self, index: int, term: int, sequences: Sequence[int]) -> None:
+        self._last_index, self._last_term = index, term
+        self._roll(0, begins_anew=True)
+        self._flush()
+        self._cut(self._header.sequence, sequences)
+        self.write_mark()
+
     def close(self) -> None:
         """Close the files; after a failure nothing more is asked of the disk."""
         try:
@@ -291,7 +327,7 @@ class LogWriter:
         self._parts.clear()
         self.mark = self._mark_now()
 
-    def _roll(self, size: int) -> None:
+    def _roll(self, size: int, *, begins_anew: bool = False) -> None:
         """Go on in the next segment, with a record of `size`.
 
         This one is synced first: a segment that has a successor is whole. The header of the new
@@ -311,6 +347,7 @@ class LogWriter:
                 previous_term=self._last_term,
                 capacity=max(self._segment_bytes, PAGE_BYTES + size),
                 previous_chain=self._chain,
+                begins_anew=begins_anew,
             )
         )
         self._chain = self._header.checksum
