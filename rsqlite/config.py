@@ -23,6 +23,8 @@ PEER_ENTRIES_MAX = 65_536
 PEER_PIECE_BYTES_MIN = 4 * KIB
 PEER_PIECE_BYTES_MAX = 1 * MIB
 """Bytes of one piece of a message on the wire; one that others follow has the least."""
+PEER_IMAGE_BYTES_MAX = 16 * MIB
+"""Bytes of one part of an image: a chunk, or the manifest."""
 PEER_HANDSHAKE_BYTES_MAX = 64 * KIB
 """Bytes of an answer to a handshake, or of what a node says about itself."""
 
@@ -160,6 +162,28 @@ class Settings:
         minimum=0.1,
         maximum=3600,
         flag=False,
+    )
+
+    raft_snap: int = setting(
+        65_536, "Entries that the log keeps at least, for followers that lag", minimum=16
+    )
+    raft_snap_int: float = setting(
+        1.0, "Pause between looks whether the log can be cut", unit="s", minimum=0.01, maximum=3600
+    )
+    log_keep_bytes: int = setting(
+        64 * MIB, "Bytes of log beyond which fewer entries are kept", minimum=64 * KIB
+    )
+    image_bytes_per_second: int = setting(
+        64 * MIB, "Rate at which a node fetches an image of the database", minimum=64 * KIB
+    )
+    image_offer_interval: float = setting(
+        0.5, "Pause between two offers of an image", unit="s", minimum=0.01, flag=False
+    )
+    image_keep_time: float = setting(
+        60.0, "Time for which an image is kept that nobody fetches", unit="s", flag=False
+    )
+    image_stall_timeout: float = setting(
+        15.0, "Silence after which a transfer gives way to another image", unit="s", flag=False
     )
 
     # State machine

@@ -137,3 +137,7 @@ class Network(Protocol):
         timeout_s: float,
     ) -> None:
         """Put a question to the node at `address`, member or not: what its `asked` answers."""
+
+    def fetch(self, address: str, name: str, done: Done[bytes], *, timeout_s: float) -> None:
+        """Get the bytes that the node at `address` serves under this name (a part of an image), on
+        a connection of its own; LookupError if it has none."""

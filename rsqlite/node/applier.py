@@ -54,6 +54,11 @@ class Applier:
     def __repr__(self) -> str:
         return f"<Applier waiting={len(self._queue)} busy={self._is_busy}>"
 
+    @property
+    def is_busy(self) -> bool:
+        """A transaction is open, or a thread is applying."""
+        return self._is_busy
+
     def committed(self, entries: tuple[Entry, ...], *, is_urgent: bool) -> None:
         """Take entries from the core. Our own speculation is committed at once, because clients
         wait for it; what others proposed is applied in the next turn if `is_urgent`, else soon."""

@@ -16,7 +16,7 @@ from rsqlite.config import Settings
 from rsqlite.ports import Handle, Loop, Network
 from rsqlite.raft import types
 from rsqlite.raft.core import Raft
-from rsqlite.raft.messages import Message
+from rsqlite.raft.messages import InstallSnapshot, Message
 from rsqlite.raft.output import AppendWork, Output, ReadState
 from rsqlite.raft.types import Configuration, Entry, EntryId, Index, NodeId, Role, SoftState
 from rsqlite.storage.logstore import LogStore
@@ -34,6 +34,8 @@ class Listener(Protocol):
     def role_changed(self, soft_state: SoftState) -> None: ...
 
     def committed(self, entries: tuple[Entry, ...]) -> None: ...
+
+    def image_offered(self, message: InstallSnapshot) -> None: ...
 
     def reads_confirmed(self, reads: tuple[ReadState, ...]) -> None: ...
 
@@ -121,6 +123,10 @@ class Driver:
         """Begin to change the configuration to this one, if we lead and it may be changed."""
         return self._feed(self.core.propose_configuration, configuration)
 
+    def offer_image(self, target: NodeId, last: EntryId, image: bytes) -> None:
+        """Offer an image to a follower whose next entries are gone here."""
+        self._feed(self.core.offer_image, target, last, image)
+
     def read_index(self, context: int) -> None:
         """Ask for an index to read at; `Listener.reads_confirmed` answers."""
         self._feed(self.core.read_index, context)
@@ -188,6 +194,8 @@ class Driver:
             self._listener.role_changed(output.soft_state)
         if output.reads:
             self._listener.reads_confirmed(output.reads)
+        if output.image is not None:
+            self._listener.image_offered(output.image)
         if output.committed:
             self._listener.committed(output.committed)
 

@@ -27,20 +27,25 @@ from rsqlite.errors import (
 from rsqlite.node.applier import Applier
 from rsqlite.node.changes import Wish
 from rsqlite.node.cluster import Discovery, first_configuration, new_cluster_id
+from rsqlite.node.compaction import Compaction
 from rsqlite.node.driver import Driver
 from rsqlite.node.forwarding import Forwarding
+from rsqlite.node.images import Images
 from rsqlite.node.membership import Granted, Membership
 from rsqlite.node.place import Place
 from rsqlite.node.reader import Reader
 from rsqlite.node.report import PeerLinks, status_of
 from rsqlite.node.status import Status
+from rsqlite.node.transfer import Transfer
 from rsqlite.node.writer import Writer
 from rsqlite.ports import Disk, Handle, Loop
 from rsqlite.raft.core import CoreSettings, Raft
+from rsqlite.raft.messages import InstallSnapshot
 from rsqlite.raft.output import ReadState
 from rsqlite.raft.types import (
     Configuration,
     Entry,
+    EntryId,
     EntryKind,
     HardState,
     Index,
@@ -51,6 +56,8 @@ from rsqlite.raft.types import (
     Term,
 )
 from rsqlite.request import Done, ReadLevel, Request, RequestKind
+from rsqlite.statemachine.generations import Installed, install, installed_of, remove_others
+from rsqlite.statemachine.image import Manifest
 from rsqlite.statemachine.machine import StateMachine
 from rsqlite.storage.directory import DataDirectory
 from rsqlite.storage.logstore import LogStore
@@ -60,6 +67,10 @@ log = logging.getLogger(__name__)
 
 SWEEP_INTERVAL_S = 0.1
 """How often deadlines and free space are looked at."""
+
+
+IDLE_LOOK_S = 0.005
+"""Pause between two looks whether the log and the database are at rest."""
 
 
 class Closable(Protocol):
@@ -92,6 +103,10 @@ class Engine:
         self.driver: Driver | None = None
         self._is_stopping = False
         self._is_open = False
+        self.is_installing = False
+        """Another database is being put in place of this one."""
+        self._installed: Installed | None = None
+        """A database whose installation is to be completed first."""
         self._has_database_room = True
         self._next_hand_over = 0.0
         self._discovery: Discovery | None = None
@@ -126,7 +141,9 @@ class Engine:
             self.directory.database_root, loop=self.loop, settings=settings
         )
         self._open_parts.append(self.machine)
-        if self.machine.applied_index > self.log.last_index:
+        self._installed = self._unfinished_installation()
+        remove_others(self.machine.path)
+        if self._installed is None and self.machine.applied_index > self.log.last_index:
             raise DamagedFile(
                 f"the database in {self.path} holds entries up to {self.machine.applied_index}, "
                 f"its log ends at {self.log.last_index}: the log was lost. Move the directory "
@@ -138,6 +155,15 @@ class Engine:
                 "this node computes SQL differently from its cluster (SQLite version or options): "
                 "run the release that the cluster runs"
             )
+
+    def _unfinished_installation(self) -> Installed | None:
+        """A database that was installed when the process ended before the log was reset."""
+        installed = installed_of(self.machine.path)
+        if installed is None:
+            return None
+        index, log = Index(installed.last_index), self.log
+        is_reset = log.first_index > index or log.term(index) == installed.last_term
+        return None if is_reset else installed
 
     def close_files(self) -> None:
         """Close what `open_files` opened, last opened first."""
@@ -172,6 +198,8 @@ class Engine:
         if self._sweep_timer is not None:
             self._sweep_timer.cancel()
         self.place.stop()
+        self.images.stop()
+        self.transfer.stop()
         self.membership.stop(Stopped("the node is stopping"))
         self.forwarding.stop()
         self.writer.stop()
@@ -183,23 +211,7 @@ class Engine:
 
     def _make_parts(self) -> None:
         settings = self.settings
-        self.reader = Reader(machine=self.machine, loop=self.loop, settings=settings)
-        self.writer = Writer(
-            machine=self.machine,
-            loop=self.loop,
-            settings=settings,
-            resubmit=self._resubmit,
-            on_failed=self.fail,
-            check_room=self._check_room,
-        )
-        self.applier = Applier(
-            machine=self.machine,
-            writer=self.writer,
-            loop=self.loop,
-            settings=settings,
-            on_applied=self._applied,
-            on_failed=self.fail,
-        )
+        self._make_machine_parts()
         self.forwarding = Forwarding(
             network=self.network,
             loop=self.loop,
@@ -209,7 +221,7 @@ class Engine:
             serve=self._serve_forwarded,
             is_leader=lambda: self.is_leader,
             tell_commit=self._tell_commit,
-            when_applied=self.reader.when_applied,
+            when_applied=lambda *arguments: self.reader.when_applied(*arguments),
         )
         self.membership = Membership(
             network=self.network,
@@ -228,8 +240,57 @@ class Engine:
             core=lambda: self.core,
             failed=self.fail,
         )
+        self.images = Images(
+            self.directory.images_path,
+            machine=lambda: self.machine,
+            loop=self.loop,
+            settings=settings,
+            address=self.raft_addr,
+            first_index=lambda: self.log.first_index,
+            has_room=self._has_room_for,
+            offer=self._offer_image,
+            failed=self.fail,
+        )
+        self.transfer = Transfer(
+            self.directory.incoming_path,
+            network=self.network,
+            loop=self.loop,
+            settings=settings,
+            has_room=self._has_room_for,
+            arrived=self._image_arrived,
+        )
+        self.compaction = Compaction(
+            log=self.log,
+            settings=settings,
+            checkpointed=lambda: self.machine.checkpointed_index,
+            image_needs=lambda: self.images.keeps_from,
+        )
+
+    def _make_machine_parts(self) -> None:
+        """Those that hold the database, made anew when another one is installed."""
+        settings = self.settings
+        self.reader = Reader(machine=self.machine, loop=self.loop, settings=settings)
+        self.writer = Writer(
+            machine=self.machine,
+            loop=self.loop,
+            settings=settings,
+            resubmit=self._resubmit,
+            on_failed=self.fail,
+            check_room=self._check_room,
+        )
+        self.applier = Applier(
+            machine=self.machine,
+            writer=self.writer,
+            loop=self.loop,
+            settings=settings,
+            on_applied=self._applied,
+            on_failed=self.fail,
+        )
 
     def _begin(self) -> None:
+        if self._installed is not None:
+            self._finish_installation(self._installed)
+            return
         if self.cluster_id is None and self.log.last_index > 0:
             # A crash between the first entry and the identity: the entry knows the cluster.
             first = Configuration.from_bytes(self.log.entries(Index(1), Index(2), 1)[0].data)
@@ -381,7 +442,7 @@ class Engine:
     def submit(self, request: Request, done: Done) -> None:
         """Serve a request; `done` gets its outcome or the reason why there is none, exactly once,
         possibly before this returns."""
-        if self.fault is not None or self._is_stopping:
+        if self.fault is not None or self._is_stopping or self.is_installing:
             done(self._stopped())
             return
         self.writer.commit_now()  # before anything is read after the answer to it
@@ -463,6 +524,8 @@ class Engine:
     def _stopped(self) -> RsqliteError:
         if isinstance(self.fault, RsqliteError):
             return self.fault
+        if self.is_installing and not self._is_stopping:
+            return Unavailable("an image of the database is being installed")
         return Stopped("the node is stopping" if self.fault is None else str(self.fault))
 
     # ------------------------------------------------------------------ what the parts tell
@@ -498,6 +561,11 @@ class Engine:
                 self.loop.call_soon(self.membership.advance)
         is_urgent = self.is_leader or self.reader.is_waiting_for_index
         self.applier.committed(entries, is_urgent=is_urgent)
+
+    def image_offered(self, message: InstallSnapshot) -> None:
+        """From the driver."""
+        if not self.is_installing:
+            self.transfer.offered(message)
 
     def reads_confirmed(self, reads: tuple[ReadState, ...]) -> None:
         """From the driver."""
@@ -544,6 +612,13 @@ class Engine:
         else:
             answer({"error": "Stopped", "text": "the node is starting", "leader": ""})
 
+    def served(self, name: str, answer: Callable[[bytes | None], None]) -> None:
+        """From the network: a part of an image is fetched."""
+        if self._is_open and not self._is_stopping:
+            self.images.serve(name, answer)
+        else:
+            answer(None)
+
     def link_closed(self, node_id: int) -> None:
         if self.driver is not None and not self._is_stopping:
             self.forwarding.link_closed(node_id)
@@ -567,6 +642,84 @@ class Engine:
         log.info("cluster found", extra={"cluster_id": cluster_id, "from": source})
         self._start_core()
         return True
+
+    # ------------------------------------------------------------------ images
+
+    def _has_room_for(self, size: int) -> bool:
+        try:
+            free = self.disk.free_bytes(self.directory.database_root)
+        except OSError as error:
+            self.fail(DiskFault(f"cannot ask for the free space of {self.path}: {error}"))
+            return False
+        return free - self.settings.disk_reserve_bytes >= size
+
+    def _offer_image(self, target: NodeId, last: EntryId, image: bytes) -> None:
+        if self.driver is not None:
+            self.driver.offer_image(target, last, image)
+
+    def _image_arrived(self, path: str, manifest: Manifest) -> None:
+        """An image is here, whole and synced: make it the database, unless the log has come as far
+        meanwhile. Until that is done this node is as if it were down."""
+        core, driver = self.core, self.driver
+        if (
+            core is None
+            or driver is None
+            or self.fault is not None
+            or self._is_stopping
+            or core.role is Role.LEADER
+            or core.commit_index >= manifest.last_index
+        ):
+            self.transfer.ended()
+            return
+        log.info("installing an image", extra={"index": manifest.last_index})
+        self.is_installing = True
+        driver.stop()
+        refusal = Unavailable("an image of the database is being installed")
+        self.writer.stop(refusal)
+        self.reader.stop(refusal)
+        self.applier.is_stopped = True
+        self._install_when_idle(path, Installed(manifest.last_index, manifest.last_term))
+
+    def _install_when_idle(self, path: str, installed: Installed) -> None:
+        if self._is_stopping or self.fault is not None:
+            return
+        if self.applier.is_busy or self.writer.holds_slot or not self.log.is_idle:
+            self.loop.call_later(IDLE_LOOK_S, self._install_when_idle, path, installed)
+            return
+        try:
+            self._open_parts.remove(self.machine)
+            self.machine.close()
+            install(self.directory.database_root, path, installed)
+        except NodeFault as fault:
+            self.fail(fault)
+            return
+        self._finish_installation(installed)
+
+    def _finish_installation(self, installed: Installed) -> None:
+        """The database is the image's: let the log begin behind it, and this node again."""
+
+        def reset(error: BaseException | None) -> None:
+            if error is not None:
+                self.fail(error)
+                return
+            try:
+                if self.machine not in self._open_parts:
+                    self.machine = StateMachine.open(
+                        self.directory.database_root, loop=self.loop, settings=self.settings
+                    )
+                    self._open_parts.append(self.machine)
+                    self._make_machine_parts()
+                remove_others(self.machine.path)
+            except NodeFault as fault:
+                self.fail(fault)
+                return
+            log.info("image installed", extra={"index": installed.last_index})
+            self.is_installing = False
+            self._installed = None
+            self.transfer.ended()
+            self._begin()
+
+        self.log.reset(Index(installed.last_index), Term(installed.last_term), reset)
 
     def _connect_members(self) -> None:
         self.network.connect(
@@ -616,6 +769,9 @@ class Engine:
         self.forwarding.sweep(now)
         self.membership.sweep(now)
         self.place.sweep(now)
+        if self.core is not None and not self.is_installing:
+            self.images.sweep(now, self.core)
+            self.compaction.sweep(now)
         self._look_for_room()
         if not self._has_database_room:
             # Nothing but time bounds what it writes into the WAL.

@@ -113,6 +113,7 @@ class Node(Engine):
             cluster_id=lambda: self.cluster_id,
             accept_cluster=self.accept_cluster,
             asked=self.asked,
+            served=self.served,
             receive=self.receive,
             opened=lambda node_id: None,
             closed=self.link_closed,

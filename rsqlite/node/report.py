@@ -95,6 +95,10 @@ def _counters(node: Engine) -> dict[str, int | float]:
     if driver is not None:
         counters["driver_lag_max_seconds"] = driver.lag_max_s
         counters["driver_dropped_frames"] = driver.dropped_frames
-    for name, value in dataclasses.asdict(node.machine.statistics()).items():
-        counters[f"machine_{name}"] = value
+    counters["images_made"] = node.images.made
+    counters["images_parts_served"] = node.images.parts_served
+    counters["log_cuts"] = node.compaction.cuts
+    if not node.is_installing:
+        for name, value in dataclasses.asdict(node.machine.statistics()).items():
+            counters[f"machine_{name}"] = value
     return counters

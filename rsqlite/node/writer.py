@@ -501,11 +501,11 @@ class Writer:
         for waiting in ended:
             waiting.done(answer)
 
-    def stop(self) -> None:
+    def stop(self, refusal: RsqliteError | None = None) -> None:
         """Answer everybody: what is not proposed was not applied."""
         self._is_stopped = True
         self._commit_due = None  # the next start applies it
-        self._refuse_all(Stopped("the node is stopping"))
+        self._refuse_all(refusal or Stopped("the node is stopping"))
         for proposed in (self._proposed, *self._orphans.values()):
             if proposed is not None:
                 for waiting in proposed.waiting:

@@ -249,6 +249,12 @@ class Raft:
         self._check()
         return is_begun
 
+    def offer_image(self, target: NodeId, last: EntryId, image: bytes) -> None:
+        """Offer an image that holds everything up to `last` to a follower in the state `snapshot`;
+        nothing for any other. Offer it again until it is out of that state."""
+        if self._state.role is Role.LEADER:
+            replication.offer_image(self._state, target, last, image)
+
     def campaign(self) -> None:
         """Do not wait for the election timeout. A node that is alone leads after one fsync."""
         if self._state.role is not Role.LEADER:
@@ -275,7 +281,8 @@ class Raft:
         append = outbox.append_work(state)
         committed = outbox.committed(state)
         soft_state = outbox.soft_state(state)
-        if not (append or committed or soft_state or state.outbox or state.read_states):
+        image, state.image_offer = state.image_offer, None
+        if not (append or committed or soft_state or image or state.outbox or state.read_states):
             return None
         send: tuple[Message, ...] = ()
         if state.outbox:
@@ -286,7 +293,7 @@ class Raft:
             reads = tuple(state.read_states)
             state.read_states.clear()
         self._check()
-        return Output(soft_state, append, send, committed, reads)
+        return Output(soft_state, append, send, committed, reads, image)
 
     def _check(self) -> None:
         if self.checks_every_step:

@@ -12,6 +12,7 @@ from rsqlite.raft.messages import (
     AppendEntriesReply,
     Heartbeat,
     HeartbeatReply,
+    InstallSnapshot,
     Message,
     ReadIndex,
     ReadIndexReply,
@@ -75,6 +76,8 @@ def message_text(message: Message) -> str:
             tail = f"commit={message.commit_index}"
         case HeartbeatReply() | TimeoutNow():
             tail = ""
+        case InstallSnapshot():
+            tail = f"last={message.last_index}@{message.last_term}"
         case ReadIndex():
             tail = f"context={message.context}"
         case ReadIndexReply():
@@ -111,6 +114,8 @@ def output_lines(output: Output) -> list[str]:
         lines += [f"  then {message_text(reply)}" for reply in output.append.replies]
     lines += [f"sends {message_text(message)}" for message in output.send]
     lines += [f"commits {entry_text(entry)}" for entry in output.committed]
+    if output.image is not None:
+        lines.append(f"offered {message_text(output.image)}")
     for read in output.reads:
         index = "cannot be confirmed" if read.index is None else f"at {read.index}"
         lines.append(f"read {read.context} {index}")

@@ -11,6 +11,7 @@ from rsqlite.raft.messages import (
     AppendEntriesReply,
     Heartbeat,
     HeartbeatReply,
+    InstallSnapshot,
     Message,
     ReadIndex,
     ReadIndexReply,
@@ -46,6 +47,9 @@ def step(state: RaftState, message: Message) -> None:
         case Heartbeat():
             if _heard_leader(state, message.source):
                 replication.handle_heartbeat(state, message)
+        case InstallSnapshot():
+            if _heard_leader(state, message.source):
+                replication.handle_install_snapshot(state, message)
         case HeartbeatReply():
             if state.role is Role.LEADER:
                 replication.handle_heartbeat_reply(state, message)
@@ -81,7 +85,8 @@ def _step_newer(state: RaftState, message: Message) -> bool:
             if message.term == state.current_term + 1:
                 election.handle_vote_reply(state, message)
             return False
-    leader_id = message.source if isinstance(message, AppendEntries | Heartbeat) else None
+    is_leader = isinstance(message, AppendEntries | Heartbeat | InstallSnapshot)
+    leader_id = message.source if is_leader else None
     election.become_follower(state, message.term, leader_id)
     return True
 
@@ -95,7 +100,7 @@ def _step_older(state: RaftState, message: Message) -> None:
             state.send_when_durable(
                 AppendEntriesReply(state.node_id, source, term, False, message.prev_log_index)
             )
-        case Heartbeat():
+        case Heartbeat() | InstallSnapshot():
             state.send_when_durable(HeartbeatReply(state.node_id, source, term))
         case RequestVote():
             election.refuse_or_grant(state, message, granted=False)

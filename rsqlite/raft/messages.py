@@ -114,6 +114,20 @@ class ReadIndexReply:
     index: Index | None
 
 
+@dataclass(frozen=True, slots=True)
+class InstallSnapshot:
+    """The leader offers an image of the database, as of `last_index`, to a follower that needs
+    entries which were cut away (paper, Figure 13). The image itself is fetched: `image` says how,
+    and means nothing to the core."""
+
+    source: NodeId
+    target: NodeId
+    term: Term
+    last_index: Index
+    last_term: Term
+    image: bytes
+
+
 Message = (
     RequestVote
     | RequestVoteReply
@@ -124,4 +138,5 @@ Message = (
     | TimeoutNow
     | ReadIndex
     | ReadIndexReply
+    | InstallSnapshot
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rsqlite.raft.messages import Message
+from rsqlite.raft.messages import InstallSnapshot, Message
 from rsqlite.raft.types import Entry, HardState, Index, SoftState
 
 
@@ -50,3 +50,6 @@ class Output:
     send: tuple[Message, ...] = ()
     committed: tuple[Entry, ...] = ()
     reads: tuple[ReadState, ...] = ()
+    image: InstallSnapshot | None = None
+    """An image that the leader offers, because entries that this node needs are gone there. Once it
+    is installed, the core is made anew from the log and the database, as at a start."""

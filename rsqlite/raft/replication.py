@@ -13,6 +13,7 @@ from rsqlite.raft.messages import (
     AppendEntriesReply,
     Heartbeat,
     HeartbeatReply,
+    InstallSnapshot,
     TimeoutNow,
 )
 from rsqlite.raft.progress import Progress, ProgressState
@@ -172,6 +173,15 @@ def flush_commit(state: RaftState) -> None:
             send_heartbeat(state, node_id, progress)
 
 
+def offer_image(state: RaftState, target: NodeId, last: EntryId, image: bytes) -> None:
+    """Offer an image to a follower that can be helped by nothing else."""
+    progress = state.progress.get(target)
+    if progress is not None and progress.state is ProgressState.SNAPSHOT:
+        state.send(
+            InstallSnapshot(state.node_id, target, state.current_term, last.index, last.term, image)
+        )
+
+
 # -- answers of followers -------------------------------------------------------------------------
 
 
@@ -275,6 +285,21 @@ def _already_held(state: RaftState, entries: tuple[Entry, ...]) -> int:
             state.truncate(entry.index)
             return position
     return len(entries)
+
+
+def handle_install_snapshot(state: RaftState, message: InstallSnapshot) -> None:
+    """Take up the offer of an image, unless the log here reaches as far: then say so (rule 34)."""
+    if state.log.term(message.last_index) == message.last_term:
+        # The same entry, so the same log before it; and what is in an image is committed.
+        state.commit_to(message.last_index)
+    if message.last_index > state.commit_index:
+        state.image_offer = message
+        return
+    covered = state.commit_index
+    state.send_when_durable(
+        AppendEntriesReply(state.node_id, message.source, state.current_term, True, covered),
+        covered,
+    )
 
 
 def handle_heartbeat(state: RaftState, message: Heartbeat) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rsqlite.raft.log import Log, LogReader
 from rsqlite.raft.membership import ConfigurationHistory
-from rsqlite.raft.messages import Message
+from rsqlite.raft.messages import InstallSnapshot, Message
 from rsqlite.raft.output import ReadState
 from rsqlite.raft.progress import Progress
 from rsqlite.raft.reads import ForwardedReads, LeaderReads
@@ -75,6 +75,7 @@ class RaftState:
         "hard_state_handed",
         "hard_state_version",
         "heartbeat_elapsed",
+        "image_offer",
         "is_disk_stalled",
         "is_leader_closed",
         "is_transfer_campaign",
@@ -189,6 +190,8 @@ class RaftState:
         self.outbox: list[Message] = []
         self.outbox_when_durable: list[Message] = []
         self.read_states: list[ReadState] = []
+        self.image_offer: InstallSnapshot | None = None
+        """The last one that was not handed out."""
         self.soft_state_told = SoftState(self.role, self.current_term, None)
         self.draw_election_ticks()
 

@@ -30,6 +30,7 @@ from rsqlite.errors import DiskFault, NodeFault
 from rsqlite.ports import Worker
 from rsqlite.statemachine import results, schema
 from rsqlite.statemachine.connection import Writer
+from rsqlite.statemachine.image import Manifest, copy_database
 from rsqlite.statemachine.opening import configure, expect
 from rsqlite.statemachine.vfs import load_checksum_vfs, sync_database
 
@@ -113,6 +114,34 @@ class Checkpointer:
         if file_bytes - rest * FRAME_BYTES > spare_bytes_max:
             self._begin_copy()
         return False
+
+    def make_image(
+        self,
+        directory: str,
+        done: Callable[[tuple[str, Manifest] | None, BaseException | None], None],
+    ) -> bool:
+        """Copy what a checkpoint has brought into the database file to an image in `directory`.
+        Until that has ended no other checkpoint is made. False: one is being made now."""
+        if self._is_in_thread:
+            return False
+        self._is_in_thread = True
+
+        def work() -> tuple[tuple[int, int, int], tuple[str, Manifest]]:
+            return self._copy(), copy_database(self._path, directory)
+
+        def ended(
+            found: tuple[tuple[int, int, int], tuple[str, Manifest]] | None,
+            error: BaseException | None,
+        ) -> None:
+            if found is None:
+                self._copied(None, error)
+                done(None, error)
+            else:
+                self._copied(found[0], None)
+                done(found[1], None)
+
+        self._worker.submit(work, ended)
+        return True
 
     def close(self) -> None:
         """Call when the worker has ended."""

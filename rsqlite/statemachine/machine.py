@@ -27,6 +27,7 @@ from rsqlite.statemachine.connection import Writer
 from rsqlite.statemachine.database import load
 from rsqlite.statemachine.digest import Recorder
 from rsqlite.statemachine.fingerprint import fingerprint
+from rsqlite.statemachine.image import Manifest
 from rsqlite.statemachine.opening import open_error
 from rsqlite.statemachine.reader import Readers
 from rsqlite.statemachine.session import restore_session
@@ -105,6 +106,11 @@ class StateMachine:
             f"<StateMachine {self._path} applied={self.applied_index}"
             f" speculating={self.is_speculating}>"
         )
+
+    @property
+    def path(self) -> str:
+        """Where the database lies."""
+        return self._path
 
     # Leading
 
@@ -334,6 +340,14 @@ class StateMachine:
         """`Checkpointer.reclaim`, unless a transaction is open."""
         is_idle = self._fault is None and self._speculation is None and not self._is_in_thread
         return is_idle and self._checkpointer.reclaim(done)
+
+    def make_image(
+        self,
+        directory: str,
+        done: Callable[[tuple[str, Manifest] | None, BaseException | None], None],
+    ) -> bool:
+        """`Checkpointer.make_image`: the database as of now or a moment ago, as a file to send."""
+        return self._fault is None and self._checkpointer.make_image(directory, done)
 
     @property
     def checkpointed_index(self) -> Index:

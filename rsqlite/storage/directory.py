@@ -33,7 +33,11 @@ LOG_NAME = "log"
 DATABASE_NAME = "db"
 IDENTITY_BYTES_MAX = 64 * 1024
 
-OUR_NAMES = frozenset({LOCK_NAME, IDENTITY_NAME, IDENTITY_NEW_NAME, LOG_NAME, DATABASE_NAME})
+IMAGES_NAME, INCOMING_NAME = "images", "incoming"
+OUR_NAMES = frozenset(
+    {LOCK_NAME, IDENTITY_NAME, IDENTITY_NEW_NAME, LOG_NAME, DATABASE_NAME}
+    | {IMAGES_NAME, INCOMING_NAME}
+)
 # What a fresh directory may hold: the root of a volume has this one.
 HARMLESS_NAMES = frozenset({"lost+found"})
 
@@ -134,6 +138,16 @@ class DataDirectory:
     @property
     def database_root(self) -> str:
         return os.path.join(self.path, DATABASE_NAME)
+
+    @property
+    def images_path(self) -> str:
+        """Images made here, for others."""
+        return os.path.join(self.path, IMAGES_NAME)
+
+    @property
+    def incoming_path(self) -> str:
+        """An image that is being fetched."""
+        return os.path.join(self.path, INCOMING_NAME)
 
     def set_cluster(self, cluster_id: str) -> None:
         """Bind the directory to a cluster, for good; durable when this returns."""

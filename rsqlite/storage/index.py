@@ -79,6 +79,10 @@ class PlaceTable:
         """The segments of the log, in order."""
         return self._sequences.copy()
 
+    def first_of_newest(self, count: int) -> int:
+        """The first index in the last `count` segments."""
+        return self._firsts[-count:][0] if self._firsts else self._next
+
     def open_segment(self, sequence: int) -> None:
         """What comes now stands in this segment."""
         self._sequences.append(sequence)

@@ -69,6 +69,7 @@ class LogStore:
         self._disk = disk
         self._loop = loop
         self._reserve_bytes = settings.disk_reserve_bytes
+        self._segment_bytes = settings.segment_bytes
         self._readers_max = settings.log_readers_max
         opened = open_log(directory, disk, settings, node_id)
         for finding in opened.findings:
@@ -349,6 +350,15 @@ class LogStore:
         """Whether entries of `size` bytes can be taken without touching the reserve. Asked before
         a write is proposed, so that a full disk is found before the log holds what it cannot."""
         return self._failure is None and self.free_bytes() - self._reserve_bytes >= size
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being written, prepared or cut."""
+        return not (self._under_way or self._is_preparing)
+
+    def index_within(self, bytes_max: int) -> Index:
+        """The first index of the newest segments that fit so many bytes, one at least."""
+        return Index(self._places.first_of_newest(max(1, bytes_max // self._segment_bytes)))
 
     def cut(self, keep_from: Index) -> None:
         """Let go of the front of the log, as far as whole segments before `keep_from` reach. What

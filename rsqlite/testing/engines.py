@@ -81,6 +81,7 @@ class EngineCluster:
             cluster_id=lambda: engine.cluster_id,
             accept_cluster=engine.accept_cluster,
             asked=engine.asked,
+            served=engine.served,
             receive=engine.receive,
             opened=lambda node_id: None,
             closed=engine.link_closed,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from rsqlite.config import Settings
 from rsqlite.ports import Done
@@ -17,8 +18,10 @@ from rsqlite.testing.lanes import Weather
 from rsqlite.testing.links import MemoryLink
 from rsqlite.testing.loop import ManualLoop
 from rsqlite.transport.handshake import refusal
-from rsqlite.transport.listener import Asked
+from rsqlite.transport.listener import Asked, Served
 from rsqlite.transport.peer import LinkStatus
+
+T = TypeVar("T")
 
 
 class Switchboard:
@@ -50,6 +53,7 @@ class Switchboard:
         cluster_id: Callable[[], str | None],
         accept_cluster: Callable[[str, int], bool],
         asked: Asked,
+        served: Served,
         receive: Callable[[int, int, bytes | memoryview], None],
         opened: Callable[[int], None],
         closed: Callable[[int], None],
@@ -63,6 +67,7 @@ class Switchboard:
             cluster_id=cluster_id,
             accept_cluster=accept_cluster,
             asked=asked,
+            served=served,
             receive=receive,
             opened=opened,
             closed=closed,
@@ -105,6 +110,7 @@ class MemoryNetwork:
         cluster_id: Callable[[], str | None],
         accept_cluster: Callable[[str, int], bool],
         asked: Asked,
+        served: Served,
         receive: Callable[[int, int, bytes | memoryview], None],
         opened: Callable[[int], None],
         closed: Callable[[int], None],
@@ -116,6 +122,7 @@ class MemoryNetwork:
         self.cluster_id = cluster_id
         self.accept_cluster = accept_cluster
         self.asked = asked
+        self.served = served
         self.receive = receive
         self.opened = opened
         self._closed = closed
@@ -177,17 +184,25 @@ class MemoryNetwork:
     ) -> None:
         self._call(address, done, lambda node, answer: node.asked(question, answer), timeout_s)
 
+    def fetch(self, address: str, name: str, done: Done[bytes], *, timeout_s: float) -> None:
+        def found(part: bytes | None, error: BaseException | None) -> None:
+            if error is None and part is None:
+                error = LookupError("there is no such image here")
+            done(part, error)
+
+        self._call(address, found, lambda node, answer: node.served(name, answer), timeout_s)
+
     def _call(
         self,
         address: str,
-        done: Done[Mapping[str, object]],
-        serve: Callable[[MemoryNetwork, Callable[[Mapping[str, object]], None]], None],
+        done: Done[T],
+        serve: Callable[[MemoryNetwork, Callable[[T], None]], None],
         timeout_s: float,
     ) -> None:
         """There and back; `done` comes once, in time or with an error."""
         board, answers = self.board, [done]
 
-        def finish(value: Mapping[str, object] | None, error: BaseException | None) -> None:
+        def finish(value: T | None, error: BaseException | None) -> None:
             if answers and self.is_running:
                 answers.pop()(value, error)
 

@@ -18,6 +18,7 @@ from rsqlite.raft.messages import (
     AppendEntriesReply,
     Heartbeat,
     HeartbeatReply,
+    InstallSnapshot,
     Message,
     ReadIndex,
     ReadIndexReply,
@@ -39,6 +40,7 @@ HEARTBEAT_REPLY: Final = 6
 TIMEOUT_NOW: Final = 7
 READ_INDEX: Final = 8
 READ_INDEX_REPLY: Final = 9
+INSTALL_SNAPSHOT: Final = 10
 CALL: Final = 32
 ANSWER: Final = 33
 
@@ -59,6 +61,7 @@ _HEARTBEAT_REPLY = Struct(">BQQQQ")
 _TIMEOUT = Struct(">BQQQ")
 _READ = Struct(">BQQQQ")
 _READ_REPLY = Struct(">BQQQQQB")
+_INSTALL = Struct(">BQQQQQ")
 _CALL = Struct(">BQ")
 
 # The head of an entry: term, kind, length of its data. Its index is prev_log_index + its position:
@@ -337,6 +340,21 @@ def _decode_read_index_reply(payload: Buffer) -> ReadIndexReply:
     return ReadIndexReply(source, target, term, context, Index(index) if flags else None)
 
 
+def _encode_install(m: InstallSnapshot) -> bytes:
+    head = _INSTALL.pack(INSTALL_SNAPSHOT, m.source, m.target, m.term, m.last_index, m.last_term)
+    return head + m.image
+
+
+_INSTALL_BODY = Struct(">QQQQQ")
+
+
+def _decode_install(payload: Buffer) -> InstallSnapshot:
+    source, target, term, index, last_term = _INSTALL_BODY.unpack_from(payload)
+    _check(term | index | last_term)
+    image = bytes(payload[_INSTALL_BODY.size :])
+    return InstallSnapshot(source, target, term, Index(index), Term(last_term), image)
+
+
 def _check(numbers: int, flags: int = 0, flags_known: int = 0) -> None:
     """ValueError if one of the numbers (or-ed together) has more than 63 bits, or a flag is new."""
     if numbers >> 63:
@@ -355,6 +373,7 @@ _ENCODERS: dict[type, Callable[..., bytes]] = {
     TimeoutNow: _encode_timeout_now,
     ReadIndex: _encode_read_index,
     ReadIndexReply: _encode_read_index_reply,
+    InstallSnapshot: _encode_install,
 }
 
 _DECODERS: dict[int, Callable[[Buffer], Message]] = {
@@ -367,4 +386,5 @@ _DECODERS: dict[int, Callable[[Buffer], Message]] = {
     TIMEOUT_NOW: _decode_timeout_now,
     READ_INDEX: _decode_read_index,
     READ_INDEX_REPLY: _decode_read_index_reply,
+    INSTALL_SNAPSHOT: _decode_install,
 }

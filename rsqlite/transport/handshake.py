@@ -19,6 +19,7 @@ UPGRADE: Final = "rsqlite-raft"
 LINK_PATH: Final = "/raft/v1/link"
 IDENTITY_PATH: Final = "/raft/v1/identity"
 ASK_PATH: Final = "/raft/v1/ask"
+IMAGE_PATH: Final = "/raft/v1/image/"
 
 _ADDRESS_LENGTH_MAX = 261  # a DNS name, brackets, a port
 _CLUSTER_LENGTH_MAX = 128
@@ -154,9 +155,13 @@ class Exchange(asyncio.Protocol):
     """
 
     def __init__(
-        self, request: bytes, upgraded: Callable[[Mapping[str, str]], asyncio.Protocol] | None
+        self,
+        request: bytes,
+        upgraded: Callable[[Mapping[str, str]], asyncio.Protocol] | None,
+        bytes_max: int,
     ) -> None:
         self._request = request
+        self._bytes_max = bytes_max
         self._upgraded = upgraded
         self._received = bytearray()
         self._transport: asyncio.Transport | None = None
@@ -170,7 +175,7 @@ class Exchange(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        if len(self._received) > PEER_HANDSHAKE_BYTES_MAX:
+        if len(self._received) > self._bytes_max:
             self._fail("the answer is too long")
             return
         if self._upgraded is None or self.answer.done():
@@ -188,7 +193,12 @@ class Exchange(asyncio.Protocol):
             return
         head, _, body = bytes(self._received).partition(b"\r\n\r\n")
         if self._upgraded is None and head.startswith(b"HTTP/1.1 200 "):
-            self.answer.set_result(body)
+            if _headers(head).get("content-length", str(len(body))) != str(len(body)):
+                self.answer.set_exception(LinkRefused("the answer was cut off"))
+            else:
+                self.answer.set_result(body)
+        elif self._upgraded is None and head.startswith(b"HTTP/1.1 404 "):
+            self.answer.set_exception(LookupError(_reason(head, body)))
         else:
             self.answer.set_exception(LinkRefused(_reason(head, body)))
 
@@ -240,17 +250,18 @@ async def exchange(
     *,
     timeout_s: float,
     upgraded: Callable[[Mapping[str, str]], asyncio.Protocol] | None = None,
+    bytes_max: int = PEER_HANDSHAKE_BYTES_MAX,
 ) -> bytes:
     """Dial, send the request, return what `Exchange.answer` resolves to.
 
-    Raises OSError, TimeoutError, ValueError (no address) or LinkRefused. With an error no
-    connection is left open.
+    Raises OSError, TimeoutError, ValueError (no address), LookupError (404) or LinkRefused.
+    With an error no connection is left open.
     """
     host, port = parse_address(address)
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(timeout_s):
         transport, protocol = await loop.create_connection(
-            lambda: Exchange(request, upgraded), host, port
+            lambda: Exchange(request, upgraded, bytes_max), host, port
         )
         try:
             answer = await protocol.answer

@@ -22,6 +22,7 @@ from rsqlite.transport.connection import FrameConnection
 from rsqlite.transport.handshake import (
     ASK_PATH,
     IDENTITY_PATH,
+    IMAGE_PATH,
     LINK_PATH,
     PROTOCOL_VERSION,
     UPGRADE,
@@ -42,6 +43,9 @@ STRANGER_TEXT = (
 Asked = Callable[[Mapping[str, object], Callable[[Mapping[str, object]], None]], None]
 """Called with a question, which is anybody's, and with whom to give the answer, once."""
 
+Served = Callable[[str, Callable[[bytes | None], None]], None]
+"""Called with the name of a part of an image, and with whom to give its bytes, or None."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -58,6 +62,7 @@ class Listener:
         settings: Settings,
         identity: Callable[[], Mapping[str, object]],
         asked: Asked,
+        served: Served,
         admit: Callable[[Hello], Refusal | None],
         attach: Callable[[Hello, Callable[[], None]], FrameConnection],
         node_id: int,
@@ -65,6 +70,7 @@ class Listener:
         self._settings = settings
         self._identity = identity
         self._asked = asked
+        self._served_part = served
         self._admit = admit
         self._attach = attach
         self._node_id = node_id
@@ -131,6 +137,8 @@ class Listener:
         return self._web()
 
     async def _serve(self, request: web.BaseRequest) -> web.Response:
+        if request.path.startswith(IMAGE_PATH) and request.method == "GET":
+            return await self._serve_part(request)
         method = _METHODS.get(request.path)
         if method is None:
             return _refusal(404, STRANGER_TEXT)
@@ -143,6 +151,22 @@ class Listener:
         if request.path == ASK_PATH:
             return await self._serve_question(request)
         return _json(self._identity())
+
+    async def _serve_part(self, request: web.BaseRequest) -> web.Response:
+        found: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        name = request.path.removeprefix(IMAGE_PATH)
+        self._served_part(name, lambda it: None if found.done() else found.set_result(it))
+        handler = request.protocol
+        self._served.add(handler)
+        try:
+            part = await found
+        finally:
+            self._served.discard(handler)
+        if part is None:
+            return _refusal(404, "there is no such image here")
+        response = web.Response(body=part, headers={"Server": SERVER})
+        response.force_close()
+        return response
 
     async def _serve_question(self, request: web.BaseRequest) -> web.Response:
         if (request.content_length or 0) > PEER_HANDSHAKE_BYTES_MAX:

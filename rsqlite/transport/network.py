@@ -14,19 +14,20 @@ from functools import partial
 
 import orjson
 
-from rsqlite.config import Settings
+from rsqlite.config import PEER_HANDSHAKE_BYTES_MAX, PEER_IMAGE_BYTES_MAX, Settings
 from rsqlite.ports import Done, Handle, Loop
 from rsqlite.transport.connection import FrameConnection
 from rsqlite.transport.handshake import (
     ASK_PATH,
     IDENTITY_PATH,
+    IMAGE_PATH,
     Hello,
     LinkRefused,
     Refusal,
     exchange,
     refusal,
 )
-from rsqlite.transport.listener import Asked, Listener
+from rsqlite.transport.listener import Asked, Listener, Served
 from rsqlite.transport.peer import Link, LinkStatus
 
 _NO_ADDRESS = "this node has no raft address"
@@ -51,6 +52,7 @@ class PeerNetwork:
         cluster_id: Callable[[], str | None],
         accept_cluster: Callable[[str, int], bool],
         asked: Asked,
+        served: Served,
         receive: Callable[[int, int, bytes | memoryview], None],
         opened: Callable[[int], None],
         closed: Callable[[int], None],
@@ -68,6 +70,7 @@ class PeerNetwork:
             settings=settings,
             identity=identity,
             asked=asked,
+            served=served,
             admit=self._admit,
             attach=self._attach,
             node_id=node_id,
@@ -159,6 +162,13 @@ class PeerNetwork:
         ).encode("ascii", "replace")
         self._spawn(self._exchange(address, head + body, done, timeout_s))
 
+    def fetch(self, address: str, name: str, done: Done[bytes], *, timeout_s: float) -> None:
+        """A part of an image; errors as those of `identify`, and LookupError if it has none."""
+        request = (
+            f"GET {IMAGE_PATH}{name} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        ).encode("ascii", "replace")
+        self._spawn(self._fetch(address, request, done, timeout_s))
+
     def links(self) -> tuple[LinkStatus, ...]:
         """A picture of every link we keep, by node id."""
         return tuple(
@@ -215,10 +225,21 @@ class PeerNetwork:
             answer = orjson.loads(await exchange(address, request, timeout_s=timeout_s))
             if not isinstance(answer, dict):
                 raise ValueError("the answer is not that of an rsqlite node")
-        except (OSError, ValueError, LinkRefused) as error:
+        except (OSError, ValueError, LookupError, LinkRefused) as error:
             done(None, error)
         else:
             done(answer, None)
+
+    async def _fetch(
+        self, address: str, request: bytes, done: Done[bytes], timeout_s: float
+    ) -> None:
+        bytes_max = PEER_IMAGE_BYTES_MAX + PEER_HANDSHAKE_BYTES_MAX
+        try:
+            body = await exchange(address, request, timeout_s=timeout_s, bytes_max=bytes_max)
+        except (OSError, ValueError, LookupError, LinkRefused) as error:
+            done(None, error)
+        else:
+            done(body, None)
 
     # Inbound
 
@@ -342,6 +363,10 @@ class NoNetwork:
         *,
         timeout_s: float,
     ) -> None:
+        """Nobody can be asked."""
+        done(None, ConnectionError(_NO_ADDRESS))
+
+    def fetch(self, address: str, name: str, done: Done[bytes], *, timeout_s: float) -> None:
         """Nobody can be asked."""
         done(None, ConnectionError(_NO_ADDRESS))
 

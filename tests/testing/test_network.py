@@ -30,6 +30,7 @@ class Node:
             cluster_id=lambda: "c",
             accept_cluster=lambda cluster, source: False,
             asked=lambda question, answer: None,
+            served=lambda name, answer: None,
             receive=self.receive,
             opened=lambda other: self.events.append(("opened", other)),
             closed=lambda other: self.events.append(("closed", other)),

@@ -44,6 +44,7 @@ class Peer:
         self.opened: list[int] = []
         self.closed: list[int] = []
         self.refuses: set[int] = set()
+        self.parts: dict[str, bytes] = {}
         self.on_receive: Callable[[int, int, bytes], None] | None = None
         self.network_asked: Callable[[Any, Any], None] = lambda question, answer: answer(
             {"node": self.node_id, **question}
@@ -60,6 +61,7 @@ class Peer:
             "cluster_id": lambda: self.cluster,
             "accept_cluster": self.accept_cluster,
             "asked": lambda question, answer: self.network_asked(question, answer),
+            "served": lambda name, answer: answer(self.parts.get(name)),
             "receive": self.receive,
             "opened": self.opened.append,
             "closed": self.closed.append,

@@ -269,6 +269,30 @@ def test_anybody_may_ask_and_is_answered_in_time_or_told_why_not(play: Any) -> N
     play(scenario)
 
 
+def test_parts_of_an_image_are_fetched_whole_or_not_at_all(play: Any) -> None:
+    async def scenario(world: Any) -> None:
+        a, b = await world.joined(1, 2)
+        b.parts = {"x/0": bytes(range(256)) * 4096, "x/1": b""}
+        answers: list[Any] = []
+        for name in ("x/0", "x/1", "x/2"):
+            a.network.fetch(
+                b.address, name, lambda part, error: answers.append((part, error)), timeout_s=5.0
+            )
+            await world.until(lambda: len(answers) > int(name[-1]))  # noqa: B023 - at once
+        assert answers[0] == (b.parts["x/0"], None)
+        assert answers[1] == (b"", None)
+        assert answers[2][0] is None
+        assert isinstance(answers[2][1], LookupError)
+        await world.stop(b)
+        a.network.fetch(
+            b.address, "x/0", lambda part, error: answers.append((part, error)), timeout_s=5.0
+        )
+        await world.until(lambda: len(answers) == 4)
+        assert isinstance(answers[3][1], OSError)
+
+    play(scenario)
+
+
 def test_who_sends_what_is_no_message_loses_that_link_only(play: Any) -> None:
     async def scenario(world: Any) -> None:
         a, b, c = await world.joined(1, 2, 3)

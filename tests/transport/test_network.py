@@ -39,6 +39,7 @@ async def main():
         cluster_id=lambda: "c",
         accept_cluster=lambda cluster, source: False,
         asked=lambda question, answer: None,
+        served=lambda name, answer: None,
         receive=lambda source, kind, payload: network.send(source, frame(6, payload)),
         opened=lambda node_id: None,
         closed=lambda node_id: None,

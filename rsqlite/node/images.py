@@ -1,0 +1,167 @@
+"""The sending side of images: made when a follower needs one, offered, served, removed.
+
+A follower whose next entry was cut away here is in the state `snapshot` (`raft/progress.py`). As
+long as there is one, the leader offers it an image that reaches so far that the log can follow on;
+the follower fetches it, part by part, whoever leads meanwhile. One image at a time is kept, and the
+log behind it, until nobody has wanted it for a while.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+import msgspec
+
+from rsqlite.config import Settings
+from rsqlite.errors import DiskFault, NodeFault
+from rsqlite.ports import Loop
+from rsqlite.raft.core import Raft
+from rsqlite.raft.progress import ProgressState
+from rsqlite.raft.types import EntryId, Index, NodeId, Role, Term
+from rsqlite.statemachine.image import SUFFIX, Manifest
+from rsqlite.statemachine.machine import StateMachine
+
+log = logging.getLogger(__name__)
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """Where an image is to be had: what the core carries to the follower unread."""
+
+    image_id: str
+    address: str
+
+
+class Images:
+    """Those of one node. `sweep` is called a few times a second."""
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        machine: Callable[[], StateMachine],
+        loop: Loop,
+        settings: Settings,
+        address: str,
+        first_index: Callable[[], Index],
+        has_room: Callable[[int], bool],
+        offer: Callable[[NodeId, EntryId, bytes], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._directory = directory
+        self._machine = machine
+        self._loop = loop
+        self._settings = settings
+        self._address = address
+        self._first_index = first_index
+        self._has_room = has_room
+        self._offer = offer
+        self._failed = failed
+        self._image: tuple[str, Manifest] | None = None
+        self._is_making = False
+        self._wanted_at = 0.0
+        self._next_offer = 0.0
+        self._is_stopped = False
+        self.made = 0
+        self.parts_served = 0
+        _remove_all(directory)
+
+    def __repr__(self) -> str:
+        return f"<Images {self._image and self._image[1].image_id} making={self._is_making}>"
+
+    @property
+    def keeps_from(self) -> Index | None:
+        """The log must keep its entries from here on, for who has fetched the image."""
+        return None if self._image is None else Index(self._image[1].last_index + 1)
+
+    def stop(self) -> None:
+        """Make and offer no more."""
+        self._is_stopped = True
+
+    def sweep(self, now: float, core: Raft) -> None:
+        """Offer an image to whoever needs one, if we lead; let go of one that nobody wants."""
+        needy: list[NodeId] = []
+        if core.role is Role.LEADER:
+            needy = [
+                one.node_id
+                for one in core.progress()
+                if one.state is ProgressState.SNAPSHOT and one.is_active
+            ]
+        image = self._image
+        if needy:
+            if image is None or image[1].last_index + 1 < self._first_index():
+                self._make(now)
+            elif now >= self._next_offer:
+                self._wanted_at = now
+                self._next_offer = now + self._settings.image_offer_interval
+                manifest = image[1]
+                last = EntryId(Term(manifest.last_term), Index(manifest.last_index))
+                text = msgspec.json.encode(Offer(manifest.image_id, self._address))
+                for node_id in needy:
+                    self._offer(node_id, last, text)
+        elif image is not None and now - self._wanted_at > self._settings.image_keep_time:
+            self._remove()
+
+    def serve(self, name: str, answer: Callable[[bytes | None], None]) -> None:
+        """The part of this name: `ID` is the manifest, `ID/N` chunk N; None if there is none."""
+        image_id, _, number = name.partition("/")
+        if self._image is None or image_id != self._image[1].image_id:
+            answer(None)
+            return
+        path, manifest = self._image
+        self._wanted_at = self._loop.monotonic()
+        self.parts_served += 1
+        if not number:
+            answer(msgspec.json.encode(manifest))
+        elif number.isascii() and number.isdigit() and int(number) < len(manifest.digests):
+            offset = int(number) * manifest.chunk_bytes
+
+            def read() -> bytes:
+                with open(path, "rb", buffering=0) as file:
+                    return os.pread(file.fileno(), manifest.chunk_bytes, offset)
+
+            # An image that cannot be read is fetched from nobody; a new one is made in time.
+            self._loop.submit(read, lambda part, error: answer(part))
+        else:
+            answer(None)
+
+    def _make(self, now: float) -> None:
+        if self._is_making or self._is_stopped or now < self._next_offer:
+            return
+        self._next_offer = now + self._settings.image_offer_interval
+        self._remove()
+        size = self._machine().statistics().database_bytes
+        if not self._has_room(size):
+            log.warning("no room for an image of the database", extra={"bytes": size})
+            return
+
+        def made(found: tuple[str, Manifest] | None, error: BaseException | None) -> None:
+            self._is_making = False
+            if found is None:
+                if isinstance(error, DiskFault):
+                    log.warning("no image could be made: %s", error)
+                elif isinstance(error, NodeFault):
+                    self._failed(error)
+                return
+            self._image = found
+            self._wanted_at = self._loop.monotonic()
+            self._next_offer = 0.0
+            self.made += 1
+            manifest = found[1]
+            log.info("image made", extra={"index": manifest.last_index, "bytes": manifest.size})
+
+        self._is_making = self._machine().make_image(self._directory, made)
+
+    def _remove(self) -> None:
+        if self._image is not None:
+            path, self._image = self._image[0], None
+            self._loop.submit(lambda: os.unlink(path), lambda _, error: None)
+
+
+def _remove_all(directory: str) -> None:
+    """Images of an earlier life: nobody knows of them any more."""
+    if os.path.isdir(directory):
+        for name in os.listdir(directory):
+            if name.endswith(SUFFIX):
+                os.unlink(os.path.join(directory, name))
