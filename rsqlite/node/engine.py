@@ -262,7 +262,7 @@ class Engine:
         self.compaction = Compaction(
             log=self.log,
             settings=settings,
-            checkpointed=lambda: self.machine.checkpointed_index,
+            checkpointed=lambda: Index(self.machine.checkpointer.checkpointed_index),
             image_needs=lambda: self.images.keeps_from,
         )
 

@@ -151,7 +151,7 @@ class Images:
             manifest = found[1]
             log.info("image made", extra={"index": manifest.last_index, "bytes": manifest.size})
 
-        self._is_making = self._machine().make_image(self._directory, made)
+        self._is_making = self._machine().checkpointer.make_image(self._directory, made)
 
     def _remove(self) -> None:
         if self._image is not None:

@@ -27,7 +27,6 @@ from rsqlite.statemachine.connection import Writer
 from rsqlite.statemachine.database import load
 from rsqlite.statemachine.digest import Recorder
 from rsqlite.statemachine.fingerprint import fingerprint
-from rsqlite.statemachine.image import Manifest
 from rsqlite.statemachine.opening import open_error
 from rsqlite.statemachine.reader import Readers
 from rsqlite.statemachine.session import restore_session
@@ -47,7 +46,8 @@ class StateMachine:
         self._loop = loop
         self._settings = settings
         self._random = random
-        self._path = path
+        self.path = path
+        """Where the database lies."""
         self._fault: NodeFault | None = None
         self._writer = Writer(path, settings)
         try:
@@ -103,14 +103,9 @@ class StateMachine:
 
     def __repr__(self) -> str:
         return (
-            f"<StateMachine {self._path} applied={self.applied_index}"
+            f"<StateMachine {self.path} applied={self.applied_index}"
             f" speculating={self.is_speculating}>"
         )
-
-    @property
-    def path(self) -> str:
-        """Where the database lies."""
-        return self._path
 
     # Leading
 
@@ -341,18 +336,10 @@ class StateMachine:
         is_idle = self._fault is None and self._speculation is None and not self._is_in_thread
         return is_idle and self._checkpointer.reclaim(done)
 
-    def make_image(
-        self,
-        directory: str,
-        done: Callable[[tuple[str, Manifest] | None, BaseException | None], None],
-    ) -> bool:
-        """`Checkpointer.make_image`: the database as of now or a moment ago, as a file to send."""
-        return self._fault is None and self._checkpointer.make_image(directory, done)
-
     @property
-    def checkpointed_index(self) -> Index:
-        """Everything up to here is in the synced database file: so far the log may be cut."""
-        return Index(self._checkpointer.checkpointed_index)
+    def checkpointer(self) -> Checkpointer:
+        """Makes images, and knows how far the log may be cut."""
+        return self._checkpointer
 
     def statistics(self) -> Statistics:
         """A picture of now."""

@@ -59,12 +59,13 @@ Frames
         7   TimeoutNow         source target term
         8   ReadIndex          source target term context
         9   ReadIndexReply     source target term context index, u8 flags: 1 index is known
+        16  InstallSnapshot    source target term last_index last_term, then what node/images put
         32  CALL               call id, then what node/forwarding put there
         33  ANSWER             call id, then the same
 
     The index of an entry is prev_log_index + its position, so a message cannot even say that its
-    entries have a gap. Kinds 16 to 31 are for images to lagging followers. All but 3, 32 and 33
-    are urgent.
+    entries have a gap. All but 3, 32 and 33 are urgent. Images themselves do not go over links:
+    they are fetched in parts, each with a GET of its own to /raft/v1/image/.
 
 Life
     The dialler sends a sign of life every `peer_pulse`, the listener answers one per pulse if it

@@ -310,7 +310,7 @@ def test_wal_files_are_cut_on_every_node_while_writes_go_on(tmp_path: Path) -> N
     cluster.start()
     leader = cluster.leader()
     cluster.execute(leader, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
-    files = [Path(f"{engine.machine._path}-wal") for engine in cluster.running()]
+    files = [Path(f"{engine.machine.path}-wal") for engine in cluster.running()]
     longest = dict.fromkeys(files, 0)
     for number in range(60):
         # Two at a time, so that a batch is always open or waits for the slot.

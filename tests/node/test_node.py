@@ -241,7 +241,7 @@ async def test_a_stop_during_a_long_write_answers_it_once(tmp_path: Path) -> Non
 
 def wal_bytes(node: Node) -> int:
     """Length of the node's WAL file."""
-    return os.path.getsize(f"{node.machine._path}-wal")
+    return os.path.getsize(f"{node.machine.path}-wal")
 
 
 class SmallVolume(RealDisk):

@@ -12,6 +12,7 @@ from rsqlite.raft.messages import (
     AppendEntriesReply,
     Heartbeat,
     HeartbeatReply,
+    InstallSnapshot,
     ReadIndex,
     ReadIndexReply,
     RequestVote,
@@ -46,6 +47,7 @@ TEXTS = [
     (TimeoutNow(1, 2, 3), "1>2 TimeoutNow term=3"),
     (ReadIndex(1, 2, 3, 6), "1>2 ReadIndex term=3 context=6"),
     (ReadIndexReply(1, 2, 3, 6, 8), "1>2 ReadIndexReply term=3 context=6 index=8"),
+    (InstallSnapshot(1, 2, 3, 9, 2, b"where"), "1>2 InstallSnapshot term=3 last=9@2"),
     (ReadIndexReply(1, 2, 3, 6, None), "1>2 ReadIndexReply term=3 context=6 index=none"),
 ]
 

@@ -10,7 +10,7 @@ from rsqlite.raft.output import Output
 
 
 def test_an_empty_output_asks_for_nothing() -> None:
-    assert dataclasses.astuple(Output()) == (None, None, (), (), ())
+    assert dataclasses.astuple(Output()) == (None, None, (), (), (), None)
 
 
 def test_an_output_cannot_be_changed() -> None:

@@ -32,7 +32,7 @@ def lab(tmp_path: Path) -> Any:
 def test_small_wals_are_left_alone(lab: Lab) -> None:
     lab.do("INSERT INTO t VALUES(1)")
     assert lab.leader.statistics().checkpoints == 0
-    assert lab.leader.checkpointed_index == 0
+    assert lab.leader.checkpointer.checkpointed_index == 0
 
 
 def test_two_steps_empty_the_wal(lab: Lab) -> None:
@@ -42,14 +42,14 @@ def test_two_steps_empty_the_wal(lab: Lab) -> None:
     lab.do("INSERT INTO t VALUES(1)")
     statistics = lab.leader.statistics()
     assert statistics.checkpoints >= 1
-    assert lab.leader.checkpointed_index >= lab.leader.applied_index - 2
+    assert lab.leader.checkpointer.checkpointed_index >= lab.leader.applied_index - 2
     lab.do("INSERT INTO t VALUES(1)")
     assert lab.leader.statistics().wal_bytes < 10 * PAGE_BYTES
 
 
 def copied_pages(lab: Lab) -> tuple[int, int]:
     """Pages in the leader's WAL, and how many of them are in the file, as SQLite says."""
-    other = apsw.Connection(lab.leader._path)
+    other = apsw.Connection(lab.leader.path)
     try:
         other.execute("SELECT * FROM t LIMIT 1").fetchall()
         return other.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
@@ -112,21 +112,21 @@ def test_each_pass_of_step_one_lets_step_two_have_more(lab: Lab) -> None:
 def test_the_log_may_be_cut_up_to_what_was_applied_before_the_checkpoint(lab: Lab) -> None:
     checkpointer = lab.leader._checkpointer
     checkpointer._note(index=2, pages=10, copied=10)
-    assert lab.leader.checkpointed_index == 2
+    assert lab.leader.checkpointer.checkpointed_index == 2
     checkpointer._note(index=3, pages=10, copied=9)
-    assert lab.leader.checkpointed_index == 2
+    assert lab.leader.checkpointer.checkpointed_index == 2
 
 
 def test_an_open_reader_keeps_it_from_being_complete(lab: Lab) -> None:
     lab.do("INSERT INTO t VALUES(1)")
-    other = apsw.Connection(lab.leader._path, flags=apsw.SQLITE_OPEN_READONLY)
+    other = apsw.Connection(lab.leader.path, flags=apsw.SQLITE_OPEN_READONLY)
     cursor = other.execute("SELECT * FROM t AS a, t AS b")
     next(cursor)
     for _ in range(6):
         lab.do(FILL)
         lab.loop.run()
     assert lab.leader.statistics().checkpoints == 0
-    assert lab.leader.checkpointed_index <= 2
+    assert lab.leader.checkpointer.checkpointed_index <= 2
     cursor.close(force=True)
     other.close()
     for _ in range(6):
@@ -183,7 +183,7 @@ async def test_the_wal_stays_small_under_load(tmp_path: Path) -> None:
         machine.maintain()
         before = max(size, machine.statistics().wal_bytes)
     assert machine.statistics().checkpoints >= 2
-    assert machine.checkpointed_index > 0
+    assert machine.checkpointer.checkpointed_index > 0
     machine.close()
     loop.close()
 
@@ -194,7 +194,7 @@ class LongWriter:
     def __init__(self, path: Path, **settings: Any) -> None:
         self.loop = AsyncioLoop(threads=2)
         self.machine = StateMachine.open(str(path), loop=self.loop, settings=Settings(**settings))
-        self.wal = Path(f"{self.machine._path}-wal")
+        self.wal = Path(f"{self.machine.path}-wal")
         self.commit("CREATE TABLE t(id INTEGER PRIMARY KEY, a)")
         self.commit("INSERT INTO t VALUES(1, 'kept')")
 
@@ -257,7 +257,7 @@ async def test_a_long_write_taken_back_leaves_a_small_wal_file(tmp_path: Path) -
         await asyncio.sleep(0.001)
     for read in reads:
         assert await read == [(300_000, "kept")]
-    assert writer.machine.checkpointed_index == 2
+    assert writer.machine.checkpointer.checkpointed_index == 2
     writer.commit("INSERT INTO t VALUES(2, 'after')")
     assert await writer.rows() == [("kept",), ("after",)]
     writer.close()
@@ -266,7 +266,7 @@ async def test_a_long_write_taken_back_leaves_a_small_wal_file(tmp_path: Path) -
 @pytest.mark.slow
 async def test_a_wal_file_that_somebody_reads_from_is_cut_later(tmp_path: Path) -> None:
     writer = LongWriter(tmp_path, wal_spare_bytes_max=1 * MIB, wal_reclaim_pause=0.01)
-    other = apsw.Connection(writer.machine._path, flags=apsw.SQLITE_OPEN_READONLY)
+    other = apsw.Connection(writer.machine.path, flags=apsw.SQLITE_OPEN_READONLY)
     cursor = other.execute("SELECT a FROM t")
     assert next(cursor) == ("kept",)
     writer.commit("INSERT INTO t VALUES(2, 'newer than the reader')")

@@ -14,6 +14,7 @@ from rsqlite.raft.messages import (
     AppendEntriesReply,
     Heartbeat,
     HeartbeatReply,
+    InstallSnapshot,
     Message,
     ReadIndex,
     ReadIndexReply,
@@ -78,6 +79,9 @@ MESSAGES = st.one_of(
     st.builds(HeartbeatReply, **HEAD, round=U64),
     st.builds(TimeoutNow, **HEAD),
     st.builds(ReadIndex, **HEAD, context=U64),
+    st.builds(
+        InstallSnapshot, **HEAD, last_index=U63, last_term=U63, image=st.binary(max_size=300)
+    ),
     st.builds(ReadIndexReply, **HEAD, context=U64, index=st.none() | U63),
 )
 

@@ -1,0 +1,208 @@
+"""Followers whose log position is gone come back by an image; on virtual time, with real files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rsqlite.config import KIB
+from rsqlite.errors import DiskFault
+from rsqlite.node.engine import Engine
+from rsqlite.request import Outcome, ReadLevel
+from rsqlite.statemachine import generations, image, schema
+from rsqlite.storage.logstore import LogStore
+from rsqlite.testing.engines import EngineCluster, execute
+
+CHUNK_BYTES = 16 * KIB
+
+SMALL = {
+    "segment_bytes": 64 * KIB,
+    "log_keep_bytes": 64 * KIB,
+    "log_prepare_step_bytes": 8 * KIB,
+    "log_prepare_bytes_max": 16 * KIB,
+    "checkpoint_wal_bytes": 64 * KIB,
+    "raft_snap": 16,
+    "raft_snap_int": 0.1,
+    "log_cache_bytes_max": 16 * KIB,
+    "image_offer_interval": 0.1,
+}
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "CHUNK_BYTES", CHUNK_BYTES)
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[EngineCluster]:
+    cluster = EngineCluster(tmp_path, 3, join_interval=0.5, **SMALL)
+    cluster.start()
+    cluster.execute(cluster.leader(), "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    yield cluster
+    cluster.close()
+
+
+def write(cluster: EngineCluster, count: int) -> None:
+    leader = cluster.leader()
+    for _ in range(count):
+        cluster.execute(leader, f"INSERT INTO t(v) VALUES('{'x' * 2000}')")
+
+
+def leave_behind(cluster: EngineCluster) -> int:
+    """Stop a follower, and write until the log has nothing for it any more; its number."""
+    left = cluster.followers()[0]
+    number, last_index = cluster.number(left), left.log.last_index
+    cluster.kill(number)
+    for _ in range(100):
+        write(cluster, 10)
+        cluster.loop.advance(0.2)
+        if all(one.log.first_index > last_index + 1 for one in cluster.running()):
+            return number
+    raise AssertionError("the log is never cut")
+
+
+def is_level(cluster: EngineCluster, engine: Engine) -> bool:
+    leader = cluster.leader()
+    return engine.machine.applied_index == leader.machine.applied_index
+
+
+def count(cluster: EngineCluster, engine: Engine) -> object:
+    return cluster.rows(engine, "SELECT count(*), max(id) FROM t", ReadLevel.NONE)
+
+
+def test_the_log_stays_within_its_policy(three: EngineCluster) -> None:
+    write(three, 200)
+    three.loop.advance(1.0)
+    for engine in three.running():
+        assert engine.log.first_index > 100
+        assert engine.log.last_index - engine.log.first_index >= 16
+        number = three.number(engine)
+        three.kill(number)
+        again = three.start_node(number)
+        three.until(lambda again=again: again.is_synced)  # type: ignore[misc]
+        assert count(three, again) == [(200, 200)]
+
+
+def test_a_follower_that_was_left_behind_comes_back_by_an_image(three: EngineCluster) -> None:
+    number = leave_behind(three)
+    again = three.start_node(number)
+    three.until(lambda: is_level(three, again), 20.0)
+    assert count(three, again) == count(three, three.leader())
+    assert again.log.first_index > 1
+    assert three.leader().images.made == 1
+    # And it is a follower like any other from here on, also after a restart.
+    write(three, 20)
+    three.kill(number)
+    again = three.start_node(number)
+    three.until(lambda: is_level(three, again))
+    assert count(three, again) == count(three, three.leader())
+    assert three.faults == []
+
+
+def test_a_new_node_gets_an_image_and_then_its_vote(three: EngineCluster) -> None:
+    number = leave_behind(three)
+    three.start_node(number)
+    three.until(lambda: is_level(three, three.running()[number]), 20.0)
+    new = three.grow()
+    three.until(lambda: new.core is not None and new.node_id in new.core.configuration.voters, 20.0)
+    three.until(lambda: is_level(three, new))
+    assert count(three, new) == count(three, three.leader())
+
+
+def test_it_serves_what_it_has_until_the_image_is_there_and_writes_go_on(
+    three: EngineCluster,
+) -> None:
+    number = leave_behind(three)
+    before = None
+    three.own_settings[number] = {"image_bytes_per_second": 64 * KIB}
+    again = three.start_node(number)
+    three.until(lambda: again.transfer.is_under_way)
+    before = count(three, again)
+    write(three, 5)
+    assert count(three, again) == before
+    three.until(lambda: is_level(three, again), 60.0)
+
+
+def test_a_transfer_that_is_cut_goes_on_where_it_was(three: EngineCluster) -> None:
+    number = leave_behind(three)
+    three.own_settings[number] = {"image_bytes_per_second": 256 * KIB}
+    again = three.start_node(number)
+    leader = three.leader()
+    seen = 0
+    for _ in range(40):
+        three.loop.advance(0.05)
+        if again.transfer.is_under_way:
+            three.isolate(again)
+            three.loop.advance(1.0)
+            three.board.heal()
+            three.loop.advance(0.3)
+            seen += 1
+        if is_level(three, again):
+            break
+    three.until(lambda: is_level(three, again), 60.0)
+    assert seen > 1
+    # Every chunk was sent about once, however often it broke off.
+    size = leader.machine.statistics().database_bytes
+    assert leader.images.made == 1
+    assert leader.images.parts_served < size / CHUNK_BYTES + 3 * seen + 5
+
+
+def test_another_leader_carries_on(three: EngineCluster) -> None:
+    number = leave_behind(three)
+    three.own_settings[number] = {"image_bytes_per_second": 64 * KIB}
+    again = three.start_node(number)
+    three.until(lambda: again.transfer.is_under_way)
+    old = three.leader()
+    assert old.driver is not None
+    assert old.driver.transfer_leadership(None)
+    three.until(lambda: not old.is_leader)
+    three.until(lambda: is_level(three, again), 60.0)
+    assert count(three, again) == count(three, three.leader())
+
+
+STEPS = (
+    (generations, "install", "before"),
+    (schema, "set_current", "before"),
+    (schema, "set_current", "after"),
+    (LogStore, "reset", "before"),
+    (LogStore, "reset", "after"),
+)
+
+
+@pytest.mark.parametrize("step", range(len(STEPS)))
+def test_the_process_may_end_at_every_step_of_an_installation(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    number = leave_behind(three)
+    place, name, when = STEPS[step]
+    original = getattr(place, name)
+    crashes = [0]
+
+    def crashing(*arguments: object, **options: object) -> object:
+        if when == "after":
+            original(*arguments, **options)
+        crashes[0] += 1
+        raise DiskFault("the power went")
+
+    with monkeypatch.context() as patch:
+        if place is generations:
+            patch.setattr("rsqlite.node.engine.install", crashing)
+        else:
+            patch.setattr(place, name, crashing)
+        three.start_node(number)
+        try:
+            three.until(lambda: bool(crashes[0]), 20.0)
+        except DiskFault:
+            pass  # out of a callback of the loop, as a process ends
+    three.kill(number)
+    three.faults.clear()
+    again = three.start_node(number)
+    three.until(lambda: is_level(three, again), 30.0)
+    assert count(three, again) == count(three, three.leader())
+    root = Path(again.directory.database_root)
+    assert len([one for one in root.iterdir() if one.is_dir()]) == 1, "older ones are removed"
+    answer = three.answer(again, execute("INSERT INTO t(v) VALUES('after')"))
+    assert isinstance(answer, Outcome)
+    assert three.faults == []

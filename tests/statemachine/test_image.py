@@ -1,0 +1,108 @@
+"""An image is the database as of one commit, whatever is written meanwhile."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory
+from rsqlite.statemachine import schema
+from rsqlite.statemachine.image import Manifest, digest_of, read_image
+from tests.statemachine.lab import Lab
+
+INSERT = "INSERT INTO t(v) VALUES(?)"
+
+
+@pytest.fixture(autouse=True)
+def table(lab: Lab) -> None:
+    lab.do("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+
+
+def made(lab: Lab, directory: Path) -> tuple[Any, BaseException | None]:
+    found: list[Any] = []
+    assert lab.leader.checkpointer.make_image(
+        str(directory), lambda value, error: found.append((value, error))
+    )
+    assert not lab.leader.checkpointer.make_image(str(directory), lambda value, error: None)
+    # The checkpoint and the copy run in their thread: writers go on.
+    lab.do((INSERT, "meanwhile"))
+    lab.loop.run()
+    ((value, error),) = found
+    return value, error
+
+
+def rows(path: str, sql: str) -> Any:
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    connection = apsw.Connection(f"file:{path}?immutable=1", flags=flags)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+def test_it_holds_what_was_committed_and_says_up_to_where(lab: Lab, tmp_path: Path) -> None:
+    for number in range(20):
+        lab.do((INSERT, "x" * 1000 * number))
+    (path, manifest), error = made(lab, tmp_path / "images")
+    assert error is None
+    index, term, configuration = read_image(path)
+    assert (index, term) == (manifest.last_index, manifest.last_term)
+    assert configuration == lab.leader.configuration
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+    # One entry made the table; each of the others is a row.
+    assert rows(path, "SELECT count(*) FROM t") == [(index - 1,)]
+    manifest.check()
+    data = Path(path).read_bytes()
+    assert len(data) == manifest.size
+    chunks = [data[n : n + manifest.chunk_bytes] for n in range(0, len(data), manifest.chunk_bytes)]
+    assert [digest_of(chunk) for chunk in chunks] == manifest.digests
+    assert lab.rows("SELECT count(*) FROM t") == [(21,)]
+
+
+def test_several_are_different_and_checkpoints_go_on_between(lab: Lab, tmp_path: Path) -> None:
+    indices = []
+    for _ in range(3):
+        lab.do((INSERT, "a"))
+        (path, manifest), _ = made(lab, tmp_path / "images")
+        indices.append(manifest.last_index)
+        assert os.path.exists(path)
+    assert indices == sorted(set(indices))
+    assert lab.leader.checkpointer.checkpointed_index >= indices[-1] - 1
+
+
+def test_an_image_that_cannot_be_written_leaves_nothing(lab: Lab, tmp_path: Path) -> None:
+    lab.do((INSERT, "a"))
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    value, error = made(lab, blocked)
+    assert value is None
+    assert isinstance(error, OSError | DiskFault)
+
+
+@pytest.mark.parametrize(
+    ("size", "chunk_bytes", "digests"), [(10, 4, ["a"] * 2), (0, 4, []), (10, 0, []), (4, 4, [])]
+)
+def test_a_manifest_that_contradicts_itself_is_none(
+    size: int, chunk_bytes: int, digests: list[str]
+) -> None:
+    with pytest.raises(ValueError, match="chunks"):
+        Manifest("x", 1, 1, size, chunk_bytes, digests).check()
+
+
+def test_what_is_no_image_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"no database at all" * 100)
+    with pytest.raises(DamagedFile, match="no image"):
+        read_image(str(path))
+    path.unlink()
+    connection = apsw.Connection(str(path))
+    connection.execute(schema.CREATE[0])
+    connection.execute(schema.CREATE[1])
+    connection.execute(schema.INSERT_APPLIED)
+    connection.close()
+    with pytest.raises(ForeignDirectory):
+        read_image(str(path))
