@@ -249,7 +249,6 @@ class Engine:
             first_index=lambda: self.log.first_index,
             has_room=self._has_room_for,
             offer=self._offer_image,
-            failed=self.fail,
         )
         self.transfer = Transfer(
             self.directory.incoming_path,

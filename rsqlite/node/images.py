@@ -15,7 +15,6 @@ from collections.abc import Callable
 import msgspec
 
 from rsqlite.config import Settings
-from rsqlite.errors import DiskFault, NodeFault
 from rsqlite.ports import Loop
 from rsqlite.raft.core import Raft
 from rsqlite.raft.progress import ProgressState
@@ -47,7 +46,6 @@ class Images:
         first_index: Callable[[], Index],
         has_room: Callable[[int], bool],
         offer: Callable[[NodeId, EntryId, bytes], None],
-        failed: Callable[[BaseException], None],
     ) -> None:
         self._directory = directory
         self._machine = machine
@@ -57,7 +55,6 @@ class Images:
         self._first_index = first_index
         self._has_room = has_room
         self._offer = offer
-        self._failed = failed
         self._image: tuple[str, Manifest] | None = None
         self._is_making = False
         self._wanted_at = 0.0
@@ -139,10 +136,8 @@ class Images:
         def made(found: tuple[str, Manifest] | None, error: BaseException | None) -> None:
             self._is_making = False
             if found is None:
-                if isinstance(error, DiskFault):
-                    log.warning("no image could be made: %s", error)
-                elif isinstance(error, NodeFault):
-                    self._failed(error)
+                # What is wrong with the database itself its owner has heard of.
+                log.warning("no image could be made: %s", error)
                 return
             self._image = found
             self._wanted_at = self._loop.monotonic()

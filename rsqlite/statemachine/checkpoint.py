@@ -30,7 +30,7 @@ from rsqlite.errors import DiskFault, NodeFault
 from rsqlite.ports import Worker
 from rsqlite.statemachine import results, schema
 from rsqlite.statemachine.connection import Writer
-from rsqlite.statemachine.image import Manifest, copy_database
+from rsqlite.statemachine.image import ImageUnwritten, Manifest, copy_database
 from rsqlite.statemachine.opening import configure, expect
 from rsqlite.statemachine.vfs import load_checksum_vfs, sync_database
 
@@ -126,19 +126,27 @@ class Checkpointer:
             return False
         self._is_in_thread = True
 
-        def work() -> tuple[tuple[int, int, int], tuple[str, Manifest]]:
-            return self._copy(), copy_database(self._path, directory)
+        def work() -> tuple[tuple[int, int, int], tuple[str, Manifest] | ImageUnwritten]:
+            copied = self._copy()
+            try:
+                return copied, copy_database(self._path, directory)
+            except ImageUnwritten as error:
+                return copied, error  # the image's trouble, not the database's
 
         def ended(
-            found: tuple[tuple[int, int, int], tuple[str, Manifest]] | None,
+            found: tuple[tuple[int, int, int], tuple[str, Manifest] | ImageUnwritten] | None,
             error: BaseException | None,
         ) -> None:
             if found is None:
                 self._copied(None, error)
                 done(None, error)
+                return
+            copied, image = found
+            self._copied(copied, None)
+            if isinstance(image, ImageUnwritten):
+                done(None, image)
             else:
-                self._copied(found[0], None)
-                done(found[1], None)
+                done(image, None)
 
         self._worker.submit(work, ended)
         return True

@@ -19,7 +19,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from rsqlite.errors import DamagedFile, DiskFault
+from rsqlite.errors import DamagedFile
 from rsqlite.raft.types import Configuration
 from rsqlite.statemachine import schema
 from rsqlite.statemachine.vfs import load_checksum_vfs
@@ -28,6 +28,10 @@ CHUNK_BYTES = 1 << 20
 SUFFIX = ".image"
 
 _READ_ONLY = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_MAIN_DB
+
+
+class ImageUnwritten(Exception):
+    """An image could not be written; the database is as well as before."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -63,12 +67,12 @@ def copy_database(path: str, directory: str) -> tuple[str, Manifest]:
     `directory`: the path of the image, and its manifest. In a thread: it takes seconds."""
     image_id = secrets.token_hex(8)
     target = os.path.join(directory, image_id + SUFFIX)
-    os.makedirs(directory, mode=0o700, exist_ok=True)
     digests: list[str] = []
     size = 0
     source = apsw.VFSFile(apsw.vfs_names()[0], path, [_READ_ONLY, 0])
     try:
         size = source.xFileSize()
+        os.makedirs(directory, mode=0o700, exist_ok=True)
         with open(target, "wb") as file:
             for offset in range(0, size, CHUNK_BYTES):
                 chunk = source.xRead(min(CHUNK_BYTES, size - offset), offset)
@@ -78,7 +82,7 @@ def copy_database(path: str, directory: str) -> tuple[str, Manifest]:
         if os.path.exists(target):
             os.unlink(target)
         if isinstance(error, OSError):
-            raise DiskFault(f"cannot write the image {target}: {error}") from error
+            raise ImageUnwritten(f"cannot write the image {target}: {error}") from error
         raise
     finally:
         source.xClose()
