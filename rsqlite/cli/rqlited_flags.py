@@ -23,7 +23,7 @@ class ForeignFlag:
     """Our flag for it."""
 
 
-_SNAPSHOTS = "the SQLite file is the snapshot, and checkpoints follow the size of its WAL"
+_CHECKPOINTS = "checkpoints follow the size of the WAL by themselves"
 
 
 def _not_yet(*names: str, default: str = "") -> dict[str, ForeignFlag]:
@@ -39,7 +39,7 @@ FLAGS: dict[str, ForeignFlag] = {
     "auto-optimize-int": ForeignFlag(without_effect="nothing is optimized on a timer"),
     "cluster-connect-timeout": ForeignFlag(without_effect="peers are tried until they answer"),
     "compress-snap-transport": ForeignFlag(
-        is_boolean=True, default="false", without_effect="no snapshots are sent"
+        is_boolean=True, default="false", without_effect="images are sent as they are"
     ),
     "db-max-ro-conns": ForeignFlag(without_effect="reads share a few connections"),
     "raft-commit-timeout": ForeignFlag(without_effect="followers learn of a commit at once"),
@@ -48,9 +48,7 @@ FLAGS: dict[str, ForeignFlag] = {
     "raft-remove-shutdown": ForeignFlag(
         is_boolean=True, default="false", without_effect="a node that was removed always ends"
     ),
-    "raft-snap": ForeignFlag(without_effect=_SNAPSHOTS),
-    "raft-snap-int": ForeignFlag(without_effect=_SNAPSHOTS),
-    "raft-snap-wal-size": ForeignFlag(without_effect=_SNAPSHOTS),
+    "raft-snap-wal-size": ForeignFlag(without_effect=_CHECKPOINTS),
     # Another name
     "raft-apply-timeout": ForeignFlag(default="10s", renamed="request-timeout"),
     "raft-heartbeat-timeout": ForeignFlag(default="1s", renamed="raft-election-timeout"),
