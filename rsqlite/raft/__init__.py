@@ -39,8 +39,9 @@ How it works
     Always on: pre-vote, check-quorum, refusal of votes while a leader is heard, a no-op on
     election. A configuration is in force from the moment its entry is appended and falls back with
     the log (4.1); every change of voters is joint (4.3). Reads are confirmed by rounds (6.4).
-    What this release leaves to the next: snapshots for followers that need entries cut away here;
-    they stay in the state `snapshot` of `progress.py` and get heartbeats.
+    A follower that needs entries cut away here is in the state `snapshot` of `progress.py`: it gets
+    heartbeats, and offers of an image (`offer_image`, `Output.image`). How the image travels is not
+    the core's; once it is installed, a core is made anew from the log and the database.
 
 How to read it
     `types` and `messages` are the words, `output` the way out, `core.Raft` the door. `state` names

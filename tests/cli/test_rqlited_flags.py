@@ -36,7 +36,9 @@ def test_every_flag_of_rqlited_is_known_under_exactly_one_head() -> None:
 
 
 def test_a_tuning_flag_without_meaning_here_is_accepted_and_noted() -> None:
-    configuration = configure(read_flags(["-raft-snap", "1024", "-raft-log-level=INFO"]).values, {})
+    configuration = configure(
+        read_flags(["-raft-snap-wal-size", "1024", "-raft-log-level=INFO"]).values, {}
+    )
     assert configuration.problems == ()
     assert len(configuration.notes) == 2
     assert configuration.notes[1].startswith("-raft-log-level has no effect")
