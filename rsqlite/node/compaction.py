@@ -11,8 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rsqlite.config import Settings
+from rsqlite.errors import Fate, Overloaded, RsqliteError, TimedOut
 from rsqlite.raft.types import Index
+from rsqlite.statemachine.machine import StateMachine
 from rsqlite.storage.logstore import LogStore
+
+Snapshotted = Callable[[bool, RsqliteError | None], None]
+"""Called once: whether something was done, or why it could not be."""
+
+WAITING_MAX = 16
+"""Snapshots asked for and not made; one makes them all."""
 
 
 class Compaction:
@@ -23,26 +31,70 @@ class Compaction:
         *,
         log: LogStore,
         settings: Settings,
-        checkpointed: Callable[[], Index],
+        machine: Callable[[], StateMachine],
         image_needs: Callable[[], Index | None],
     ) -> None:
         self._log = log
         self._settings = settings
-        self._checkpointed = checkpointed
+        self._machine = machine
         self._image_needs = image_needs
         self._next_look = 0.0
+        self._waiting: list[tuple[Index, float, Snapshotted]] = []
         self.cuts = 0
 
     def __repr__(self) -> str:
         return f"<Compaction from {self.keeps_from()}>"
 
+    @property
+    def _checkpointed(self) -> Index:
+        return Index(self._machine().checkpointer.checkpointed_index)
+
+    def snapshot(self, now: float, timeout_s: float, done: Snapshotted) -> None:
+        """Bring all that is applied into the database file, and cut the log behind it."""
+        index = self._machine().applied_index
+        if index <= self._checkpointed:
+            done(False, None)
+        elif len(self._waiting) >= WAITING_MAX:
+            done(False, Overloaded("too many snapshots are asked for"))
+        else:
+            self._waiting.append((index, now + timeout_s, done))
+            self._machine().checkpointer.request()
+
     def sweep(self, now: float) -> None:
-        """Cut the log if it is time to look, and if something can go."""
+        """Cut the log if it is time to look, and if something can go. NodeFault: a checkpoint
+        failed."""
+        if self._waiting:
+            self._wait(now)
         if now >= self._next_look:
             self._next_look = now + self._settings.raft_snap_int
-            first_index = self._log.first_index
-            self._log.cut(self.keeps_from())
-            self.cuts += self._log.first_index != first_index
+            self._cut()
+
+    def stop(self, error: RsqliteError) -> None:
+        """Answer everybody."""
+        waiting, self._waiting = self._waiting, []
+        for _, _, done in waiting:
+            done(False, error)
+
+    def _wait(self, now: float) -> None:
+        self._machine().maintain()
+        reached = self._checkpointed
+        if self._waiting[0][0] <= reached:
+            self._cut()
+        for waiting in self._waiting.copy():
+            index, deadline, done = waiting
+            if index <= reached:
+                self._waiting.remove(waiting)
+                done(True, None)
+            elif deadline <= now:
+                self._waiting.remove(waiting)
+                done(False, TimedOut("a reader held the checkpoint up", fate=Fate.NOT_APPLIED))
+        if self._waiting:
+            self._machine().checkpointer.request()
+
+    def _cut(self) -> None:
+        first_index = self._log.first_index
+        self._log.cut(self.keeps_from())
+        self.cuts += self._log.first_index != first_index
 
     def keeps_from(self) -> Index:
         """The first entry that must stay."""
@@ -50,7 +102,7 @@ class Compaction:
         for_others = max(
             log.last_index - settings.raft_snap + 1, log.index_within(settings.log_keep_bytes)
         )
-        bounds = [for_others, self._checkpointed() + 1]
+        bounds = [for_others, self._checkpointed + 1]
         image = self._image_needs()
         if image is not None:
             bounds.append(image)

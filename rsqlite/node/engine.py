@@ -27,7 +27,7 @@ from rsqlite.errors import (
 from rsqlite.node.applier import Applier
 from rsqlite.node.changes import Wish
 from rsqlite.node.cluster import Discovery, first_configuration, new_cluster_id
-from rsqlite.node.compaction import Compaction
+from rsqlite.node.compaction import Compaction, Snapshotted
 from rsqlite.node.driver import Driver
 from rsqlite.node.forwarding import Forwarding
 from rsqlite.node.images import Images
@@ -200,6 +200,7 @@ class Engine:
         self.place.stop()
         self.images.stop()
         self.transfer.stop()
+        self.compaction.stop(Stopped("the node is stopping"))
         self.membership.stop(Stopped("the node is stopping"))
         self.forwarding.stop()
         self.writer.stop()
@@ -261,7 +262,7 @@ class Engine:
         self.compaction = Compaction(
             log=self.log,
             settings=settings,
-            checkpointed=lambda: Index(self.machine.checkpointer.checkpointed_index),
+            machine=lambda: self.machine,
             image_needs=lambda: self.images.keeps_from,
         )
 
@@ -489,6 +490,14 @@ class Engine:
             granted(self._stopped())
             return
         self.membership.submit(wish, granted, timeout_s)
+
+    def snapshot(self, done: Snapshotted, timeout_s: float = 0.0) -> None:
+        """Make a checkpoint now and cut the log behind it; `done` is called once."""
+        if self.fault is not None or self._is_stopping or self.is_installing:
+            done(False, self._stopped())
+            return
+        now = self.loop.monotonic()
+        self.compaction.snapshot(now, timeout_s or self.settings.request_timeout, done)
 
     def _only_reads(self, request: Request) -> bool:
         classify = self.machine.classify
@@ -770,7 +779,11 @@ class Engine:
         self.place.sweep(now)
         if self.core is not None and not self.is_installing:
             self.images.sweep(now, self.core)
-            self.compaction.sweep(now)
+            try:
+                self.compaction.sweep(now)
+            except NodeFault as fault:
+                self.fail(fault)
+                return
         self._look_for_room()
         if not self._has_database_room:
             # Nothing but time bounds what it writes into the WAL.

@@ -262,6 +262,10 @@ async def _transfer(call: Call) -> Reply:
     return await _change(call, lambda body: cluster_api.transfer(body, content_type))
 
 
+async def _snapshot(call: Call) -> Reply:
+    return await cluster_api.snapshot(call.server.node, call.flags)
+
+
 async def _no_console(call: Call) -> Reply:
     return text_reply(404, _CONSOLE_TEXT)
 
@@ -297,7 +301,7 @@ ROUTES = (
     Route("/db/load", {"POST": _not_supported}),
     Route("/db/sql", {"GET": _not_supported, "POST": _not_supported}),
     Route("/boot", {"POST": _not_supported}, is_prefix=False),
-    Route("/snapshot", {"POST": _not_supported}, is_prefix=False),
+    Route("/snapshot", {"POST": _snapshot}, is_prefix=False),
     Route("/reap", {"POST": _not_supported}, is_prefix=False),
     Route("/remove", {"DELETE": _remove}),
 )

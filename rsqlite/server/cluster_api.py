@@ -1,8 +1,8 @@
-"""Changes of the cluster over HTTP: DELETE /remove and POST /leader, in rqlite's forms.
+"""Changes of the cluster over HTTP: DELETE /remove, POST /leader and /snapshot, in rqlite's forms.
 
-Both are carried out by the leader, whoever is asked, or sent there with 301 if `redirect` asks for
-it. The answer comes when the change is committed (or the leadership is gone), with 200 and an empty
-body; 400 for what can never be, 503 for what cannot be now.
+The first two are carried out by the leader, whoever is asked, or sent there with 301 if `redirect`
+asks for it. The answer comes when the change is committed (or the leadership is gone), with 200 and
+an empty body; 400 for what can never be, 503 for what cannot be now.
 """
 
 from __future__ import annotations
@@ -50,6 +50,21 @@ async def change(node: NodeService, wish: Wish, flags: Flags, target: str) -> Re
     )
     error = await ended
     return Reply(200) if error is None else error_reply(error, is_write=True)
+
+
+async def snapshot(node: NodeService, flags: Flags) -> Reply:
+    """POST /snapshot: 200 when this node has checkpointed and cut its log, 204 when there was
+    nothing to do."""
+    ended: asyncio.Future[tuple[bool, RsqliteError | None]] = (
+        asyncio.get_running_loop().create_future()
+    )
+    node.snapshot(
+        lambda *answer: None if ended.done() else ended.set_result(answer), flags.timeout_s
+    )
+    is_done, error = await ended
+    if error is not None:
+        return error_reply(error, is_write=False)
+    return Reply(200 if is_done else 204)
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from rsqlite.node.changes import Wish
+from rsqlite.node.compaction import Snapshotted
 from rsqlite.node.membership import Granted
 from rsqlite.node.status import Status
 from rsqlite.raft.types import Member
@@ -32,5 +33,8 @@ class NodeService(Protocol):
     def change_membership(self, wish: Wish, granted: Granted, timeout_s: float = 0.0) -> None:
         """See to a wish about the membership, here or on the leader; `granted` is called exactly
         once on the loop, with the error if there is one."""
+
+    def snapshot(self, done: Snapshotted, timeout_s: float = 0.0) -> None:
+        """Make a checkpoint now, and cut the log behind it."""
 
     def status(self) -> Status: ...

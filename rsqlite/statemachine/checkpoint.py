@@ -67,6 +67,7 @@ class Checkpointer:
         self._pages_max = settings.checkpoint_wal_bytes // PAGE_BYTES
         self._next_try = self._pages_max
         self._next_reclaim = 0.0
+        self._is_requested = False
         self.is_reclaiming = False
         """Nobody may write: the WAL file is being cut."""
         self.count = 0
@@ -74,13 +75,17 @@ class Checkpointer:
         self.checkpointed_index = 0
         """All up to here is in the database file and synced."""
 
+    def request(self) -> None:
+        """Make a complete checkpoint as soon as `maintain` is called, however short the WAL is."""
+        self._is_requested = True
+
     def maintain(self) -> None:
         """Call between a COMMIT and the next BEGIN. Starts step one, or does step two."""
         pages = self._writer.wal_pages
         if pages < self._copied_pages:
             # Nothing was behind step one, so it was the whole checkpoint: the WAL is a new one.
             self._completed()
-        if self._is_in_thread or pages < self._next_try:
+        if self._is_in_thread or (pages < self._next_try and not self._is_requested):
             return
         if self._writer.connection.in_transaction:
             return
@@ -253,11 +258,13 @@ class Checkpointer:
 
     def _completed(self) -> None:
         self.count += 1
+        self._is_requested = False
         self._passes = self._copied_pages = 0
         self._next_try = self._pages_max
 
     def _put_off(self, pages: int) -> None:
         """Behind a long read it cannot get further now: wait for as much again."""
+        self._is_requested = False
         self._next_try = pages + self._pages_max
         self._next_reclaim = self._clock() + self._settings.wal_reclaim_pause
 

@@ -206,3 +206,32 @@ def test_the_process_may_end_at_every_step_of_an_installation(
     answer = three.answer(again, execute("INSERT INTO t(v) VALUES('after')"))
     assert isinstance(answer, Outcome)
     assert three.faults == []
+
+
+def test_a_snapshot_on_demand_brings_everything_into_the_file_and_cuts_the_log(
+    tmp_path: Path,
+) -> None:
+    cluster = EngineCluster(tmp_path, 1, join="", **{**SMALL, "raft_snap_int": 1000.0})
+    engine = cluster.start()
+    cluster.execute(engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    write(cluster, 60)
+    found: list[object] = []
+
+    def ask() -> object:
+        found.clear()
+        engine.snapshot(lambda *answer: found.append(answer))
+        cluster.until(lambda: bool(found))
+        return found[0]
+
+    assert ask() == (True, None)
+    assert engine.machine.checkpointer.checkpointed_index == engine.machine.applied_index
+    assert engine.log.first_index > 1
+    assert ask() == (False, None)
+    write(cluster, 1)
+    assert ask() == (True, None)
+    cluster.kill(0)
+    # After a start nobody knows what the file holds, so it is looked at.
+    engine = cluster.start()
+    assert ask() == (True, None)
+    assert count(cluster, engine) == [(61, 61)]
+    cluster.close()

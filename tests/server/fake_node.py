@@ -15,6 +15,7 @@ import apsw.ext
 
 from rsqlite.errors import RsqliteError
 from rsqlite.node.changes import Wish
+from rsqlite.node.compaction import Snapshotted
 from rsqlite.node.membership import Granted
 from rsqlite.node.status import MemberStatus, Status
 from rsqlite.raft.types import Member, NodeId
@@ -39,6 +40,7 @@ class FakeNode:
         self.connection = apsw.Connection(":memory:")
         self.requests: list[Request] = []
         self.wishes: list[Wish] = []
+        self.has_news = True
         self.index = 0
         self.is_leader = leads
         self.is_synced = True
@@ -63,6 +65,9 @@ class FakeNode:
     def change_membership(self, wish: Wish, granted: Granted, timeout_s: float = 0.0) -> None:
         self.wishes.append(wish)
         granted(self.error)
+
+    def snapshot(self, done: Snapshotted, timeout_s: float = 0.0) -> None:
+        done(self.has_news, self.error)
 
     def release(self) -> None:
         """Answer what was held, in order, and go on answering at once."""

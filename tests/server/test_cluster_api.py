@@ -54,3 +54,11 @@ async def test_redirect_sends_to_the_leader(start: Start) -> None:
     )
     assert bench.node.wishes == []
     assert (await bench.call("DELETE", "/remove", {"id": "two"})).status == 200
+
+
+async def test_a_snapshot_is_made_on_demand(bench: Bench) -> None:
+    assert (await bench.call("POST", "/snapshot")).status == 200
+    bench.node.has_news = False
+    assert (await bench.call("POST", "/snapshot")).status == 204
+    bench.node.error = Unavailable("busy")
+    assert (await bench.call("POST", "/snapshot")).status == 503

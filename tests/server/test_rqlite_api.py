@@ -191,7 +191,6 @@ async def test_what_is_not_built_says_so(bench: Bench) -> None:
     for method, path in (
         ("GET", "/db/backup"),
         ("POST", "/db/load"),
-        ("POST", "/snapshot"),
     ):
         got = await bench.call(method, path)
         assert (got.status, got.text) == (501, f"{method} {path} is not supported\n")
