@@ -16,6 +16,7 @@ RsqliteError
 └── NodeFault               this node's own disk or data failed: the node stops (never retried)
     ├── DiskFault           an I/O error of the operating system
     ├── DamagedFile         bytes that fail their check and are no torn tail
+    │   └── DamagedDatabase     of the database: it can be had again from the others
     ├── ForeignDirectory    files of another node, cluster or program
     ├── RemovedFromCluster  the other members went on without this node
     └── Divergence          this replica computed something else than the entry says
@@ -135,6 +136,10 @@ class DiskFault(NodeFault):
 
 class DamagedFile(NodeFault):
     """Bytes on disk fail their check and are not a torn tail."""
+
+
+class DamagedDatabase(DamagedFile):
+    """The database fails its checks; the log does not, so the others can give it back."""
 
 
 class ForeignDirectory(NodeFault):

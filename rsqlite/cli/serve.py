@@ -27,7 +27,7 @@ from rsqlite.cli import logs
 from rsqlite.cli.exits import AddressUnusable, Exit, UnsuitableSqlite, exit_for
 from rsqlite.cli.options import Configuration, Option, Source, configure, options, read_flags
 from rsqlite.config import Settings
-from rsqlite.errors import NodeFault
+from rsqlite.errors import DamagedDatabase, NodeFault
 
 if TYPE_CHECKING:
     from rsqlite.node.node import Node
@@ -36,6 +36,9 @@ log = logging.getLogger("rsqlite.serve")
 
 SWITCHES = ("help", "h", "version")
 """Flags without a value that are no settings."""
+REPAIRS_MAX = 2
+"""So often in an hour a damaged database is fetched anew; then somebody must look."""
+REPAIRS_PERIOD_S = 3600.0
 OTHER_FILES = 256
 """Files that are open beside connections: log segments, SQLite's, the loop's own."""
 YOUNG_OBJECTS = 50_000
@@ -178,14 +181,36 @@ def report(error: BaseException) -> Exit:
 
 
 async def serve(directory: str, settings: Settings) -> Exit:
-    """Run a node and its HTTP server until a signal or a fault ends them."""
+    """Run a node and its HTTP server until a signal or a fault ends them. A node whose database is
+    damaged is started again, and gets another one from the others."""
     check_sqlite()
-    from rsqlite.node.node import Node
-    from rsqlite.server.app import HttpServer
-
     stop = asyncio.Event()
     watch_signals(stop)
     await check_addresses(settings)
+    repairs: list[float] = []
+    while True:
+        fault = await serve_once(directory, settings, stop)
+        if not isinstance(fault, DamagedDatabase) or stop.is_set():
+            break
+        now = asyncio.get_running_loop().time()
+        repairs = [one for one in repairs if now - one < REPAIRS_PERIOD_S]
+        if len(repairs) >= REPAIRS_MAX:
+            log.error("the database was damaged again and again: look at the disk")
+            break
+        repairs.append(now)
+        log.warning("starting again, to get the database from the others")
+    code = Exit.OK if fault is None else report(fault)
+    log.info("stopped", extra={"exit": int(code)})
+    return code
+
+
+async def serve_once(
+    directory: str, settings: Settings, stop: asyncio.Event
+) -> BaseException | None:
+    """One life of a node, from its start to its stop: why it ended by itself, if it did."""
+    from rsqlite.node.node import Node
+    from rsqlite.server.app import HttpServer
+
     node = Node(directory, settings)
     server = HttpServer()
     try:
@@ -194,13 +219,10 @@ async def serve(directory: str, settings: Settings) -> Exit:
             await server.start(node, settings)
             log.info("serving http", extra={"address": server.address})
         calm_collector()
-        fault = await first_end(stop, node, settings)
-        code = Exit.OK if fault is None else report(fault)
+        return await first_end(stop, node, settings)
     finally:
         await server.stop()
         await node.stop()
-    log.info("stopped", extra={"exit": int(code)})
-    return code
 
 
 async def first_end(stop: asyncio.Event, node: Node, settings: Settings) -> BaseException | None:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from rsqlite.config import Settings
 from rsqlite.errors import (
-    DamagedFile,
+    DamagedDatabase,
     DiskFault,
     Divergence,
     ForeignDirectory,
@@ -31,12 +31,14 @@ from rsqlite.node.compaction import Compaction, Snapshotted
 from rsqlite.node.driver import Driver
 from rsqlite.node.forwarding import Forwarding
 from rsqlite.node.images import Images
+from rsqlite.node.installer import Installer
 from rsqlite.node.membership import Granted, Membership
 from rsqlite.node.place import Place
 from rsqlite.node.reader import Reader
 from rsqlite.node.report import PeerLinks, status_of
 from rsqlite.node.status import Status
 from rsqlite.node.transfer import Transfer
+from rsqlite.node.verdict import Verdict, verdict_of
 from rsqlite.node.writer import Writer
 from rsqlite.ports import Disk, Handle, Loop
 from rsqlite.raft.core import CoreSettings, Raft
@@ -45,7 +47,6 @@ from rsqlite.raft.output import ReadState
 from rsqlite.raft.types import (
     Configuration,
     Entry,
-    EntryId,
     EntryKind,
     HardState,
     Index,
@@ -56,8 +57,6 @@ from rsqlite.raft.types import (
     Term,
 )
 from rsqlite.request import Done, ReadLevel, Request, RequestKind
-from rsqlite.statemachine.generations import Installed, install, installed_of, remove_others
-from rsqlite.statemachine.image import Manifest
 from rsqlite.statemachine.machine import StateMachine
 from rsqlite.storage.directory import DataDirectory
 from rsqlite.storage.logstore import LogStore
@@ -69,10 +68,6 @@ SWEEP_INTERVAL_S = 0.1
 """How often deadlines and free space are looked at."""
 
 
-IDLE_LOOK_S = 0.005
-"""Pause between two looks whether the log and the database are at rest."""
-
-
 class Closable(Protocol):
     def close(self) -> None: ...
 
@@ -80,6 +75,9 @@ class Closable(Protocol):
 class Engine:
     """A node as callbacks over ports: whatever runs it (`Node`, a simulator) brings loop, disk
     and network. `open_files`, then `run(network, …)`, in the end `halt` and `close_files`."""
+
+    machine: StateMachine
+    """The database; another object after an image was installed."""
 
     def __init__(
         self,
@@ -101,12 +99,10 @@ class Engine:
         self.fault: BaseException | None = None
         self.core: Raft | None = None
         self.driver: Driver | None = None
-        self._is_stopping = False
+        self.is_stopping = False
         self._is_open = False
-        self.is_installing = False
-        """Another database is being put in place of this one."""
-        self._installed: Installed | None = None
-        """A database whose installation is to be completed first."""
+        self.installer = Installer(self)
+        self.verdict = Verdict(self)
         self._has_database_room = True
         self._next_hand_over = 0.0
         self._discovery: Discovery | None = None
@@ -115,7 +111,7 @@ class Engine:
         self._takes_writes = False
         self._synced_at = -math.inf
         self._watchers: list[Callable[[], None]] = []
-        self._open_parts: list[Closable] = []
+        self.open_parts: list[Closable] = []
 
     def __repr__(self) -> str:
         role = self.core.role.value if self.core is not None else "no cluster"
@@ -128,7 +124,7 @@ class Engine:
         that says what to do."""
         settings = self.settings
         self.directory = DataDirectory.open(self.path, disk=self.disk, label=settings.node_id)
-        self._open_parts.append(self.directory)
+        self.open_parts.append(self.directory)
         self.log = LogStore.open(
             self.directory.log_path,
             disk=self.disk,
@@ -136,19 +132,8 @@ class Engine:
             settings=settings,
             node_id=self.node_id,
         )
-        self._open_parts.append(self.log)
-        self.machine = StateMachine.open(
-            self.directory.database_root, loop=self.loop, settings=settings
-        )
-        self._open_parts.append(self.machine)
-        self._installed = self._unfinished_installation()
-        remove_others(self.machine.path)
-        if self._installed is None and self.machine.applied_index > self.log.last_index:
-            raise DamagedFile(
-                f"the database in {self.path} holds entries up to {self.machine.applied_index}, "
-                f"its log ends at {self.log.last_index}: the log was lost. Move the directory "
-                "away and let the node come back empty, under a new identity"
-            )
+        self.open_parts.append(self.log)
+        self.installer.open_database()
         configured = self.machine.configuration
         if configured.fingerprint and configured.fingerprint != self.machine.fingerprint:
             raise ForeignDirectory(
@@ -156,21 +141,12 @@ class Engine:
                 "run the release that the cluster runs"
             )
 
-    def _unfinished_installation(self) -> Installed | None:
-        """A database that was installed when the process ended before the log was reset."""
-        installed = installed_of(self.machine.path)
-        if installed is None:
-            return None
-        index, log = Index(installed.last_index), self.log
-        is_reset = log.first_index > index or log.term(index) == installed.last_term
-        return None if is_reset else installed
-
     def close_files(self) -> None:
         """Close what `open_files` opened, last opened first."""
         fault: NodeFault | None = None
-        while self._open_parts:
+        while self.open_parts:
             try:
-                self._open_parts.pop().close()
+                self.open_parts.pop().close()
             except NodeFault as error:
                 fault = fault or error
         if fault is not None and self.fault is None:
@@ -183,7 +159,7 @@ class Engine:
         self.http_addr = http_addr
         self._make_parts()
         self._is_open = True
-        self._begin()
+        self.begin()
         self._sweep_timer = self.loop.call_later(SWEEP_INTERVAL_S, self._sweep)
         log.info(
             "node started",
@@ -192,7 +168,7 @@ class Engine:
 
     def halt(self, done: Callable[[], None]) -> None:
         """Answer everybody and come to rest; `done` is called when no thread uses the database."""
-        self._is_stopping = True
+        self.is_stopping = True
         if self._discovery is not None:
             self._discovery.stop()
         if self._sweep_timer is not None:
@@ -212,7 +188,7 @@ class Engine:
 
     def _make_parts(self) -> None:
         settings = self.settings
-        self._make_machine_parts()
+        self.make_machine_parts()
         self.forwarding = Forwarding(
             network=self.network,
             loop=self.loop,
@@ -248,16 +224,16 @@ class Engine:
             settings=settings,
             address=self.raft_addr,
             first_index=lambda: self.log.first_index,
-            has_room=self._has_room_for,
-            offer=self._offer_image,
+            has_room=self.installer.has_room,
+            offer=self.installer.offer,
         )
         self.transfer = Transfer(
             self.directory.incoming_path,
             network=self.network,
             loop=self.loop,
             settings=settings,
-            has_room=self._has_room_for,
-            arrived=self._image_arrived,
+            has_room=self.installer.has_room,
+            arrived=self.installer.arrived,
         )
         self.compaction = Compaction(
             log=self.log,
@@ -266,7 +242,7 @@ class Engine:
             image_needs=lambda: self.images.keeps_from,
         )
 
-    def _make_machine_parts(self) -> None:
+    def make_machine_parts(self) -> None:
         """Those that hold the database, made anew when another one is installed."""
         settings = self.settings
         self.reader = Reader(machine=self.machine, loop=self.loop, settings=settings)
@@ -287,9 +263,8 @@ class Engine:
             on_failed=self.fail,
         )
 
-    def _begin(self) -> None:
-        if self._installed is not None:
-            self._finish_installation(self._installed)
+    def begin(self) -> None:
+        if self.installer.resume():
             return
         if self.cluster_id is None and self.log.last_index > 0:
             # A crash between the first entry and the identity: the entry knows the cluster.
@@ -353,8 +328,8 @@ class Engine:
             ),
             log=self.log,
             hard_state=self.log.hard_state,
-            configuration=self.machine.configuration,
-            applied=self.machine.applied_index,
+            configuration=self.installer.configuration,
+            applied=self.installer.applied_index,
             random=self._random,
         )
         self.driver = Driver(
@@ -370,6 +345,7 @@ class Engine:
         self.membership.wire(self.driver)
         self._connect_members()
         self.driver.start()
+        self.installer.core_started()
         if self.core.configuration.voters == {self.node_id}:
             self.driver.campaign()
 
@@ -442,7 +418,7 @@ class Engine:
     def submit(self, request: Request, done: Done) -> None:
         """Serve a request; `done` gets its outcome or the reason why there is none, exactly once,
         possibly before this returns."""
-        if self.fault is not None or self._is_stopping or self.is_installing:
+        if self.fault is not None or self.is_stopping or self.installer.refuses:
             done(self._stopped())
             return
         self.writer.commit_now()  # before anything is read after the answer to it
@@ -486,14 +462,14 @@ class Engine:
     def change_membership(self, wish: Wish, granted: Granted, timeout_s: float = 0.0) -> None:
         """See to a wish of an operator; `granted` is called once, with the error if there is one.
         The wish to hand leadership over counts as fulfilled when this node leads no more."""
-        if self.fault is not None or self._is_stopping:
+        if self.fault is not None or self.is_stopping:
             granted(self._stopped())
             return
         self.membership.submit(wish, granted, timeout_s)
 
     def snapshot(self, done: Snapshotted, timeout_s: float = 0.0) -> None:
         """Make a checkpoint now and cut the log behind it; `done` is called once."""
-        if self.fault is not None or self._is_stopping or self.is_installing:
+        if self.fault is not None or self.is_stopping or self.installer.is_under_way:
             done(False, self._stopped())
             return
         now = self.loop.monotonic()
@@ -519,7 +495,7 @@ class Engine:
     def _resubmit(self, request: Request, done: Done, deadline: float) -> None:
         """Send a request again that was certainly not applied."""
         left = deadline - self.loop.monotonic()
-        if self.fault is not None or self._is_stopping:
+        if self.fault is not None or self.is_stopping:
             done(self._stopped())
         elif request.is_forwarded and not self.is_leader:
             done(NotLeader())
@@ -532,8 +508,8 @@ class Engine:
     def _stopped(self) -> RsqliteError:
         if isinstance(self.fault, RsqliteError):
             return self.fault
-        if self.is_installing and not self._is_stopping:
-            return Unavailable("an image of the database is being installed")
+        if self.installer.refuses and not self.is_stopping:
+            return self.installer.refusal()
         return Stopped("the node is stopping" if self.fault is None else str(self.fault))
 
     # ------------------------------------------------------------------ what the parts tell
@@ -566,13 +542,14 @@ class Engine:
         for entry in entries:
             if entry.kind is EntryKind.CONFIGURATION:
                 self._connect_members()
+                self.directory.save_configuration(entry.data)
                 self.loop.call_soon(self.membership.advance)
         is_urgent = self.is_leader or self.reader.is_waiting_for_index
         self.applier.committed(entries, is_urgent=is_urgent)
 
     def image_offered(self, message: InstallSnapshot) -> None:
         """From the driver."""
-        if not self.is_installing:
+        if not self.installer.is_under_way:
             self.transfer.offered(message)
 
     def reads_confirmed(self, reads: tuple[ReadState, ...]) -> None:
@@ -615,20 +592,24 @@ class Engine:
         self, question: Mapping[str, Any], answer: Callable[[Mapping[str, object]], None]
     ) -> None:
         """From the network: a question of another node about the membership."""
-        if self._is_open:
+        if self._is_open and "image" in question:
+            self.images.asked(answer)
+        elif self._is_open and "verdict" in question:
+            answer(verdict_of(self))
+        elif self._is_open:
             self.membership.asked(question, answer)
         else:
             answer({"error": "Stopped", "text": "the node is starting", "leader": ""})
 
     def served(self, name: str, answer: Callable[[bytes | None], None]) -> None:
         """From the network: a part of an image is fetched."""
-        if self._is_open and not self._is_stopping:
+        if self._is_open and not self.is_stopping:
             self.images.serve(name, answer)
         else:
             answer(None)
 
     def link_closed(self, node_id: int) -> None:
-        if self.driver is not None and not self._is_stopping:
+        if self.driver is not None and not self.is_stopping:
             self.forwarding.link_closed(node_id)
             self.driver.peer_closed(node_id)
 
@@ -636,7 +617,7 @@ class Engine:
         """An invitation while this node has no cluster: take the first one, for ever."""
         if self.cluster_id is not None:
             return self.cluster_id == cluster_id
-        if self._is_stopping or not self._is_open:
+        if self.is_stopping or not self._is_open:
             return False
         if self.settings.bootstrap_expect < 2 and not self.place.joins:
             return False
@@ -650,84 +631,6 @@ class Engine:
         log.info("cluster found", extra={"cluster_id": cluster_id, "from": source})
         self._start_core()
         return True
-
-    # ------------------------------------------------------------------ images
-
-    def _has_room_for(self, size: int) -> bool:
-        try:
-            free = self.disk.free_bytes(self.directory.database_root)
-        except OSError as error:
-            self.fail(DiskFault(f"cannot ask for the free space of {self.path}: {error}"))
-            return False
-        return free - self.settings.disk_reserve_bytes >= size
-
-    def _offer_image(self, target: NodeId, last: EntryId, image: bytes) -> None:
-        if self.driver is not None:
-            self.driver.offer_image(target, last, image)
-
-    def _image_arrived(self, path: str, manifest: Manifest) -> None:
-        """An image is here, whole and synced: make it the database, unless the log has come as far
-        meanwhile. Until that is done this node is as if it were down."""
-        core, driver = self.core, self.driver
-        if (
-            core is None
-            or driver is None
-            or self.fault is not None
-            or self._is_stopping
-            or core.role is Role.LEADER
-            or core.commit_index >= manifest.last_index
-        ):
-            self.transfer.ended()
-            return
-        log.info("installing an image", extra={"index": manifest.last_index})
-        self.is_installing = True
-        driver.stop()
-        refusal = Unavailable("an image of the database is being installed")
-        self.writer.stop(refusal)
-        self.reader.stop(refusal)
-        self.applier.is_stopped = True
-        self._install_when_idle(path, Installed(manifest.last_index, manifest.last_term))
-
-    def _install_when_idle(self, path: str, installed: Installed) -> None:
-        if self._is_stopping or self.fault is not None:
-            return
-        if self.applier.is_busy or self.writer.holds_slot or not self.log.is_idle:
-            self.loop.call_later(IDLE_LOOK_S, self._install_when_idle, path, installed)
-            return
-        try:
-            self._open_parts.remove(self.machine)
-            self.machine.close()
-            install(self.directory.database_root, path, installed)
-        except NodeFault as fault:
-            self.fail(fault)
-            return
-        self._finish_installation(installed)
-
-    def _finish_installation(self, installed: Installed) -> None:
-        """The database is the image's: let the log begin behind it, and this node again."""
-
-        def reset(error: BaseException | None) -> None:
-            if error is not None:
-                self.fail(error)
-                return
-            try:
-                if self.machine not in self._open_parts:
-                    self.machine = StateMachine.open(
-                        self.directory.database_root, loop=self.loop, settings=self.settings
-                    )
-                    self._open_parts.append(self.machine)
-                    self._make_machine_parts()
-                remove_others(self.machine.path)
-            except NodeFault as fault:
-                self.fail(fault)
-                return
-            log.info("image installed", extra={"index": installed.last_index})
-            self.is_installing = False
-            self._installed = None
-            self.transfer.ended()
-            self._begin()
-
-        self.log.reset(Index(installed.last_index), Term(installed.last_term), reset)
 
     def _connect_members(self) -> None:
         self.network.connect(
@@ -777,7 +680,9 @@ class Engine:
         self.forwarding.sweep(now)
         self.membership.sweep(now)
         self.place.sweep(now)
-        if self.core is not None and not self.is_installing:
+        if self.core is not None and not self.installer.is_under_way:
+            self.installer.sweep(now)
+            self.verdict.sweep(now)
             self.images.sweep(now, self.core)
             try:
                 self.compaction.sweep(now)
@@ -797,9 +702,10 @@ class Engine:
         """The node cannot go on (an I/O error, damage, a broken invariant). Nothing is retried:
         it answers everybody and asks its owner to stop it. A replica that diverged only stops
         applying and serving; it still appends, acknowledges and votes (design 6)."""
-        if self.fault is not None or self._is_stopping:
+        if self.fault is not None or self.is_stopping:
             return
         self.fault = error
+        self.installer.note(error)
         log.error("node failed", extra={"fault": str(error), "kind": type(error).__name__})
         fault = error if isinstance(error, RsqliteError) else NodeFault(str(error))
         self.writer.stop()
@@ -809,8 +715,21 @@ class Engine:
                 self.driver.forbid_leading()
             self._tell_watchers()
             return
+        self._end(error)
+
+    def give_up_database(self, reason: str) -> None:
+        """The others agree that this node's database is wrong: it ends, and its next start has that
+        one set aside and another one fetched."""
+        damage = DamagedDatabase(reason)
+        self.installer.note(damage)
+        log.error("the database is given up", extra={"reason": reason})
+        self.fault = damage
+        self._end(damage)
+
+    def _end(self, error: BaseException) -> None:
+        """Stop everything, and ask the owner to stop this node."""
         self.place.stop()
-        self.membership.stop(Stopped(str(fault)))
+        self.membership.stop(Stopped(str(error)))
         self.forwarding.stop()
         self.applier.is_stopped = True
         if self.driver is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -58,6 +58,7 @@ class Images:
         self._image: tuple[str, Manifest] | None = None
         self._is_making = False
         self._wanted_at = 0.0
+        self._asked_at = -settings.image_keep_time
         self._next_offer = 0.0
         self._is_stopped = False
         self.made = 0
@@ -87,7 +88,7 @@ class Images:
             ]
         image = self._image
         if needy:
-            if image is None or image[1].last_index + 1 < self._first_index():
+            if image is None or not self._is_of_use:
                 self._make(now)
             elif now >= self._next_offer:
                 self._wanted_at = now
@@ -97,8 +98,35 @@ class Images:
                 text = msgspec.json.encode(Offer(manifest.image_id, self._address))
                 for node_id in needy:
                     self._offer(node_id, last, text)
-        elif image is not None and now - self._wanted_at > self._settings.image_keep_time:
+        elif (
+            image is not None
+            and now - max(self._wanted_at, self._asked_at) > self._settings.image_keep_time
+        ):
             self._remove()
+
+    def asked(self, answer: Callable[[Mapping[str, object]], None]) -> None:
+        """A node whose database is lost wants an image, though it needs no entry that is gone."""
+        now = self._loop.monotonic()
+        self._asked_at = now
+        if self._is_of_use:
+            assert self._image is not None
+            manifest = self._image[1]
+            answer(
+                {
+                    "image_id": manifest.image_id,
+                    "address": self._address,
+                    "last_index": manifest.last_index,
+                    "last_term": manifest.last_term,
+                }
+            )
+        else:
+            self._make(now)
+            answer({"error": "Unavailable", "text": "an image is being made"})
+
+    @property
+    def _is_of_use(self) -> bool:
+        """Is there an image that the log can follow on?"""
+        return self._image is not None and self._image[1].last_index + 1 >= self._first_index()
 
     def serve(self, name: str, answer: Callable[[bytes | None], None]) -> None:
         """The part of this name: `ID` is the manifest, `ID/N` chunk N; None if there is none."""

@@ -98,7 +98,7 @@ def _counters(node: Engine) -> dict[str, int | float]:
     counters["images_made"] = node.images.made
     counters["images_parts_served"] = node.images.parts_served
     counters["log_cuts"] = node.compaction.cuts
-    if not node.is_installing:
+    if not node.installer.is_under_way:
         for name, value in dataclasses.asdict(node.machine.statistics()).items():
             counters[f"machine_{name}"] = value
     return counters

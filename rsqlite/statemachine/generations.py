@@ -20,6 +20,9 @@ from rsqlite.errors import DamagedFile, DiskFault
 from rsqlite.statemachine import schema
 
 INSTALLED = "installed"
+DAMAGED = "damaged"
+QUARANTINED_MAX = 2
+"""Damaged databases that are kept."""
 
 
 class Installed(msgspec.Struct, frozen=True):
@@ -57,6 +60,49 @@ def installed_of(database: str) -> Installed | None:
         return None
     except (OSError, msgspec.DecodeError) as error:
         raise DamagedFile(f"{path} cannot be read: {error}") from error
+
+
+def note_damage(database: str, reason: str) -> None:
+    """Write beside the database that it must not be used any more, and why."""
+    try:
+        _write(os.path.join(os.path.dirname(database), DAMAGED), reason.encode())
+        schema.sync_directory(os.path.dirname(database))
+    except OSError as error:
+        raise DiskFault(f"cannot note the damage of {database}: {error}") from error
+
+
+def noted_damage(root: str) -> str | None:
+    """Why the database in use under `root` must not be used; None if nothing is said."""
+    if not os.path.exists(os.path.join(root, schema.CURRENT)):
+        return None
+    path = os.path.join(os.path.dirname(schema.find_current_database(root)), DAMAGED)
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(4096)
+    except FileNotFoundError:
+        return None
+
+
+def set_aside(root: str, quarantine: str) -> str:
+    """Move the database in use to `quarantine`, where the newest few are kept, and begin a
+    generation without one; where it went."""
+    try:
+        folder = os.path.dirname(schema.find_current_database(root))
+        number = max(_numbers(root), default=0) + 1
+        os.makedirs(quarantine, mode=0o700, exist_ok=True)
+        kept = sorted(_numbers(quarantine))
+        for old in kept[: max(0, len(kept) - QUARANTINED_MAX + 1)]:
+            shutil.rmtree(os.path.join(quarantine, str(old)))
+        target = os.path.join(quarantine, str(max(kept, default=0) + 1))
+        os.mkdir(os.path.join(root, str(number)), 0o700)
+        schema.set_current(root, number)
+        if os.path.exists(folder):
+            os.rename(folder, target)
+        schema.sync_directory(quarantine)
+        schema.sync_directory(root)
+    except OSError as error:
+        raise DiskFault(f"cannot set the database in {root} aside: {error}") from error
+    return target
 
 
 def remove_others(database: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import apsw
 
 from rsqlite.config import Settings
-from rsqlite.errors import DamagedFile, NodeFault
+from rsqlite.errors import DamagedDatabase, NodeFault
 from rsqlite.statemachine import results
 
 OLDEST_SQLITE = 3_051_003
@@ -83,4 +83,4 @@ def open_error(error: apsw.Error, path: str) -> NodeFault:
     fault = results.node_fault(error)
     if fault is not None:
         return type(fault)(f"{path}: {fault}")
-    return DamagedFile(f"{path} cannot be opened: {error}")
+    return DamagedDatabase(f"{path} cannot be opened: {error}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import apsw
 
-from rsqlite.errors import DamagedFile, DiskFault, NodeFault
+from rsqlite.errors import DamagedDatabase, DiskFault, NodeFault
 from rsqlite.request import Failure
 
 _RESULT_CODES = frozenset(
@@ -102,7 +102,7 @@ def node_fault(error: BaseException) -> NodeFault | None:
         return None
     code = extended_code(error)
     if code in _DAMAGE_CODES:
-        return DamagedFile(f"the database is damaged: {error} ({code_name(code)})")
+        return DamagedDatabase(f"the database is damaged: {error} ({code_name(code)})")
     if code & 255 in _FAULT_CODES:
         return DiskFault(f"the database cannot be read or written: {error} ({code_name(code)})")
     return None

@@ -4,6 +4,9 @@
     identity.json   who this node is (below), replaced by rename
     log/            the log (`logstore.py`)
     db/             the database (`statemachine`)
+    images/         an image of it, for others; incoming/: one that is being fetched
+    configuration.json  the last committed configuration: who can give back what is lost here
+    quarantine/     databases that were damaged, kept for whoever wants to know why
 
 The identity is JSON of one object: format, node_id (decimal string: 64 bits do not fit a JSON
 number), incarnation (how often the directory was opened), cluster_id, label, and checksum, the
@@ -32,11 +35,15 @@ IDENTITY_NEW_NAME = "identity.json.new"
 LOG_NAME = "log"
 DATABASE_NAME = "db"
 IDENTITY_BYTES_MAX = 64 * 1024
+CONFIGURATION_NAME = "configuration.json"
+CONFIGURATION_BYTES_MAX = 1024 * 1024
+QUARANTINE_NAME = "quarantine"
 
 IMAGES_NAME, INCOMING_NAME = "images", "incoming"
 OUR_NAMES = frozenset(
     {LOCK_NAME, IDENTITY_NAME, IDENTITY_NEW_NAME, LOG_NAME, DATABASE_NAME}
-    | {IMAGES_NAME, INCOMING_NAME}
+    | {IMAGES_NAME, INCOMING_NAME, QUARANTINE_NAME}
+    | {CONFIGURATION_NAME, f"{CONFIGURATION_NAME}.new"}
 )
 # What a fresh directory may hold: the root of a volume has this one.
 HARMLESS_NAMES = frozenset({"lost+found"})
@@ -149,6 +156,11 @@ class DataDirectory:
         """An image that is being fetched."""
         return os.path.join(self.path, INCOMING_NAME)
 
+    @property
+    def quarantine_path(self) -> str:
+        """Databases that were set aside."""
+        return os.path.join(self.path, QUARANTINE_NAME)
+
     def set_cluster(self, cluster_id: str) -> None:
         """Bind the directory to a cluster, for good; durable when this returns."""
         if self.identity.cluster_id == cluster_id:
@@ -159,6 +171,33 @@ class DataDirectory:
                 " a node changes its cluster only with an empty directory"
             )
         self._store(replace(self.identity, cluster_id=cluster_id))
+
+    def save_configuration(self, data: bytes) -> None:
+        """Keep the last committed configuration beside the database, which may be lost: it says who
+        can give it back. Durable when this returns."""
+        value: dict[str, object] = {"configuration": data.decode()}
+        value["checksum"] = f"{crc32(_canonical(value)):08x}"
+        self._replace(CONFIGURATION_NAME, json.dumps(value, indent=1).encode() + b"\n")
+
+    def saved_configuration(self) -> bytes | None:
+        """What was kept; None if there is none that can be believed."""
+        path = os.path.join(self.path, CONFIGURATION_NAME)
+        try:
+            if not self._disk.exists(path):
+                return None
+            file = self._disk.open(path, writable=False)
+            try:
+                value = json.loads(file.pread(CONFIGURATION_BYTES_MAX, 0))
+            finally:
+                file.close()
+            checksum = value.pop("checksum")
+            if f"{crc32(_canonical(value)):08x}" != checksum:
+                return None
+            return str(value["configuration"]).encode()
+        except OSError as error:
+            raise DiskFault(f"cannot read {path}: {error}") from error
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
 
     def set_label(self, label: str) -> None:
         """Change the operator's name of the node; durable when this returns."""
@@ -172,20 +211,24 @@ class DataDirectory:
             self._unlock = None
 
     def _store(self, identity: Identity) -> None:
-        new_path = os.path.join(self.path, IDENTITY_NEW_NAME)
+        self._replace(IDENTITY_NAME, encode_identity(identity))
+        self.identity = identity
+
+    def _replace(self, name: str, data: bytes) -> None:
+        """Make this the content of a file of ours, all or nothing."""
+        path = os.path.join(self.path, name)
         try:
-            file = self._disk.open(new_path, create=True)
+            file = self._disk.open(f"{path}.new", create=True)
             try:
                 file.truncate(0)
-                file.pwrite(encode_identity(identity), 0)
+                file.pwrite(data, 0)
                 file.sync()
             finally:
                 file.close()
-            self._disk.rename(new_path, os.path.join(self.path, IDENTITY_NAME))
+            self._disk.rename(f"{path}.new", path)
             self._disk.sync_directory(self.path)
         except OSError as error:
-            raise DiskFault(f"cannot write the identity in {self.path}: {error}") from error
-        self.identity = identity
+            raise DiskFault(f"cannot write {path}: {error}") from error
 
 
 def _canonical(value: dict[str, object]) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 
 from rsqlite.config import KIB
 from rsqlite.errors import (
+    DamagedDatabase,
     DamagedFile,
     Divergence,
     Fate,
@@ -263,15 +264,29 @@ def test_a_replica_that_computes_something_else_stops_serving_and_still_votes(
     tamper(tampered_with, "DELETE FROM t WHERE id = 2")
     again = three.start_node(number)
     three.until(lambda: again.is_synced)
+    other = next(e for e in three.followers() if e is not again)
+    other_number = three.number(other)
+    three.kill(other_number)
     three.execute(three.leader(), "UPDATE t SET v = 'c'")
-    three.loop.advance(1.0)
-    assert isinstance(again.fault, Divergence)
+    three.loop.advance(3.0)
+    assert isinstance(again.fault, Divergence), "one against one is no verdict"
     assert again.status().fault
     answer = three.answer(again, query("SELECT v FROM t", level=ReadLevel.NONE))
     assert isinstance(answer, Divergence)
     # Without its acknowledgement the remaining node could not commit.
-    three.kill(three.number(next(e for e in three.followers() if e is not again)))
     three.execute(three.leader(), "INSERT INTO t VALUES(3, 'd')")
+    # A second one that agrees with the entry is a majority: this one gives its database up.
+    three.start_node(other_number)
+    three.until(lambda: bool(three.faults))
+    ((at, fault),) = three.faults
+    assert (at, type(fault)) == (number, DamagedDatabase)
+    assert "a majority agrees" in str(fault)
+    three.kill(number)
+    three.faults.clear()
+    again = three.start_node(number)
+    three.until(lambda: again.is_synced)
+    rows = three.rows(again, "SELECT * FROM t ORDER BY id", ReadLevel.NONE)
+    assert rows == [(1, "c"), (2, "c"), (3, "d")]
 
 
 def tamper(path: str, sql: str) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from rsqlite.config import KIB
-from rsqlite.errors import DiskFault
+from rsqlite.errors import DamagedDatabase, DiskFault, Unavailable
 from rsqlite.node.engine import Engine
-from rsqlite.request import Outcome, ReadLevel
+from rsqlite.request import Outcome, ReadLevel, Request, RequestKind
 from rsqlite.statemachine import generations, image, schema
 from rsqlite.storage.logstore import LogStore
 from rsqlite.testing.engines import EngineCluster, execute
@@ -66,6 +66,10 @@ def leave_behind(cluster: EngineCluster) -> int:
 def is_level(cluster: EngineCluster, engine: Engine) -> bool:
     leader = cluster.leader()
     return engine.machine.applied_index == leader.machine.applied_index
+
+
+def query(sql: str) -> Request:
+    return Request(RequestKind.QUERY, [sql], [None], level=ReadLevel.NONE)
 
 
 def count(cluster: EngineCluster, engine: Engine) -> object:
@@ -188,7 +192,7 @@ def test_the_process_may_end_at_every_step_of_an_installation(
 
     with monkeypatch.context() as patch:
         if place is generations:
-            patch.setattr("rsqlite.node.engine.install", crashing)
+            patch.setattr("rsqlite.node.installer.install", crashing)
         else:
             patch.setattr(place, name, crashing)
         three.start_node(number)
@@ -199,7 +203,7 @@ def test_the_process_may_end_at_every_step_of_an_installation(
     three.kill(number)
     three.faults.clear()
     again = three.start_node(number)
-    three.until(lambda: is_level(three, again), 30.0)
+    three.until(lambda: again.is_synced and is_level(three, again), 30.0)
     assert count(three, again) == count(three, three.leader())
     root = Path(again.directory.database_root)
     assert len([one for one in root.iterdir() if one.is_dir()]) == 1, "older ones are removed"
@@ -235,3 +239,92 @@ def test_a_snapshot_on_demand_brings_everything_into_the_file_and_cuts_the_log(
     assert ask() == (True, None)
     assert count(cluster, engine) == [(61, 61)]
     cluster.close()
+
+
+# A database that is lost, while the log is not
+
+
+def damage(engine: Engine) -> None:
+    """Flip a bit in the last page, which holds rows."""
+    path = Path(engine.machine.path)
+    data = bytearray(path.read_bytes())
+    data[-2000] ^= 1
+    path.write_bytes(data)
+
+
+def restarted(cluster: EngineCluster, number: int) -> Engine:
+    """As its owner does when a node fails."""
+    cluster.kill(number)
+    cluster.faults.clear()
+    return cluster.start_node(number)
+
+
+def test_a_damaged_database_comes_back_from_the_others(three: EngineCluster) -> None:
+    write(three, 100)
+    three.loop.advance(1.0)
+    sick = three.followers()[0]
+    number, node_id = three.number(sick), sick.node_id
+    three.kill(number)
+    damage(sick)
+    again = three.start_node(number)
+    answer = three.answer(again, query("SELECT max(v) FROM t"))
+    assert isinstance(answer, DamagedDatabase), "nobody sees what is damaged"
+    three.until(lambda: bool(three.faults))
+    assert [type(error) for _, error in three.faults] == [DamagedDatabase]
+    again = restarted(three, number)
+    assert again.node_id == node_id, "it keeps its log and its vote"
+    three.until(lambda: again.is_synced and is_level(three, again), 30.0)
+    assert count(three, again) == count(three, three.leader())
+    assert three.faults == []
+    assert len(list(Path(again.directory.quarantine_path).iterdir())) == 1
+
+
+def test_while_it_has_no_database_it_votes_and_acknowledges_and_serves_nothing(
+    three: EngineCluster,
+) -> None:
+    write(three, 100)
+    three.loop.advance(1.0)
+    sick, other = three.followers()
+    number = three.number(sick)
+    three.kill(number)
+    Path(sick.machine.path).write_bytes(b"gone" * 5000)
+    three.own_settings[number] = {"image_bytes_per_second": 64 * KIB}
+    again = three.start_node(number)
+    assert again.installer.is_without_database
+    refused = three.answer(again, query("SELECT 1"))
+    assert isinstance(refused, Unavailable)
+    assert "waits for its database" in str(refused)
+    # It is one of the majority all the same: with the other one down, writes go on.
+    three.kill(three.number(other))
+    three.loop.advance(1.0)
+    write(three, 3)
+    three.until(lambda: is_level(three, again), 60.0)
+    assert count(three, again) == count(three, three.leader())
+    assert three.faults == []
+
+
+def test_a_database_that_its_own_log_can_make_again_needs_nobody(tmp_path: Path) -> None:
+    cluster = EngineCluster(tmp_path, 1, join="", **SMALL)
+    engine = cluster.start()
+    cluster.execute(engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    write(cluster, 3)
+    assert engine.log.first_index == 1
+    cluster.kill(0)
+    Path(engine.machine.path).write_bytes(b"gone" * 5000)
+    again = cluster.start()
+    assert count(cluster, again) == [(3, 3)]
+    cluster.close()
+
+
+def test_alone_and_without_its_whole_log_a_damaged_database_ends_the_node(tmp_path: Path) -> None:
+    cluster = EngineCluster(tmp_path, 1, join="", **SMALL)
+    engine = cluster.start()
+    cluster.execute(engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    write(cluster, 200)
+    cluster.loop.advance(1.0)
+    assert engine.log.first_index > 1
+    cluster.kill(0)
+    Path(engine.machine.path).write_bytes(b"gone" * 5000)
+    with pytest.raises(DamagedDatabase):
+        cluster.start_node(0)
+    assert Path(engine.machine.path).read_bytes().startswith(b"gone"), "nothing was touched"

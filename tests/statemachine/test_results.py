@@ -5,7 +5,7 @@ from __future__ import annotations
 import apsw
 import pytest
 
-from rsqlite.errors import DamagedFile, DiskFault, Divergence
+from rsqlite.errors import DamagedDatabase, DiskFault, Divergence
 from rsqlite.statemachine import results
 
 
@@ -40,9 +40,9 @@ def test_only_six_codes_are_results_of_sql(code: int, is_result: bool) -> None:
     ("kind", "code", "fault"),
     [
         (apsw.IOError, apsw.SQLITE_IOERR_WRITE, DiskFault),
-        (apsw.IOError, apsw.SQLITE_IOERR_DATA, DamagedFile),
-        (apsw.CorruptError, apsw.SQLITE_CORRUPT, DamagedFile),
-        (apsw.NotADBError, apsw.SQLITE_NOTADB, DamagedFile),
+        (apsw.IOError, apsw.SQLITE_IOERR_DATA, DamagedDatabase),
+        (apsw.CorruptError, apsw.SQLITE_CORRUPT, DamagedDatabase),
+        (apsw.NotADBError, apsw.SQLITE_NOTADB, DamagedDatabase),
         (apsw.CantOpenError, apsw.SQLITE_CANTOPEN, DiskFault),
         (apsw.CorruptError, apsw.SQLITE_CORRUPT_VTAB, None),
         (apsw.ConstraintError, apsw.SQLITE_CONSTRAINT, None),

@@ -1,0 +1,296 @@
+"""Puts another database in place of this node's: an image, because the log behind is gone, or
+because the database itself is lost.
+
+While an image is installed the node is as if it were down. While it has no database to speak of (it
+was damaged, or computed something else than the others), it keeps its log, its vote and its place:
+it appends, acknowledges and votes, leads nobody, serves nothing, and asks the leader for an image.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from rsqlite.errors import (
+    DamagedDatabase,
+    DamagedFile,
+    DiskFault,
+    NodeFault,
+    RsqliteError,
+    Unavailable,
+)
+from rsqlite.node.images import Offer
+from rsqlite.raft.messages import InstallSnapshot
+from rsqlite.raft.types import Configuration, EntryId, Index, NodeId, Role, Term
+from rsqlite.statemachine.generations import (
+    Installed,
+    install,
+    installed_of,
+    note_damage,
+    noted_damage,
+    remove_others,
+    set_aside,
+)
+from rsqlite.statemachine.image import Manifest
+from rsqlite.statemachine.machine import StateMachine
+
+if TYPE_CHECKING:
+    from rsqlite.node.engine import Engine
+
+log = logging.getLogger(__name__)
+
+IDLE_LOOK_S = 0.005
+"""Pause between two looks whether the log and the database are at rest."""
+ASK_PAUSE_S = 0.5
+"""Pause between two questions for an image."""
+
+
+class Installer:
+    """The part of an `Engine` that changes what its `machine` is."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._unfinished: Installed | None = None
+        """A database whose installation is to be completed first."""
+        self._is_installing = False
+        self._lost = ""
+        """Why there is no database to speak of; empty: there is one."""
+        self._next_question = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Installer installing={self._is_installing} lost={self._lost!r}>"
+
+    @property
+    def is_under_way(self) -> bool:
+        """The database is being changed for another one, which takes milliseconds."""
+        return self._is_installing
+
+    @property
+    def is_without_database(self) -> bool:
+        """There is none to read from until an image has come."""
+        return bool(self._lost)
+
+    @property
+    def refuses(self) -> bool:
+        """Nothing can be asked of this node's database now."""
+        return self._is_installing or bool(self._lost)
+
+    def refusal(self) -> RsqliteError:
+        """What is answered meanwhile."""
+        if self._lost:
+            return Unavailable(f"this node waits for its database from the others: {self._lost}")
+        return Unavailable("an image of the database is being installed")
+
+    # At the start
+
+    def open_database(self) -> None:
+        """Open the database. One that is damaged is set aside, if others can give it back."""
+        engine = self._engine
+        root = engine.directory.database_root
+        try:
+            reason = noted_damage(root)
+            if reason is not None:
+                raise DamagedDatabase(reason)
+            self._open()
+        except DamagedDatabase as damage:
+            if not self._has_others():
+                raise
+            place = set_aside(root, engine.directory.quarantine_path)
+            log.error("database set aside", extra={"reason": str(damage), "place": place})
+            self._lost = str(damage)
+            self._open()
+        machine, entries = engine.machine, engine.log
+        installed = installed_of(machine.path)
+        if installed is not None and not self._is_reset(installed):
+            self._unfinished = installed
+        remove_others(machine.path)
+        if self._unfinished is None and machine.applied_index > entries.last_index:
+            raise DamagedFile(
+                f"the database in {engine.path} holds entries up to {machine.applied_index}, "
+                f"its log ends at {entries.last_index}: the log was lost. Move the directory "
+                "away and let the node come back empty, under a new identity"
+            )
+        if machine.applied_index + 1 >= entries.first_index:
+            self._lost = ""  # the log has all that is missing
+        elif not self._lost:
+            self._lost = "its database is older than what is left of its log"
+        if self._lost and engine.directory.saved_configuration() is None:
+            raise DamagedDatabase(f"{self._lost}; and who the others are is not known here")
+
+    def _has_others(self) -> bool:
+        """Does this node know of others that have the database?"""
+        engine = self._engine
+        saved = engine.directory.saved_configuration()
+        if engine.log.first_index == 1:
+            return True  # its own log has all of it
+        return saved is not None and len(Configuration.from_bytes(saved).members) > 1
+
+    def _open(self) -> None:
+        engine = self._engine
+        engine.machine = StateMachine.open(
+            engine.directory.database_root, loop=engine.loop, settings=engine.settings
+        )
+        engine.open_parts.append(engine.machine)
+
+    def _is_reset(self, installed: Installed) -> bool:
+        """Does the log begin behind an installed database, or hold its last entry?"""
+        entries, index = self._engine.log, Index(installed.last_index)
+        return entries.first_index > index or entries.term(index) == installed.last_term
+
+    def resume(self) -> bool:
+        """Complete an installation that a crash ended. True: that has begun, and `Engine.begin` is
+        called again."""
+        if self._unfinished is None:
+            return False
+        self._is_installing = True
+        self._finish(self._unfinished)
+        return True
+
+    @property
+    def applied_index(self) -> Index:
+        """Where the core begins. Without a database it takes for applied what is not in the log."""
+        engine = self._engine
+        if self._lost:
+            return Index(engine.log.first_index - 1)
+        return engine.machine.applied_index
+
+    @property
+    def configuration(self) -> Configuration:
+        """The one at `applied_index`, or one before it."""
+        saved = self._engine.directory.saved_configuration() if self._lost else None
+        if saved is not None:
+            return Configuration.from_bytes(saved)
+        return self._engine.machine.configuration
+
+    def core_started(self) -> None:
+        """Without a database this node neither leads nor applies nor reads."""
+        engine = self._engine
+        if self._lost:
+            assert engine.driver is not None
+            engine.driver.forbid_leading()
+            engine.applier.is_stopped = True
+            engine.reader.stop(self.refusal())
+
+    def note(self, fault: BaseException) -> None:
+        """The node fails. If it is its database, the next start must not use that one."""
+        if isinstance(fault, DamagedDatabase):
+            try:
+                note_damage(self._engine.machine.path, str(fault))
+            except DiskFault as error:
+                log.error("%s", error)
+
+    # Asking for an image
+
+    def sweep(self, now: float) -> None:
+        """Ask the leader for an image, if this node has no database."""
+        engine = self._engine
+        leader = engine.leader
+        if (
+            not self._lost
+            or engine.transfer.is_under_way
+            or leader is None
+            or leader.node_id == engine.node_id
+            or now < self._next_question
+        ):
+            return
+        self._next_question = now + ASK_PAUSE_S
+        source = leader.node_id
+
+        def answered(value: Mapping[str, Any] | None, error: BaseException | None) -> None:
+            if value is None or "image_id" not in value or self._is_installing:
+                return
+            try:
+                offer = msgspec.convert(value, type=Offer)
+                last = EntryId(Term(int(value["last_term"])), Index(int(value["last_index"])))
+            except (msgspec.ValidationError, KeyError, TypeError, ValueError):
+                return
+            text = msgspec.json.encode(offer)
+            engine.transfer.offered(
+                InstallSnapshot(source, engine.node_id, Term(0), last.index, last.term, text)
+            )
+
+        timeout_s = engine.settings.peer_connect_timeout
+        engine.network.ask(leader.raft_addr, {"image": True}, answered, timeout_s=timeout_s)
+
+    def offer(self, target: NodeId, last: EntryId, image: bytes) -> None:
+        """Let the core offer an image to a follower."""
+        if self._engine.driver is not None:
+            self._engine.driver.offer_image(target, last, image)
+
+    def has_room(self, size: int) -> bool:
+        """Whether the volume has room for an image of this size."""
+        engine = self._engine
+        try:
+            free = engine.disk.free_bytes(engine.directory.database_root)
+        except OSError as error:
+            engine.fail(DiskFault(f"cannot ask for the free space of {engine.path}: {error}"))
+            return False
+        return free - engine.settings.disk_reserve_bytes >= size
+
+    # Installing one
+
+    def arrived(self, path: str, manifest: Manifest) -> None:
+        """An image is here, whole and synced: make it the database, unless the log has brought the
+        one that is here as far."""
+        engine = self._engine
+        core, driver = engine.core, engine.driver
+        if core is None or driver is None or engine.fault is not None or engine.is_stopping:
+            return
+        is_old = core.commit_index >= manifest.last_index and not self._lost
+        if is_old or core.role is Role.LEADER or manifest.last_index < engine.log.first_index - 1:
+            engine.transfer.ended()
+            return
+        log.info("installing an image", extra={"index": manifest.last_index})
+        self._is_installing = True
+        driver.stop()
+        refusal = self.refusal()
+        engine.writer.stop(refusal)
+        engine.reader.stop(refusal)
+        engine.applier.is_stopped = True
+        self._install_when_idle(path, Installed(manifest.last_index, manifest.last_term))
+
+    def _install_when_idle(self, path: str, installed: Installed) -> None:
+        engine = self._engine
+        if engine.is_stopping or engine.fault is not None:
+            return
+        if engine.applier.is_busy or engine.writer.holds_slot or not engine.log.is_idle:
+            engine.loop.call_later(IDLE_LOOK_S, self._install_when_idle, path, installed)
+            return
+        try:
+            engine.open_parts.remove(engine.machine)
+            engine.machine.close()
+            install(engine.directory.database_root, path, installed)
+        except NodeFault as fault:
+            engine.fail(fault)
+            return
+        self._finish(installed)
+
+    def _finish(self, installed: Installed) -> None:
+        """The database is the image's: let the log begin behind it, and this node again."""
+        engine = self._engine
+
+        def reset(error: BaseException | None) -> None:
+            if error is not None:
+                engine.fail(error)
+                return
+            try:
+                if engine.machine not in engine.open_parts:
+                    self._open()
+                    engine.make_machine_parts()
+                remove_others(engine.machine.path)
+            except NodeFault as fault:
+                engine.fail(fault)
+                return
+            log.info("image installed", extra={"index": installed.last_index})
+            self._is_installing = False
+            self._unfinished, self._lost = None, ""
+            engine.transfer.ended()
+            engine.begin()
+
+        if self._is_reset(installed):
+            reset(None)  # the log goes on from within: it was the database alone that was lost
+        else:
+            engine.log.reset(Index(installed.last_index), Term(installed.last_term), reset)
