@@ -79,6 +79,26 @@ class ProcessCluster:
             for index in range(count)
         ]
 
+        self._python, self._environment = python, environment
+        self._options = list(options)
+
+    def grow(self, *options: str) -> ProcessNode:
+        """Start one more node, which asks the running ones to join; it is not waited for."""
+        join = ",".join(node.raft_addr for node in self.running())
+        http_port, raft_port = free_ports(2)
+        node = ProcessNode(
+            len(self.nodes),
+            self.directory,
+            http_port=http_port,
+            raft_port=raft_port,
+            options=["-join", join, *self._options, *options],
+            python=self._python,
+            environment=self._environment,
+        )
+        self.nodes.append(node)
+        node.start()
+        return node
+
     def __repr__(self) -> str:
         return f"<ProcessCluster {[node.state.value for node in self.nodes]}>"
 

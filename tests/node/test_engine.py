@@ -21,6 +21,7 @@ from rsqlite.errors import (
     TimedOut,
 )
 from rsqlite.request import Answer, Failure, Outcome, ReadLevel, Request, RequestKind, Rows, Write
+from rsqlite.statemachine.vfs import load_checksum_vfs
 from rsqlite.testing.engines import EngineCluster, execute
 
 
@@ -291,7 +292,7 @@ def test_a_replica_that_computes_something_else_stops_serving_and_still_votes(
 
 def tamper(path: str, sql: str) -> None:
     """Change a stopped node's database behind its back, page checksums and all."""
-    connection = apsw.Connection(path, vfs="cksmvfs")
+    connection = apsw.Connection(path, vfs=load_checksum_vfs())
     connection.execute(sql)
     connection.close()
 
