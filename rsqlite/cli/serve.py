@@ -27,7 +27,7 @@ from rsqlite.cli import logs
 from rsqlite.cli.exits import AddressUnusable, Exit, UnsuitableSqlite, exit_for
 from rsqlite.cli.options import Configuration, Option, Source, configure, options, read_flags
 from rsqlite.config import Settings
-from rsqlite.errors import DamagedDatabase, NodeFault
+from rsqlite.errors import DamagedFile, NodeFault
 
 if TYPE_CHECKING:
     from rsqlite.node.node import Node
@@ -190,15 +190,15 @@ async def serve(directory: str, settings: Settings) -> Exit:
     repairs: list[float] = []
     while True:
         fault = await serve_once(directory, settings, stop)
-        if not isinstance(fault, DamagedDatabase) or stop.is_set():
+        if not isinstance(fault, DamagedFile) or stop.is_set():
             break
         now = asyncio.get_running_loop().time()
         repairs = [one for one in repairs if now - one < REPAIRS_PERIOD_S]
         if len(repairs) >= REPAIRS_MAX:
-            log.error("the database was damaged again and again: look at the disk")
+            log.error("files were damaged again and again: look at the disk")
             break
         repairs.append(now)
-        log.warning("starting again, to get the database from the others")
+        log.warning("starting again, to get from the others what is damaged here")
     code = Exit.OK if fault is None else report(fault)
     log.info("stopped", extra={"exit": int(code)})
     return code

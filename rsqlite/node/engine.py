@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from rsqlite.config import Settings
 from rsqlite.errors import (
     DamagedDatabase,
+    DamagedFile,
     DiskFault,
     Divergence,
     ForeignDirectory,
@@ -31,7 +32,7 @@ from rsqlite.node.compaction import Compaction, Snapshotted
 from rsqlite.node.driver import Driver
 from rsqlite.node.forwarding import Forwarding
 from rsqlite.node.images import Images
-from rsqlite.node.installer import Installer
+from rsqlite.node.installer import Installer, has_others
 from rsqlite.node.membership import Granted, Membership
 from rsqlite.node.place import Place
 from rsqlite.node.reader import Reader
@@ -58,7 +59,7 @@ from rsqlite.raft.types import (
 )
 from rsqlite.request import Done, ReadLevel, Request, RequestKind
 from rsqlite.statemachine.machine import StateMachine
-from rsqlite.storage.directory import DataDirectory
+from rsqlite.storage.directory import DataDirectory, give_up_identity
 from rsqlite.storage.logstore import LogStore
 from rsqlite.transport.codec import ANSWER, CALL, decode_call
 
@@ -122,6 +123,21 @@ class Engine:
     def open_files(self) -> None:
         """Lock the directory, recover the log, open the database; raises `NodeFault` with a text
         that says what to do."""
+        try:
+            self._open_files()
+        except DamagedDatabase:
+            raise
+        except DamagedFile as damage:
+            # The log, or who this node is: nothing that it has acknowledged or voted can be
+            # trusted. Where others are, it comes back as another node.
+            if not has_others(self.path, self.disk):
+                raise
+            self.close_files()
+            place = give_up_identity(self.path, self.disk, str(damage))
+            log.error("identity given up", extra={"reason": str(damage), "place": place})
+            self._open_files()
+
+    def _open_files(self) -> None:
         settings = self.settings
         self.directory = DataDirectory.open(self.path, disk=self.disk, label=settings.node_id)
         self.open_parts.append(self.directory)
@@ -272,6 +288,10 @@ class Engine:
             self.directory.set_cluster(first.cluster_id)
         if self.cluster_id is not None:
             self._start_core()
+        elif (saved := self.directory.saved_configuration()) is not None:
+            # It gave its identity up: the others take it back as another node.
+            members = Configuration.from_bytes(saved).members
+            self.place.join([one.raft_addr for one in members])
         elif self.settings.bootstrap_expect > 1:
             if not self.settings.join:
                 log.warning("no -join: this node waits to be found by the others")

@@ -23,6 +23,7 @@ from rsqlite.errors import (
     Unavailable,
 )
 from rsqlite.node.images import Offer
+from rsqlite.ports import Disk
 from rsqlite.raft.messages import InstallSnapshot
 from rsqlite.raft.types import Configuration, EntryId, Index, NodeId, Role, Term
 from rsqlite.statemachine.generations import (
@@ -36,6 +37,7 @@ from rsqlite.statemachine.generations import (
 )
 from rsqlite.statemachine.image import Manifest
 from rsqlite.statemachine.machine import StateMachine
+from rsqlite.storage.directory import read_configuration
 
 if TYPE_CHECKING:
     from rsqlite.node.engine import Engine
@@ -46,6 +48,12 @@ IDLE_LOOK_S = 0.005
 """Pause between two looks whether the log and the database are at rest."""
 ASK_PAUSE_S = 0.5
 """Pause between two questions for an image."""
+
+
+def has_others(path: str, disk: Disk) -> bool:
+    """Does the node in this data directory know of others, that have what it has?"""
+    saved = read_configuration(path, disk)
+    return saved is not None and len(Configuration.from_bytes(saved).members) > 1
 
 
 class Installer:
@@ -121,12 +129,9 @@ class Installer:
             raise DamagedDatabase(f"{self._lost}; and who the others are is not known here")
 
     def _has_others(self) -> bool:
-        """Does this node know of others that have the database?"""
+        """Is there anything to make the database from again?"""
         engine = self._engine
-        saved = engine.directory.saved_configuration()
-        if engine.log.first_index == 1:
-            return True  # its own log has all of it
-        return saved is not None and len(Configuration.from_bytes(saved).members) > 1
+        return engine.log.first_index == 1 or has_others(engine.path, engine.disk)
 
     def _open(self) -> None:
         engine = self._engine

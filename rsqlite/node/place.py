@@ -10,7 +10,7 @@ it, is the answer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -55,6 +55,7 @@ class Place:
         self._core = core
         self._failed = failed
         self._joins = False
+        self._seeds: list[str] = []
         self._is_asking = False
         self._next_look = 0.0
         self._attempts = 0
@@ -70,9 +71,11 @@ class Place:
         """This node has no cluster and asks for one: it takes the first that invites it."""
         return self._joins
 
-    def join(self) -> None:
-        """Begin to ask: this node has no cluster, and shall be in that of the others."""
+    def join(self, seeds: Sequence[str] = ()) -> None:
+        """Begin to ask: this node has no cluster, and shall be in that of the others. `seeds`: who
+        may be asked beside those of `-join`."""
         self._joins = True
+        self._seeds = list(seeds)
         self._look()
 
     def stop(self) -> None:
@@ -120,7 +123,7 @@ class Place:
             members = core.configuration.members
             found += [one.raft_addr for one in members if one.node_id == core.leader_id]
             found += [one.raft_addr for one in members if one.node_id != own.node_id]
-        found += join_addresses(self._settings)
+        found += [*self._seeds, *join_addresses(self._settings)]
         return [one for one in dict.fromkeys(found) if one and one != own.raft_addr]
 
     # Asking to join

@@ -6,7 +6,8 @@
     db/             the database (`statemachine`)
     images/         an image of it, for others; incoming/: one that is being fetched
     configuration.json  the last committed configuration: who can give back what is lost here
-    quarantine/     databases that were damaged, kept for whoever wants to know why
+    quarantine/     what was damaged and set aside, kept for whoever wants to know why
+    giving-up.json  while identity, log and database are being set aside
 
 The identity is JSON of one object: format, node_id (decimal string: 64 bits do not fit a JSON
 number), incarnation (how often the directory was opened), cluster_id, label, and checksum, the
@@ -38,12 +39,14 @@ IDENTITY_BYTES_MAX = 64 * 1024
 CONFIGURATION_NAME = "configuration.json"
 CONFIGURATION_BYTES_MAX = 1024 * 1024
 QUARANTINE_NAME = "quarantine"
+GIVING_UP_NAME = "giving-up.json"
 
 IMAGES_NAME, INCOMING_NAME = "images", "incoming"
 OUR_NAMES = frozenset(
     {LOCK_NAME, IDENTITY_NAME, IDENTITY_NEW_NAME, LOG_NAME, DATABASE_NAME}
     | {IMAGES_NAME, INCOMING_NAME, QUARANTINE_NAME}
     | {CONFIGURATION_NAME, f"{CONFIGURATION_NAME}.new"}
+    | {GIVING_UP_NAME, f"{GIVING_UP_NAME}.new"}
 )
 # What a fresh directory may hold: the root of a volume has this one.
 HARMLESS_NAMES = frozenset({"lost+found"})
@@ -181,23 +184,7 @@ class DataDirectory:
 
     def saved_configuration(self) -> bytes | None:
         """What was kept; None if there is none that can be believed."""
-        path = os.path.join(self.path, CONFIGURATION_NAME)
-        try:
-            if not self._disk.exists(path):
-                return None
-            file = self._disk.open(path, writable=False)
-            try:
-                value = json.loads(file.pread(CONFIGURATION_BYTES_MAX, 0))
-            finally:
-                file.close()
-            checksum = value.pop("checksum")
-            if f"{crc32(_canonical(value)):08x}" != checksum:
-                return None
-            return str(value["configuration"]).encode()
-        except OSError as error:
-            raise DiskFault(f"cannot read {path}: {error}") from error
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return None
+        return read_configuration(self.path, self._disk)
 
     def set_label(self, label: str) -> None:
         """Change the operator's name of the node; durable when this returns."""
@@ -215,20 +202,93 @@ class DataDirectory:
         self.identity = identity
 
     def _replace(self, name: str, data: bytes) -> None:
-        """Make this the content of a file of ours, all or nothing."""
         path = os.path.join(self.path, name)
         try:
-            file = self._disk.open(f"{path}.new", create=True)
-            try:
-                file.truncate(0)
-                file.pwrite(data, 0)
-                file.sync()
-            finally:
-                file.close()
-            self._disk.rename(f"{path}.new", path)
-            self._disk.sync_directory(self.path)
+            _replace(path, data, self._disk)
         except OSError as error:
             raise DiskFault(f"cannot write {path}: {error}") from error
+
+
+def _replace(path: str, data: bytes, disk: Disk) -> None:
+    """Make this the content of a file, all or nothing; durable when this returns."""
+    file = disk.open(f"{path}.new", create=True)
+    try:
+        file.truncate(0)
+        file.pwrite(data, 0)
+        file.sync()
+    finally:
+        file.close()
+    disk.rename(f"{path}.new", path)
+    disk.sync_directory(os.path.dirname(path))
+
+
+def read_configuration(directory: str, disk: Disk) -> bytes | None:
+    """The configuration that was kept in a data directory; None if there is none that can be
+    believed."""
+    path = os.path.join(directory, CONFIGURATION_NAME)
+    try:
+        if not disk.exists(path):
+            return None
+        file = disk.open(path, writable=False)
+        try:
+            value = json.loads(file.pread(CONFIGURATION_BYTES_MAX, 0))
+        finally:
+            file.close()
+        checksum = value.pop("checksum")
+        if f"{crc32(_canonical(value)):08x}" != checksum:
+            return None
+        return str(value["configuration"]).encode()
+    except OSError as error:
+        raise DiskFault(f"cannot read {path}: {error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def give_up_identity(directory: str, disk: Disk, reason: str) -> str:
+    """Set identity, log and database aside: who starts here next is another node, which never votes
+    under the old id. Where they went. Only the configuration stays, to know whom to join."""
+    try:
+        unlock = lock_directory(directory, disk)
+        try:
+            root = os.path.join(directory, QUARANTINE_NAME)
+            disk.mkdir(root)
+            number = max((int(n) for n in disk.listdir(root) if n.isdigit()), default=0) + 1
+            place = os.path.join(root, str(number))
+            disk.mkdir(place)
+            disk.sync_directory(root)
+            disk.sync_directory(directory)
+            _replace(os.path.join(place, "reason"), reason.encode(), disk)
+            # From here on it is decided: a start finds this word, and carries it out.
+            word = json.dumps({"place": str(number)}).encode()
+            _replace(os.path.join(directory, GIVING_UP_NAME), word, disk)
+            _carry_out_giving_up(directory, disk)
+        finally:
+            unlock()
+    except OSError as error:
+        raise DiskFault(f"cannot set the files in {directory} aside: {error}") from error
+    return place
+
+
+def _carry_out_giving_up(directory: str, disk: Disk) -> None:
+    """Complete what `give_up_identity` has begun, if it has. A directory with an identity and
+    without the log of it must never be seen: its node would have forgotten its votes."""
+    path = os.path.join(directory, GIVING_UP_NAME)
+    if not disk.exists(path):
+        return
+    file = disk.open(path, writable=False)
+    try:
+        number = str(int(json.loads(file.pread(4096, 0))["place"]))
+    finally:
+        file.close()
+    place = os.path.join(directory, QUARANTINE_NAME, number)
+    for name in (IDENTITY_NAME, LOG_NAME, DATABASE_NAME):
+        source = os.path.join(directory, name)
+        if disk.exists(source):
+            disk.rename(source, os.path.join(place, name))
+    disk.sync_directory(place)
+    disk.sync_directory(directory)
+    disk.unlink(path)
+    disk.sync_directory(directory)
 
 
 def _canonical(value: dict[str, object]) -> bytes:
@@ -245,6 +305,7 @@ def _open(
         make_directory(directory, disk)
     unlock = lock_directory(directory, disk)
     try:
+        _carry_out_giving_up(directory, disk)
         data = DataDirectory(directory, disk, unlock)
         if disk.exists(os.path.join(directory, IDENTITY_NAME)):
             old = read_identity(directory, disk)
@@ -274,8 +335,8 @@ def _open(
 def _refuse_foreign(directory: str, disk: Disk) -> None:
     """Refuse to make a node among files that are not ours, or where one has lost its identity."""
     names = frozenset(disk.listdir(directory)) - HARMLESS_NAMES
-    if IDENTITY_NAME in names:
-        return
+    if IDENTITY_NAME in names or GIVING_UP_NAME in names:
+        return  # the latter is looked at again when what it says is done
     foreign = sorted(names - OUR_NAMES)
     if foreign:
         raise ForeignDirectory(

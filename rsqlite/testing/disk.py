@@ -317,13 +317,14 @@ class RamDisk:
         self.count_call("rename", source)
         source_parent, source_name = os.path.split(source)
         target_parent, target_name = os.path.split(target)
-        if source_parent != target_parent:
-            raise _error(errno_names.EXDEV, source)
         directory = self._directory(source_parent)
         if source_name not in directory.names:
             raise _error(errno_names.ENOENT, source)
-        if source_name != target_name:
-            node = directory.names[source_name]
+        node = directory.names[source_name]
+        if source_parent != target_parent:
+            self._directory(target_parent).change(**{target_name: node})
+            directory.change(**{source_name: None})
+        elif source_name != target_name:
             directory.change(**{source_name: None, target_name: node})
 
     def unlink(self, path: str) -> None:

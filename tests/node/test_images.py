@@ -328,3 +328,39 @@ def test_alone_and_without_its_whole_log_a_damaged_database_ends_the_node(tmp_pa
     with pytest.raises(DamagedDatabase):
         cluster.start_node(0)
     assert Path(engine.machine.path).read_bytes().startswith(b"gone"), "nothing was touched"
+
+
+# What a node is, or what it has promised, is lost
+
+
+@pytest.mark.parametrize("what", ["identity.json", "log/hardstate", "segment"])
+def test_a_node_whose_promises_are_damaged_comes_back_as_another_one(
+    three: EngineCluster, what: str
+) -> None:
+    write(three, 30)
+    sick = three.followers()[0]
+    number, former = three.number(sick), sick.node_id
+    three.kill(number)
+    path = Path(sick.path)
+    if what == "segment":
+        file = min((path / "log").glob("*.log"))
+        data = bytearray(file.read_bytes())
+        data[data.index(b"INSERT INTO t")] ^= 1
+    else:
+        file = path / what
+        data = bytearray(file.read_bytes())
+        data[:] = bytes(byte ^ 1 for byte in data)
+    file.write_bytes(data)
+    again = three.start_node(number)
+    assert again.node_id != former
+    three.until(
+        lambda: again.core is not None and again.node_id in again.core.configuration.voters, 30.0
+    )
+    three.until(lambda: again.is_synced and is_level(three, again), 30.0)
+    assert len(again.members) == 3
+    assert former not in {member.node_id for member in again.members}
+    assert count(three, again) == count(three, three.leader())
+    # Nothing was thrown away.
+    kept = path / "quarantine" / "1" / (f"log/{file.name}" if what == "segment" else what)
+    assert kept.read_bytes() == bytes(data)
+    assert three.faults == []

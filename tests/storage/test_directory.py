@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -11,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory
-from rsqlite.storage.directory import DataDirectory, Identity, decode_identity, encode_identity
+from rsqlite.storage.directory import (
+    DataDirectory,
+    Identity,
+    decode_identity,
+    encode_identity,
+    give_up_identity,
+    read_configuration,
+)
 from rsqlite.storage.disk import RealDisk
 from rsqlite.testing.disk import RamDisk
 
@@ -183,3 +191,54 @@ def test_a_power_loss_at_any_call_leaves_the_old_identity_or_the_new() -> None:
                 assert recovered.incarnation >= 2
             assert recovered.cluster_id in (None, "c1")
     assert disk.failed_call is None
+
+
+def test_the_last_configuration_is_kept_and_believed_only_whole() -> None:
+    disk = RamDisk()
+    data = DataDirectory.open(PATH, disk=disk)
+    assert data.saved_configuration() is None
+    for content in (b'{"members": 1}', b'{"members": 2}'):
+        data.save_configuration(content)
+        assert data.saved_configuration() == content
+    disk.power_loss()
+    assert read_configuration(PATH, disk) == b'{"members": 2}'
+    path = f"{PATH}/configuration.json"
+    for bit in range(0, 8 * len(disk.files()[path]), 7):
+        disk.flip_bit(path, bit)
+        assert read_configuration(PATH, disk) in (None, b'{"members": 2}')
+        disk.flip_bit(path, bit)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_power_may_go_while_an_identity_is_given_up(seed: int) -> None:
+    """Never is there an identity without the log that has its votes."""
+    calls = 0
+    while True:
+        disk = RamDisk()
+        data = DataDirectory.open(PATH, disk=disk)
+        former = data.identity.node_id
+        file = disk.open(f"{PATH}/log/votes", create=True)
+        file.pwrite(b"voted", 0)
+        file.sync()
+        file.close()
+        for directory in (f"{PATH}/log", PATH):
+            disk.sync_directory(directory)
+        data.save_configuration(b"others")
+        data.close()
+        disk.fail_nth_call(calls, errno.EIO, once=False)
+        try:
+            give_up_identity(PATH, disk, "damaged")
+            is_over = True
+        except DiskFault:
+            is_over = False
+        disk.stop_failing()
+        disk.power_loss(random.Random(100 * seed + calls))
+        again = DataDirectory.open(PATH, disk=disk)
+        has_log = disk.exists(f"{PATH}/log/votes")
+        assert has_log == (again.identity.node_id == former)
+        assert again.saved_configuration() == b"others"
+        if is_over:
+            assert not has_log
+            break
+        calls += 1
+    assert calls > 10
