@@ -15,6 +15,7 @@ RsqliteError
 │   └── Stopped             the node is stopping, or stopped itself after a fault
 └── NodeFault               this node's own disk or data failed: the node stops (never retried)
     ├── DiskFault           an I/O error of the operating system
+    │   └── DiskFull            no room on the volume: it ends when there is some
     ├── DamagedFile         bytes that fail their check and are no torn tail
     │   └── DamagedDatabase     of the database: it can be had again from the others
     ├── ForeignDirectory    files of another node, cluster or program
@@ -27,6 +28,7 @@ RsqliteError
 from __future__ import annotations
 
 import enum
+import errno
 
 MAYBE = ": the write may have been applied"
 """How texts of ours end whose `fate` is unknown; rqlite's own stay as they are."""
@@ -132,6 +134,19 @@ class NodeFault(RsqliteError):
 
 class DiskFault(NodeFault):
     """The operating system reported an error on one of our files; it is never retried."""
+
+
+class DiskFull(DiskFault):
+    """There is no room on the volume for what must be written. The node goes on when there is."""
+
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def disk_fault(text: str, error: BaseException | None) -> DiskFault:
+    """The fault that an error of the operating system is."""
+    is_full = isinstance(error, OSError) and error.errno in NO_SPACE
+    return DiskFull(text) if is_full else DiskFault(text)
 
 
 class DamagedFile(NodeFault):

@@ -9,6 +9,7 @@ would: nothing acknowledged is lost by it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import logging
@@ -17,6 +18,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -26,8 +28,8 @@ import rsqlite
 from rsqlite.cli import logs
 from rsqlite.cli.exits import AddressUnusable, Exit, UnsuitableSqlite, exit_for
 from rsqlite.cli.options import Configuration, Option, Source, configure, options, read_flags
-from rsqlite.config import Settings
-from rsqlite.errors import DamagedFile, NodeFault
+from rsqlite.config import MIB, Settings
+from rsqlite.errors import DamagedFile, DiskFull, NodeFault
 
 if TYPE_CHECKING:
     from rsqlite.node.node import Node
@@ -39,6 +41,9 @@ SWITCHES = ("help", "h", "version")
 REPAIRS_MAX = 2
 """So often in an hour a damaged database is fetched anew; then somebody must look."""
 REPAIRS_PERIOD_S = 3600.0
+ROOM_BYTES_MIN = 4 * MIB
+"""A node that has stopped on a full volume starts again when so much is free, or the reserve."""
+ROOM_LOOK_S = 1.0
 OTHER_FILES = 256
 """Files that are open beside connections: log segments, SQLite's, the loop's own."""
 YOUNG_OBJECTS = 50_000
@@ -190,18 +195,43 @@ async def serve(directory: str, settings: Settings) -> Exit:
     repairs: list[float] = []
     while True:
         fault = await serve_once(directory, settings, stop)
-        if not isinstance(fault, DamagedFile) or stop.is_set():
+        if stop.is_set() or fault is None:
             break
-        now = asyncio.get_running_loop().time()
-        repairs = [one for one in repairs if now - one < REPAIRS_PERIOD_S]
-        if len(repairs) >= REPAIRS_MAX:
-            log.error("files were damaged again and again: look at the disk")
+        if isinstance(fault, DiskFull):
+            log.error("%s; waiting for room", fault)
+            await wait_for_room(directory, settings, stop)
+            continue
+        if not isinstance(fault, DamagedFile) or not may_repair(repairs):
             break
-        repairs.append(now)
         log.warning("starting again, to get from the others what is damaged here")
+    if stop.is_set() and isinstance(fault, DiskFull):
+        fault = None  # it was told to stop while it waited
     code = Exit.OK if fault is None else report(fault)
     log.info("stopped", extra={"exit": int(code)})
     return code
+
+
+def may_repair(repairs: list[float]) -> bool:
+    """Whether it is worth another start; `repairs` holds when there was one."""
+    now = time.monotonic()
+    repairs[:] = [one for one in repairs if now - one < REPAIRS_PERIOD_S]
+    if len(repairs) >= REPAIRS_MAX:
+        log.error("files were damaged again and again: look at the disk")
+        return False
+    repairs.append(now)
+    return True
+
+
+async def wait_for_room(directory: str, settings: Settings, stop: asyncio.Event) -> None:
+    """Return when the volume has the room that is kept in reserve, or when `stop` is set."""
+    needed = max(settings.disk_reserve_bytes, ROOM_BYTES_MIN)
+    while not stop.is_set():
+        volume = os.statvfs(directory)
+        if volume.f_bavail * volume.f_frsize >= needed:
+            log.info("there is room again", extra={"needed": needed})
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), ROOM_LOOK_S)
 
 
 async def serve_once(
@@ -220,6 +250,8 @@ async def serve_once(
             log.info("serving http", extra={"address": server.address})
         calm_collector()
         return await first_end(stop, node, settings)
+    except DiskFull as full:
+        return full
     finally:
         await server.stop()
         await node.stop()

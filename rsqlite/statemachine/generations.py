@@ -16,7 +16,7 @@ import shutil
 
 import msgspec
 
-from rsqlite.errors import DamagedFile, DiskFault
+from rsqlite.errors import DamagedFile, disk_fault
 from rsqlite.statemachine import schema
 
 INSTALLED = "installed"
@@ -46,7 +46,7 @@ def install(root: str, image: str, installed: Installed) -> str:
         schema.sync_directory(root)
         schema.set_current(root, number)
     except OSError as error:
-        raise DiskFault(f"cannot install an image in {root}: {error}") from error
+        raise disk_fault(f"cannot install an image in {root}: {error}", error) from error
     return os.path.join(folder, schema.DATABASE)
 
 
@@ -68,7 +68,7 @@ def note_damage(database: str, reason: str) -> None:
         _write(os.path.join(os.path.dirname(database), DAMAGED), reason.encode())
         schema.sync_directory(os.path.dirname(database))
     except OSError as error:
-        raise DiskFault(f"cannot note the damage of {database}: {error}") from error
+        raise disk_fault(f"cannot note the damage of {database}: {error}", error) from error
 
 
 def noted_damage(root: str) -> str | None:
@@ -101,7 +101,7 @@ def set_aside(root: str, quarantine: str) -> str:
         schema.sync_directory(quarantine)
         schema.sync_directory(root)
     except OSError as error:
-        raise DiskFault(f"cannot set the database in {root} aside: {error}") from error
+        raise disk_fault(f"cannot set the database in {root} aside: {error}", error) from error
     return target
 
 
@@ -115,7 +115,7 @@ def remove_others(database: str) -> None:
                 shutil.rmtree(os.path.join(root, str(number)))
         schema.sync_directory(root)
     except OSError as error:
-        raise DiskFault(f"cannot remove an old database in {root}: {error}") from error
+        raise disk_fault(f"cannot remove an old database in {root}: {error}", error) from error
 
 
 def _numbers(root: str) -> list[int]:

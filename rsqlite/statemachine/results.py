@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import apsw
 
-from rsqlite.errors import DamagedDatabase, DiskFault, NodeFault
+from rsqlite.errors import DamagedDatabase, DiskFault, DiskFull, NodeFault
 from rsqlite.request import Failure
 
 _RESULT_CODES = frozenset(
@@ -112,6 +112,5 @@ def commit_fault(error: BaseException) -> NodeFault:
     """The fault behind a COMMIT or an apply that failed: nothing there is a result of SQL."""
     code = extended_code(error)
     text = f"a committed entry cannot be applied: {error} ({code_name(code)})"
-    if code & 255 == apsw.SQLITE_FULL:
-        text += "; make room on the volume of the data directory, and start the node again"
-    return node_fault(error) or DiskFault(text)
+    kind = DiskFull if code & 255 == apsw.SQLITE_FULL else DiskFault
+    return node_fault(error) or kind(text)

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from zlib import crc32
 
-from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory
+from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory, disk_fault
 from rsqlite.ports import Disk
 from rsqlite.storage.finding import REJOIN_ADVICE
 
@@ -136,7 +136,9 @@ class DataDirectory:
         try:
             return _open(directory, disk, label, random_bits)
         except OSError as error:
-            raise DiskFault(f"cannot use the data directory {directory}: {error}") from error
+            raise disk_fault(
+                f"cannot use the data directory {directory}: {error}", error
+            ) from error
 
     def __repr__(self) -> str:
         return f"DataDirectory({self.path!r}, {self.identity})"
@@ -206,7 +208,7 @@ class DataDirectory:
         try:
             _replace(path, data, self._disk)
         except OSError as error:
-            raise DiskFault(f"cannot write {path}: {error}") from error
+            raise disk_fault(f"cannot write {path}: {error}", error) from error
 
 
 def _replace(path: str, data: bytes, disk: Disk) -> None:
@@ -265,7 +267,7 @@ def give_up_identity(directory: str, disk: Disk, reason: str) -> str:
         finally:
             unlock()
     except OSError as error:
-        raise DiskFault(f"cannot set the files in {directory} aside: {error}") from error
+        raise disk_fault(f"cannot set the files in {directory} aside: {error}", error) from error
     return place
 
 

@@ -14,7 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
 from rsqlite.config import Settings
-from rsqlite.errors import DiskFault, InvariantViolation, NodeFault
+from rsqlite.errors import DiskFault, InvariantViolation, NodeFault, disk_fault
 from rsqlite.ports import Disk, Loop
 from rsqlite.raft.types import NO_TERM, Entry, HardState, Index, Term
 from rsqlite.storage.cache import ENTRY_OVERHEAD_BYTES, EntryCache
@@ -120,7 +120,7 @@ class LogStore:
         try:
             return LogStore(directory, disk=disk, loop=loop, settings=settings, node_id=node_id)
         except OSError as error:
-            raise DiskFault(f"cannot open the log in {directory}: {error}") from error
+            raise disk_fault(f"cannot open the log in {directory}: {error}", error) from error
 
     def __repr__(self) -> str:
         return (
@@ -542,7 +542,8 @@ class LogStore:
     def _fail(self, error: BaseException | None) -> None:
         """The disk failed: everything under way hears it, and nothing is tried again."""
         if self._failure is None:
-            failure = DiskFault(f"the log in {self._directory} cannot be written: {error}")
+            text = f"the log in {self._directory} cannot be written: {error}"
+            failure = disk_fault(text, error)
             failure.__cause__ = error
             self._failure = failure
         works, self._under_way = self._under_way, deque()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -13,11 +14,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from rsqlite.cli import serve
 from rsqlite.cli.exits import Exit
 from rsqlite.cli.serve import help_text, run
+from rsqlite.config import MIB, Settings
+from rsqlite.errors import DamagedFile, DiskFull
 from rsqlite.testing.cluster import ProcessCluster, ProcessNode, free_ports, wait_until
 
 
@@ -355,3 +360,58 @@ def test_an_emptied_directory_comes_back_as_another_node_in_its_place(tmp_path: 
         cluster.wait_applied()
         nodes = cluster.nodes[0].call("GET", "/nodes?nonvoters&ver=2")["nodes"]
         assert sorted(node["id"] for node in nodes) == ["1", "2", "3"]
+
+
+async def test_a_node_without_room_starts_again_when_there_is_some(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lives: list[BaseException | None] = [DiskFull("no room"), DiskFull("no room yet"), None]
+    looks = iter([1, 2, 100, 1, 100])
+
+    async def live(directory: str, settings: Settings, stop: asyncio.Event) -> object:
+        return lives.pop(0)
+
+    def volume(path: str) -> SimpleNamespace:
+        return SimpleNamespace(f_bavail=next(looks), f_frsize=MIB)
+
+    monkeypatch.setattr(serve, "serve_once", live)
+    monkeypatch.setattr(serve, "ROOM_LOOK_S", 0.01)
+    monkeypatch.setattr(os, "statvfs", volume)
+    monkeypatch.setattr(serve, "watch_signals", lambda stop: None)
+    settings = Settings(http_addr="", raft_addr="", disk_reserve_bytes=50 * MIB)
+    assert await serve.serve(str(tmp_path), settings) is Exit.OK
+    assert lives == []
+    assert next(looks, None) is None
+
+
+async def test_a_node_that_waits_for_room_stops_when_it_is_told_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stops: list[asyncio.Event] = []
+
+    async def live(directory: str, settings: Settings, stop: asyncio.Event) -> object:
+        asyncio.get_running_loop().call_later(0.05, stop.set)
+        return DiskFull("no room")
+
+    monkeypatch.setattr(serve, "serve_once", live)
+    monkeypatch.setattr(serve, "watch_signals", stops.append)
+    monkeypatch.setattr(serve.os, "statvfs", lambda path: SimpleNamespace(f_bavail=0, f_frsize=MIB))
+    settings = Settings(http_addr="", raft_addr="")
+    assert await asyncio.wait_for(serve.serve(str(tmp_path), settings), 5) is Exit.OK
+
+
+async def test_damage_is_repaired_so_often_and_then_somebody_must_look(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lives = 0
+
+    async def live(directory: str, settings: Settings, stop: asyncio.Event) -> object:
+        nonlocal lives
+        lives += 1
+        return DamagedFile("a page fails its checksum")
+
+    monkeypatch.setattr(serve, "serve_once", live)
+    monkeypatch.setattr(serve, "watch_signals", lambda stop: None)
+    settings = Settings(http_addr="", raft_addr="")
+    assert await serve.serve(str(tmp_path), settings) is Exit.DAMAGED
+    assert lives == 1 + serve.REPAIRS_MAX
