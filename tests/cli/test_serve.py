@@ -395,7 +395,8 @@ async def test_a_node_that_waits_for_room_stops_when_it_is_told_to(
 
     monkeypatch.setattr(serve, "serve_once", live)
     monkeypatch.setattr(serve, "watch_signals", stops.append)
-    monkeypatch.setattr(serve.os, "statvfs", lambda path: SimpleNamespace(f_bavail=0, f_frsize=MIB))
+    no_room = SimpleNamespace(f_bavail=0, f_frsize=MIB)
+    monkeypatch.setattr(os, "statvfs", lambda path: no_room)
     settings = Settings(http_addr="", raft_addr="")
     assert await asyncio.wait_for(serve.serve(str(tmp_path), settings), 5) is Exit.OK
 
