@@ -1,4 +1,5 @@
-"""`rsqlite`: the command for people. `rsqlite check DIR` looks at a stopped node's files."""
+"""`rsqlite`: the command for people, for nodes that are stopped. `check DIR` looks at their files,
+`recover DIR` lets a cluster go on that has lost its majority."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import click
 
 import rsqlite
 from rsqlite.cli.exits import Exit, exit_for
-from rsqlite.errors import NodeFault
+from rsqlite.errors import NodeFault, RequestError
 
 REBUILD_ADVICE = (
     "The log is whole, and holds everything since the first entry: check the disk, move {} away,"
@@ -58,6 +59,41 @@ def check(directory: str) -> None:
     if damaged:
         sys.exit(Exit.DAMAGED)
     click.echo(f"{directory}: no damage found")
+
+
+@main.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False))
+@click.option(
+    "--peer",
+    "peers",
+    multiple=True,
+    metavar="ID=ADDRESS",
+    help="A node that is left, this one included; repeated. Default: this one alone.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def recover(directory: str, peers: tuple[str, ...], yes: bool) -> None:
+    """Let a cluster go on that has lost its majority for good.
+
+    Run it for each stopped node that is left, with the same --peer options, then start them. Says
+    what will be lost, asks, and writes raft/peers.json, which the next start follows. Choose this
+    only when the other nodes will not come back: while a majority can be had, nothing is lost.
+    """
+    from rsqlite.cli.recovering import Stopped, parse_peers
+
+    directory = os.path.abspath(directory)
+    try:
+        node = Stopped.read(directory)
+        left = parse_peers(peers, node)
+        for line in node.explain(left):
+            click.echo(line)
+        if not (yes or click.confirm("Go on?")):
+            click.echo("Nothing was changed.")
+            sys.exit(Exit.USAGE)
+        path = node.write(left)
+    except (NodeFault, RequestError) as error:
+        click.echo(f"rsqlite: {error}", err=True)
+        sys.exit(exit_for(error))
+    click.echo(f"Written to {path}. Start the nodes that are left with their usual words.")
 
 
 if __name__ == "__main__":

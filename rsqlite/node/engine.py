@@ -25,6 +25,7 @@ from rsqlite.errors import (
     Stopped,
     Unavailable,
 )
+from rsqlite.node import recovery
 from rsqlite.node.applier import Applier
 from rsqlite.node.changes import Wish
 from rsqlite.node.cluster import Discovery, first_configuration, new_cluster_id
@@ -287,7 +288,11 @@ class Engine:
             first = Configuration.from_bytes(self.log.entries(Index(1), Index(2), 1)[0].data)
             self.directory.set_cluster(first.cluster_id)
         if self.cluster_id is not None:
-            self._start_core()
+            peers = recovery.read_peers(recovery.peers_path(self.path))
+            if peers is None:
+                self._start_core()
+            else:
+                self._force_configuration(peers)
         elif (saved := self.directory.saved_configuration()) is not None:
             # It gave its identity up: the others take it back as another node.
             members = Configuration.from_bytes(saved).members
@@ -310,6 +315,31 @@ class Engine:
             self.place.join()
         else:
             self._bootstrap([self.own_member()])
+
+    def _force_configuration(self, peers: list[recovery.Peer]) -> None:
+        """The operator says who is left (`recovery.py`)."""
+        machine = self.machine
+        current = recovery.latest_configuration(
+            self.log, machine.configuration, machine.applied_index
+        )
+        configuration = recovery.forced(current, self.own_member(), peers)
+        entry, hard_state = recovery.forcing_entry(self.log, configuration)
+
+        def written(error: BaseException | None) -> None:
+            try:
+                if error is not None:
+                    raise error
+                recovery.finish(self.path)
+            except (NodeFault, OSError) as fault:
+                self.fail(fault)
+                return
+            self._start_core()
+
+        log.warning(
+            "the members are forced by peers.json",
+            extra={"index": entry.index, "members": [one.label for one in configuration.members]},
+        )
+        self.log.append(truncate_from=None, entries=(entry,), hard_state=hard_state, done=written)
 
     def _bootstrap(self, members: list[Member]) -> None:
         """Write the first configuration, then the cluster's id, then begin. A crash in between

@@ -40,13 +40,15 @@ CONFIGURATION_NAME = "configuration.json"
 CONFIGURATION_BYTES_MAX = 1024 * 1024
 QUARANTINE_NAME = "quarantine"
 GIVING_UP_NAME = "giving-up.json"
+RAFT_NAME = "raft"
+"""Where an operator of rqlite puts peers.json (`node/recovery.py`)."""
 
 IMAGES_NAME, INCOMING_NAME = "images", "incoming"
 OUR_NAMES = frozenset(
     {LOCK_NAME, IDENTITY_NAME, IDENTITY_NEW_NAME, LOG_NAME, DATABASE_NAME}
     | {IMAGES_NAME, INCOMING_NAME, QUARANTINE_NAME}
     | {CONFIGURATION_NAME, f"{CONFIGURATION_NAME}.new"}
-    | {GIVING_UP_NAME, f"{GIVING_UP_NAME}.new"}
+    | {GIVING_UP_NAME, f"{GIVING_UP_NAME}.new", RAFT_NAME}
 )
 # What a fresh directory may hold: the root of a volume has this one.
 HARMLESS_NAMES = frozenset({"lost+found"})

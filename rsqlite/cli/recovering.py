@@ -1,0 +1,109 @@
+"""What `rsqlite recover` knows and says before it does anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rsqlite.config import address_problems
+from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory, RequestError
+from rsqlite.node.recovery import Peer, write_peers
+from rsqlite.raft.types import Configuration
+from rsqlite.storage.directory import (
+    IDENTITY_NAME,
+    LOG_NAME,
+    Identity,
+    lock_directory,
+    read_configuration,
+    read_identity,
+)
+from rsqlite.storage.disk import RealDisk
+from rsqlite.storage.recovery import examine_log
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A stopped node that is a member of a cluster."""
+
+    directory: str
+    identity: Identity
+    configuration: Configuration
+    last_index: int
+    last_term: int
+
+    @staticmethod
+    def read(directory: str) -> Stopped:
+        """Look at its files, under its lock. NodeFault says why that cannot be done."""
+        disk = RealDisk()
+        if not disk.exists(os.path.join(directory, IDENTITY_NAME)):
+            raise ForeignDirectory(
+                f"{directory} is no data directory of rsqlite: it holds no {IDENTITY_NAME}"
+            )
+        try:
+            unlock = lock_directory(directory, disk)
+            try:
+                identity = read_identity(directory, disk)
+                image = examine_log(os.path.join(directory, LOG_NAME), disk)
+                saved = read_configuration(directory, disk)
+            finally:
+                unlock()
+        except OSError as error:
+            raise DiskFault(f"cannot read {directory}: {error}") from error
+        if image.damage is not None:
+            raise DamagedFile(f"{image.damage}. Choose another node to go on with")
+        if identity.cluster_id is None or saved is None:
+            raise ForeignDirectory(f"the node in {directory} is in no cluster yet")
+        return Stopped(
+            directory,
+            identity,
+            Configuration.from_bytes(saved),
+            image.terms.last_index,
+            image.terms.last_term,
+        )
+
+    @property
+    def own(self) -> Peer:
+        """This node as the configuration has it."""
+        for member in self.configuration.members:
+            if member.node_id == self.identity.node_id:
+                return Peer(member.label, member.raft_addr, True)
+        raise ForeignDirectory(f"the node in {self.directory} is no member of its cluster any more")
+
+    def explain(self, left: Sequence[Peer]) -> Iterator[str]:
+        """What is and what will be, line by line."""
+        names = {peer.label for peer in left}
+        lost = [one.label for one in self.configuration.members if one.label not in names]
+        yield f"Node {self.own.label!r} of cluster {self.identity.cluster_id}."
+        yield f"Its log ends at entry {self.last_index} of term {self.last_term}."
+        yield "The other nodes that are left should end no later: compare before you go on."
+        yield "From the next start on the cluster is:"
+        for peer in left:
+            yield f"  {peer.label} at {peer.raft_addr}{'' if peer.is_voter else ', read-only'}"
+        if lost:
+            yield f"Out of it, for good: {', '.join(lost)}. They must never be started again with"
+            yield "  their old directories; emptied ones may join."
+            yield "Lost are all writes that only they hold, acknowledged or not. Writes that were"
+            yield "  never acknowledged may turn up, if this log holds them."
+
+    def write(self, left: Sequence[Peer]) -> str:
+        """Write down who is left; the path of the file."""
+        return write_peers(self.directory, list(left))
+
+
+def parse_peers(given: Sequence[str], node: Stopped) -> list[Peer]:
+    """`ID=ADDRESS` each; without any, the node alone. RequestError says what is wrong."""
+    if not given:
+        return [node.own]
+    found = []
+    for text in given:
+        label, equals, address = text.partition("=")
+        problems = address_problems(address) if label and equals else ["write ID=ADDRESS"]
+        if problems:
+            raise RequestError(f"--peer {text}: {problems[0]}")
+        known = [one for one in node.configuration.members if one.label == label]
+        is_voter = not known or known[0].node_id not in node.configuration.learners
+        found.append(Peer(label, address, is_voter))
+    if node.own.label not in {peer.label for peer in found}:
+        raise RequestError(f"the node itself, {node.own.label!r}, is not among the --peer options")
+    return found

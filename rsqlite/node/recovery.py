@@ -1,0 +1,170 @@
+"""A cluster that lost its majority for good: an operator says who it consists of from now on.
+
+As with rqlite, `raft/peers.json` in the data directory of each node that is left names them all:
+`[{"id": "1", "address": "host:4002", "non_voter": false}]`. At its next start each appends that
+configuration to its log by itself, and the file becomes `peers.info`. This is not consensus: what
+only the lost nodes had is lost, and what no majority had acknowledged may be kept.
+
+The entry's term is far above every term of an election, and grows with the last one in the log, so
+the node with the most up-to-date log wins, as it would have, and no two different entries get the
+same term and index: not even where the logs differ.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from typing import NamedTuple
+
+from rsqlite.errors import DiskFault, RequestError
+from rsqlite.raft.types import (
+    Configuration,
+    Entry,
+    EntryKind,
+    HardState,
+    Index,
+    Member,
+    NodeId,
+    Term,
+)
+from rsqlite.storage.directory import RAFT_NAME
+from rsqlite.storage.logstore import LogStore
+
+PEERS_NAME, DONE_NAME = "peers.json", "peers.info"
+TERM_STEP = 1 << 32
+"""More elections than any cluster will have."""
+PEERS_BYTES_MAX = 1 << 20
+SCAN_BYTES = 4 << 20
+
+
+class Peer(NamedTuple):
+    """A node as an operator names it."""
+
+    label: str
+    raft_addr: str
+    is_voter: bool
+
+
+def peers_path(directory: str) -> str:
+    """Where the operator's file is looked for."""
+    return os.path.join(directory, RAFT_NAME, PEERS_NAME)
+
+
+def read_peers(path: str) -> list[Peer] | None:
+    """What the file says; None if there is none. RequestError says what is wrong with it."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(PEERS_BYTES_MAX)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DiskFault(f"cannot read {path}: {error}") from error
+    try:
+        value = json.loads(data)
+        peers = [
+            Peer(str(one["id"]), str(one["address"]), not one.get("non_voter", False))
+            for one in value
+        ]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RequestError(
+            f'{path} is not [{{"id": "...", "address": "host:port"}}, ...]: {error!r}'
+        ) from error
+    if len({one.label for one in peers}) < len(peers):
+        raise RequestError(f"{path} names a node twice")
+    if not any(one.is_voter for one in peers):
+        raise RequestError(f"{path} names no node with a vote")
+    return peers
+
+
+def forced(current: Configuration, own: Member, peers: list[Peer]) -> Configuration:
+    """The configuration that these peers make, with the numbers that the present one knows."""
+    members: list[Member] = []
+    voters: set[NodeId] = set()
+    for peer in peers:
+        known = [one for one in current.members if one.label == peer.label] or [
+            one for one in current.members if one.raft_addr == peer.raft_addr
+        ]
+        if own.label == peer.label:
+            known = [own]
+        if len(known) != 1:
+            raise RequestError(
+                f"{PEERS_NAME} names {peer.label!r} at {peer.raft_addr}, which is no member that"
+                " this node knows: leave it out, and let it join afterwards"
+            )
+        member = known[0]._replace(raft_addr=peer.raft_addr)
+        members.append(member)
+        if peer.is_voter:
+            voters.add(member.node_id)
+    if own.node_id not in {member.node_id for member in members}:
+        raise RequestError(f"{PEERS_NAME} does not name this node, {own.label!r}")
+    learners = {member.node_id for member in members} - voters
+    return replace(
+        current,
+        members=tuple(sorted(members)),
+        voters=frozenset(voters),
+        outgoing=frozenset(),
+        learners=frozenset(learners),
+    )
+
+
+def latest_configuration(log: LogStore, base: Configuration, applied: Index) -> Configuration:
+    """The last one in the log, or the database's, which is as of `applied`."""
+    found, low = base, Index(max(applied + 1, log.first_index))
+    while low <= log.last_index:
+        entries = log.entries(low, Index(log.last_index + 1), SCAN_BYTES)
+        for entry in entries:
+            if entry.kind is EntryKind.CONFIGURATION:
+                found = Configuration.from_bytes(entry.data)
+        low = Index(entries[-1].index + 1)
+    return found
+
+
+def forcing_entry(log: LogStore, configuration: Configuration) -> tuple[Entry, HardState]:
+    """What to append, and the term that goes with it."""
+    last_term = log.term(log.last_index) or Term(0)
+    term = Term(last_term + TERM_STEP)
+    entry = Entry(
+        term, Index(log.last_index + 1), EntryKind.CONFIGURATION, configuration.to_bytes()
+    )
+    # A vote that was given stays given.
+    state = log.hard_state if log.hard_state.term >= term else HardState(term)
+    return entry, state
+
+
+def write_peers(directory: str, peers: list[Peer]) -> str:
+    """Make the file, durable when this returns; its path."""
+    path = peers_path(directory)
+    value = [
+        {"id": one.label, "address": one.raft_addr, "non_voter": not one.is_voter} for one in peers
+    ]
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with open(f"{path}.new", "w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(f"{path}.new", path)
+        for folder in (os.path.dirname(path), directory):
+            _sync_directory(folder)
+    except OSError as error:
+        raise DiskFault(f"cannot write {path}: {error}") from error
+    return path
+
+
+def _sync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def finish(directory: str) -> None:
+    """The file has been followed: it must not be followed again."""
+    folder = os.path.join(directory, RAFT_NAME)
+    try:
+        os.replace(os.path.join(folder, PEERS_NAME), os.path.join(folder, DONE_NAME))
+        _sync_directory(folder)
+    except OSError as error:
+        raise DiskFault(f"cannot rename {peers_path(directory)}: {error}") from error

@@ -1,0 +1,147 @@
+"""A majority is gone for good, and an operator says who is left."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rsqlite.errors import RequestError
+from rsqlite.node.engine import Engine
+from rsqlite.node.recovery import TERM_STEP, Peer, peers_path, read_peers
+from rsqlite.request import ReadLevel
+from rsqlite.testing.engines import EngineCluster
+
+
+@pytest.fixture
+def five(tmp_path: Path) -> Iterator[EngineCluster]:
+    cluster = EngineCluster(tmp_path, 5, join_interval=0.5)
+    cluster.start()
+    cluster.execute(cluster.leader(), "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    yield cluster
+    cluster.close()
+
+
+def put(engine: Engine, *peers: dict[str, Any]) -> None:
+    path = Path(peers_path(engine.path))
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(peers))
+
+
+def peer(cluster: EngineCluster, number: int, **more: Any) -> dict[str, Any]:
+    return {"id": f"n{number}", "address": cluster.addresses[number], **more}
+
+
+def kill(cluster: EngineCluster, *numbers: int) -> list[Engine]:
+    found = [cluster.engines[number] for number in numbers]
+    for number in numbers:
+        cluster.kill(number)
+    return [one for one in found if one is not None]
+
+
+def test_those_that_are_left_go_on_with_everything_the_best_of_them_has(
+    five: EngineCluster,
+) -> None:
+    leader = five.number(five.leader())
+    others = [number for number in range(5) if number != leader]
+    # One of the two that will be left misses what came last.
+    lagging, best = others[0], others[1]
+    kill(five, lagging)
+    for number in range(30):
+        five.execute(five.leader(), f"INSERT INTO t VALUES({number}, 'x')")
+    five.loop.advance(1.0)
+    (lost,) = kill(five, best)
+    left = [best, lagging]
+    kill(five, *[number for number in range(5) if number not in left])
+    again = []
+    for number in left:
+        path = Path(five.directory / f"node{number}")
+        holder = type("", (), {"path": str(path)})
+        put(holder, *[peer(five, one) for one in left])  # type: ignore[arg-type]
+        again.append(five.start_node(number))
+    new = five.wait_leader()
+    assert new.node_id == lost.node_id, "the more up-to-date log"
+    five.until(lambda: all(one.is_synced for one in again))
+    for one in again:
+        assert five.rows(one, "SELECT count(*) FROM t", ReadLevel.NONE) == [(30,)]
+        assert {member.label for member in one.members} == {f"n{number}" for number in left}
+        assert not os.path.exists(peers_path(one.path))
+    five.execute(new, "INSERT INTO t VALUES(100, 'after')")
+    # It is as any other cluster from here on: a new node may join it, and restarts change nothing.
+    five.kill(lagging)
+    restarted = five.start_node(lagging)
+    five.until(lambda: restarted.is_synced)
+    joined = five.grow()
+    five.until(
+        lambda: joined.core is not None and joined.node_id in joined.core.configuration.voters
+    )
+    assert five.rows(joined, "SELECT count(*) FROM t") == [(31,)]
+    assert five.faults == []
+
+
+def test_one_alone_goes_on_with_another_address(five: EngineCluster) -> None:
+    kept = five.followers()[0]
+    number = five.number(kept)
+    kill(five, *range(5))
+    five.addresses[number] = "elsewhere:4002"
+    put(kept, peer(five, number))
+    again = five.start_node(number)
+    five.until(lambda: again.is_leader and again.is_synced)
+    assert [member.raft_addr for member in again.members] == ["elsewhere:4002"]
+    assert again.core is not None
+    assert again.core.current_term > TERM_STEP
+    five.execute(again, "INSERT INTO t VALUES(1, 'a')")
+
+
+@pytest.mark.parametrize(
+    ("peers", "problem"),
+    [
+        ("nonsense", "is not"),
+        ('{"id": "n1"}', "is not"),
+        ('[{"id": "n1"}]', "is not"),
+        ("[]", "no node with a vote"),
+        ('[{"id": "n1", "address": "a:1", "non_voter": true}]', "no node with a vote"),
+        ('[{"id": "n1", "address": "a:1"}, {"id": "n1", "address": "b:1"}]', "twice"),
+    ],
+)
+def test_a_file_that_says_nothing_of_use_is_told_so(
+    tmp_path: Path, peers: str, problem: str
+) -> None:
+    path = tmp_path / "peers.json"
+    path.write_text(peers)
+    with pytest.raises(RequestError, match=problem):
+        read_peers(str(path))
+
+
+def test_what_the_file_may_say(tmp_path: Path) -> None:
+    path = tmp_path / "peers.json"
+    assert read_peers(str(path)) is None
+    path.write_text(
+        '[{"id": "1", "address": "a:1"}, {"id": 2, "address": "b:1", "non_voter": true}]'
+    )
+    assert read_peers(str(path)) == [Peer("1", "a:1", True), Peer("2", "b:1", False)]
+
+
+@pytest.mark.parametrize("who", ["stranger", "not itself"])
+def test_a_file_that_does_not_fit_this_node_stops_the_start_and_changes_nothing(
+    five: EngineCluster, who: str
+) -> None:
+    kept = five.followers()[0]
+    number = five.number(kept)
+    other = five.number(five.followers()[1])
+    kill(five, *range(5))
+    if who == "stranger":
+        put(kept, peer(five, number), {"id": "n99", "address": "nowhere:1"})
+    else:
+        put(kept, peer(five, other))
+    last_index = kept.log.last_index
+    with pytest.raises(RequestError, match=r"peers\.json"):
+        five.start_node(number)
+    os.unlink(peers_path(kept.path))
+    engine = five.engines[number]
+    assert engine is not None
+    assert engine.log.last_index == last_index
