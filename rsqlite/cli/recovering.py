@@ -73,7 +73,7 @@ class Stopped:
     def explain(self, left: Sequence[Peer]) -> Iterator[str]:
         """What is and what will be, line by line."""
         names = {peer.label for peer in left}
-        lost = [one.label for one in self.configuration.members if one.label not in names]
+        lost = sorted({one.label for one in self.configuration.members} - names)
         yield f"Node {self.own.label!r} of cluster {self.identity.cluster_id}."
         yield f"Its log ends at entry {self.last_index} of term {self.last_term}."
         yield "The other nodes that are left should end no later: compare before you go on."
