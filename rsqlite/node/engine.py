@@ -394,6 +394,9 @@ class Engine:
         self.writer.wire(self.driver, self.reader.confirm, self._slot_freed)
         self.membership.wire(self.driver)
         self._connect_members()
+        committed = self.core.configurations.committed
+        if committed.members and self.directory.saved_configuration() is None:
+            self._save_configuration(committed.to_bytes())
         self.driver.start()
         self.installer.core_started()
         if self.core.configuration.voters == {self.node_id}:
@@ -592,10 +595,16 @@ class Engine:
         for entry in entries:
             if entry.kind is EntryKind.CONFIGURATION:
                 self._connect_members()
-                self.directory.save_configuration(entry.data)
+                self._save_configuration(entry.data)
                 self.loop.call_soon(self.membership.advance)
         is_urgent = self.is_leader or self.reader.is_waiting_for_index
         self.applier.committed(entries, is_urgent=is_urgent)
+
+    def _save_configuration(self, data: bytes) -> None:
+        try:
+            self.directory.save_configuration(data)
+        except NodeFault as fault:
+            self.fail(fault)
 
     def image_offered(self, message: InstallSnapshot) -> None:
         """From the driver."""

@@ -364,3 +364,32 @@ def test_a_node_whose_promises_are_damaged_comes_back_as_another_one(
     kept = path / "quarantine" / "1" / (f"log/{file.name}" if what == "segment" else what)
     assert kept.read_bytes() == bytes(data)
     assert three.faults == []
+
+
+def test_a_directory_without_the_saved_configuration_gets_one_at_its_next_start(
+    three: EngineCluster,
+) -> None:
+    follower = three.followers()[0]
+    number = three.number(follower)
+    saved = follower.directory.saved_configuration()
+    assert saved is not None
+    three.kill(number)
+    (Path(follower.path) / "configuration.json").unlink()
+    again = three.start_node(number)
+    three.until(lambda: again.directory.saved_configuration() == saved)
+
+
+def test_a_disk_that_cannot_keep_the_configuration_ends_the_node_cleanly(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = three.followers()[0]
+
+    def refuse(data: bytes) -> None:
+        raise DiskFault("no")
+
+    monkeypatch.setattr(follower.directory, "save_configuration", refuse)
+    new = three.grow()
+    three.until(lambda: bool(three.faults))
+    ((at, fault),) = three.faults
+    assert (at, str(fault)) == (three.number(follower), "no")
+    three.until(lambda: new.is_synced)
