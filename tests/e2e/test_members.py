@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rsqlite.cli.exits import Exit
-from rsqlite.testing.cluster import ProcessNode, wait_until
+from rsqlite.testing.cluster import ProcessNode, free_ports, wait_until
 from tests.e2e.calls import execute, leader_and_followers, query
 from tests.e2e.conftest import StartCluster
 from tests.e2e.test_faults import assert_equal_files
@@ -125,3 +125,32 @@ def test_a_follower_whose_database_is_wrong_is_repaired_by_the_others(
     cluster.wait_applied()
     execute(sick, [INSERT, "after"])
     assert_equal_files(cluster)
+
+
+def test_a_node_leaves_for_good_when_it_is_stopped_so(start_cluster: StartCluster) -> None:
+    cluster = start_cluster(3)
+    leader, _ = leader_and_followers(cluster)
+    execute(leader, CREATE)
+    guest = cluster.grow("-raft-cluster-remove-shutdown")
+    wait_for_vote(guest)
+    assert len(leader.call("GET", "/nodes")) == 4
+    assert guest.terminate() == Exit.OK
+    assert sorted(leader.call("GET", "/nodes")) == ["1", "2", "3"]
+    execute(leader, [INSERT, "after"])
+
+
+def test_a_node_that_moved_to_other_ports_is_found_there(start_cluster: StartCluster) -> None:
+    cluster = start_cluster(3)
+    leader, (moved, _) = leader_and_followers(cluster)
+    execute(leader, CREATE)
+    moved.terminate()
+    moved.http_port, moved.raft_port = free_ports(2)
+    moved.start()
+    moved.wait_ready()
+
+    def known() -> str:
+        return str(leader.call("GET", "/nodes")[moved.label]["addr"])
+
+    wait_until(lambda: known() == moved.raft_addr, 20.0, known)
+    execute(moved, [INSERT, "from there"])
+    cluster.wait_applied()
