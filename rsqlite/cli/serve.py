@@ -231,7 +231,8 @@ async def wait_for_room(directory: str, settings: Settings, stop: asyncio.Event)
             log.info("there is room again", extra={"needed": needed})
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), ROOM_LOOK_S)
+            async with asyncio.timeout(ROOM_LOOK_S):
+                await stop.wait()
 
 
 async def serve_once(

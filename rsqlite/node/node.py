@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import random
@@ -185,10 +186,10 @@ class Node(Engine):
                 if left <= 0:
                     return False
                 changed.clear()
-                try:
-                    await asyncio.wait_for(changed.wait(), left)
-                except TimeoutError:
-                    continue
+                # Not `wait_for`: before Python 3.12 that can swallow a cancellation.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await changed.wait()
             return True
         finally:
             unwatch()
