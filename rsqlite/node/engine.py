@@ -21,6 +21,7 @@ from rsqlite.errors import (
     NodeFault,
     NotLeader,
     Overloaded,
+    RequestError,
     RsqliteError,
     Stopped,
     Unavailable,
@@ -249,6 +250,7 @@ class Engine:
             network=self.network,
             loop=self.loop,
             settings=settings,
+            cluster_id=lambda: self.cluster_id,
             has_room=self.installer.has_room,
             arrived=self.installer.arrived,
         )
@@ -317,29 +319,54 @@ class Engine:
             self._bootstrap([self.own_member()])
 
     def _force_configuration(self, peers: list[recovery.Peer]) -> None:
-        """The operator says who is left (`recovery.py`)."""
+        """The operator says who is left (`recovery.py`). Those of them that went on already are
+        followed: to force once more could take back what they have acknowledged."""
+        if self.installer.is_without_database:
+            raise RequestError("the database of this node is lost: recover another node")
         machine = self.machine
-        current = recovery.latest_configuration(
+        current, term = recovery.latest_configuration(
             self.log, machine.configuration, machine.applied_index
         )
         configuration = recovery.forced(current, self.own_member(), peers)
+        if configuration == current and term >= recovery.TERM_STEP:
+            self._forced(None)  # it was written, and then the process ended
+            return
+        recovery.ask_who_went_on(
+            self.network,
+            self.loop,
+            [one.raft_addr for one in configuration.members if one.node_id != self.node_id],
+            own_id=self.node_id,
+            timeout_s=self.settings.peer_connect_timeout,
+            done=lambda someone: self._force(configuration, someone),
+        )
+
+    def _force(self, configuration: Configuration, someone_went_on: bool) -> None:
+        if self.is_stopping or self.fault is not None:
+            return
+        if someone_went_on:
+            log.info("the others went on already, as peers.json says")
+            self._forced(None)
+            return
         entry, hard_state = recovery.forcing_entry(self.log, configuration)
-
-        def written(error: BaseException | None) -> None:
-            try:
-                if error is not None:
-                    raise error
-                recovery.finish(self.path)
-            except (NodeFault, OSError) as fault:
-                self.fail(fault)
-                return
-            self._start_core()
-
         log.warning(
             "the members are forced by peers.json",
             extra={"index": entry.index, "members": [one.label for one in configuration.members]},
         )
-        self.log.append(truncate_from=None, entries=(entry,), hard_state=hard_state, done=written)
+        self.log.append(
+            truncate_from=None, entries=(entry,), hard_state=hard_state, done=self._forced
+        )
+
+    def _forced(self, error: BaseException | None) -> None:
+        if self.is_stopping or self.fault is not None:
+            return
+        try:
+            if error is not None:
+                raise error
+            recovery.finish(self.path)
+        except (NodeFault, OSError) as fault:
+            self.fail(fault)
+            return
+        self._start_core()
 
     def _bootstrap(self, members: list[Member]) -> None:
         """Write the first configuration, then the cluster's id, then begin. A crash in between
@@ -350,6 +377,8 @@ class Engine:
         entry = Entry(Term(1), Index(1), EntryKind.CONFIGURATION, configuration.to_bytes())
 
         def written(error: BaseException | None) -> None:
+            if self.is_stopping or self.fault is not None:
+                return
             if error is not None:
                 self.fail(error)
                 return
@@ -394,9 +423,11 @@ class Engine:
         self.writer.wire(self.driver, self.reader.confirm, self._slot_freed)
         self.membership.wire(self.driver)
         self._connect_members()
-        committed = self.core.configurations.committed
-        if committed.members and self.directory.saved_configuration() is None:
-            self._save_configuration(committed.to_bytes())
+        committed = self.core.configurations.committed.to_bytes()
+        if not self.installer.is_without_database and (
+            self.core.configuration.members and committed != self.directory.saved_configuration()
+        ):
+            self._save_configuration(committed)
         self.driver.start()
         self.installer.core_started()
         if self.core.configuration.voters == {self.node_id}:
@@ -459,6 +490,7 @@ class Engine:
             "cluster_id": self.cluster_id,
             "fingerprint": self.machine.fingerprint,
             "members": {str(member.node_id): member.raft_addr for member in members},
+            "term": 0 if self.core is None else self.core.current_term,
             "configuration_index": 0 if history is None else history.committed_index,
         }
 
@@ -592,13 +624,13 @@ class Engine:
 
     def committed(self, entries: tuple[Entry, ...]) -> None:
         """From the driver."""
+        is_urgent = self.is_leader or self.reader.is_waiting_for_index
+        self.applier.committed(entries, is_urgent=is_urgent)
         for entry in entries:
             if entry.kind is EntryKind.CONFIGURATION:
                 self._connect_members()
                 self._save_configuration(entry.data)
                 self.loop.call_soon(self.membership.advance)
-        is_urgent = self.is_leader or self.reader.is_waiting_for_index
-        self.applier.committed(entries, is_urgent=is_urgent)
 
     def _save_configuration(self, data: bytes) -> None:
         try:
@@ -652,7 +684,10 @@ class Engine:
     ) -> None:
         """From the network: a question of another node about the membership."""
         if self._is_open and "image" in question:
-            self.images.asked(answer)
+            if question["image"] != self.cluster_id or self.installer.refuses:
+                answer({"error": "Unavailable", "text": "no image can be had here now"})
+            else:
+                self.images.asked(answer)
         elif self._is_open and "verdict" in question:
             answer(verdict_of(self))
         elif self._is_open:
@@ -741,6 +776,7 @@ class Engine:
         self.place.sweep(now)
         if self.core is not None and not self.installer.is_under_way:
             self.installer.sweep(now)
+            self.transfer.sweep(now)
             self.verdict.sweep(now)
             self.images.sweep(now, self.core)
             try:

@@ -19,7 +19,7 @@ from rsqlite.ports import Loop
 from rsqlite.raft.core import Raft
 from rsqlite.raft.progress import ProgressState
 from rsqlite.raft.types import EntryId, Index, NodeId, Role, Term
-from rsqlite.statemachine.image import SUFFIX, Manifest
+from rsqlite.statemachine.image import SUFFIX, Manifest, digest_of
 from rsqlite.statemachine.machine import StateMachine
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,11 @@ class Images:
     def keeps_from(self) -> Index | None:
         """The log must keep its entries from here on, for who has fetched the image."""
         return None if self._image is None else Index(self._image[1].last_index + 1)
+
+    @property
+    def is_making(self) -> bool:
+        """The checkpoint's thread copies the database."""
+        return self._is_making
 
     def stop(self) -> None:
         """Make and offer no more."""
@@ -139,15 +144,24 @@ class Images:
         self.parts_served += 1
         if not number:
             answer(msgspec.json.encode(manifest))
-        elif number.isascii() and number.isdigit() and int(number) < len(manifest.digests):
+        elif _is_number(number) and int(number) < len(manifest.digests):
             offset = int(number) * manifest.chunk_bytes
+            digest = manifest.digests[int(number)]
 
             def read() -> bytes:
                 with open(path, "rb", buffering=0) as file:
-                    return os.pread(file.fileno(), manifest.chunk_bytes, offset)
+                    part = os.pread(file.fileno(), manifest.chunk_bytes, offset)
+                if digest_of(part) != digest:
+                    raise OSError(f"{path} is not what was written")
+                return part
 
-            # An image that cannot be read is fetched from nobody; a new one is made in time.
-            self._loop.submit(read, lambda part, error: answer(part))
+            def done(part: bytes | None, error: BaseException | None) -> None:
+                if error is not None and self._image is not None and self._image[0] == path:
+                    log.warning("the image is given up: %s", error)
+                    self._remove()  # a new one is made for whoever wants one
+                answer(part)
+
+            self._loop.submit(read, done)
         else:
             answer(None)
 
@@ -180,6 +194,10 @@ class Images:
         if self._image is not None:
             path, self._image = self._image[0], None
             self._loop.submit(lambda: os.unlink(path), lambda _, error: None)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9
 
 
 def _remove_all(directory: str) -> None:

@@ -67,6 +67,7 @@ class Installer:
         self._lost = ""
         """Why there is no database to speak of; empty: there is one."""
         self._next_question = 0.0
+        self._turn = 0
 
     def __repr__(self) -> str:
         return f"<Installer installing={self._is_installing} lost={self._lost!r}>"
@@ -196,13 +197,19 @@ class Installer:
         if (
             not self._lost
             or engine.transfer.is_under_way
-            or leader is None
-            or leader.node_id == engine.node_id
+            or engine.fault is not None
             or now < self._next_question
         ):
             return
         self._next_question = now + ASK_PAUSE_S
-        source = leader.node_id
+        # The leader may be one that what is known here does not name yet: then anybody will do.
+        others = [one for one in engine.members if one.node_id != engine.node_id]
+        if leader is None:
+            self._turn += 1
+        member = leader or (others[self._turn % len(others)] if others else None)
+        if member is None or member.node_id == engine.node_id:
+            return
+        source = member.node_id
 
         def answered(value: Mapping[str, Any] | None, error: BaseException | None) -> None:
             if value is None or "image_id" not in value or self._is_installing:
@@ -218,7 +225,9 @@ class Installer:
             )
 
         timeout_s = engine.settings.peer_connect_timeout
-        engine.network.ask(leader.raft_addr, {"image": True}, answered, timeout_s=timeout_s)
+        engine.network.ask(
+            member.raft_addr, {"image": engine.cluster_id}, answered, timeout_s=timeout_s
+        )
 
     def offer(self, target: NodeId, last: EntryId, image: bytes) -> None:
         """Let the core offer an image to a follower."""
@@ -261,7 +270,12 @@ class Installer:
         engine = self._engine
         if engine.is_stopping or engine.fault is not None:
             return
-        if engine.applier.is_busy or engine.writer.holds_slot or not engine.log.is_idle:
+        if (
+            engine.applier.is_busy
+            or engine.writer.holds_slot
+            or engine.images.is_making
+            or not engine.log.is_idle
+        ):
             engine.loop.call_later(IDLE_LOOK_S, self._install_when_idle, path, installed)
             return
         try:
@@ -278,6 +292,8 @@ class Installer:
         engine = self._engine
 
         def reset(error: BaseException | None) -> None:
+            if engine.is_stopping or engine.fault is not None:
+                return  # a stop came between
             if error is not None:
                 engine.fail(error)
                 return

@@ -9,6 +9,7 @@ proposes it, the others wait until that is committed and settled.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -131,6 +132,8 @@ class Membership:
         try:
             wish = _to_wish(question.get("wish"))
             timeout_s = float(question.get("timeout_s", 0.0))
+            if not 0 < timeout_s < math.inf:
+                raise ValueError("timeout_s must be a time")
         except (msgspec.ValidationError, TypeError, ValueError) as error:
             granted(RequestError(f"a question that no node asks: {error}"))
             return
@@ -142,11 +145,9 @@ class Membership:
     def _begin(self, wish: Wish, granted: Granted, timeout_s: float) -> None:
         if isinstance(wish, Join):
             # Asked again and again until it has its place: the last time counts.
-            self._open = [
-                one
-                for one in self._open
-                if not (isinstance(one.wish, Join) and one.wish.node_id == wish.node_id)
-            ]
+            for one in self._open.copy():
+                if isinstance(one.wish, Join) and one.wish.node_id == wish.node_id:
+                    self._close(one, Unavailable("it was asked again"))
         if len(self._open) >= self._settings.membership_wishes_max:
             granted(Overloaded("too many changes of the membership are waiting"))
             return

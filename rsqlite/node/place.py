@@ -60,6 +60,8 @@ class Place:
         self._next_look = 0.0
         self._attempts = 0
         self._leaderless_since: float | None = None
+        self._was_member = False
+        """In a configuration that was in force here since the start."""
         self._is_stopped = False
         self._refusal = ""
 
@@ -103,6 +105,7 @@ class Place:
         self._joins = False
         own, configuration = self._own(), core.configuration
         known = configuration.member(own.node_id)
+        self._was_member = self._was_member or known is not None
         silent_s = 0.0 if self._leaderless_since is None else now - self._leaderless_since
         if (known is None and core.leader_id != own.node_id) or (
             silent_s > self._settings.join_interval
@@ -223,8 +226,10 @@ class Place:
             return
         if not is_ours or not members or str(own.node_id) in members:
             return
-        if index < core.configurations.index:
-            return  # it is behind us
+        if index < core.configurations.index or not core.configuration.members:
+            return  # it is behind us, or we have not even begun
+        if not self._was_member and core.leader_id is not None:
+            return  # we are being fed, and it may be behind our own beginning
         self._is_stopped = True
         self._failed(
             RemovedFromCluster(

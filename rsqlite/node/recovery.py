@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from rsqlite.errors import DiskFault, RequestError
+from rsqlite.ports import Loop, Network
 from rsqlite.raft.types import (
     Configuration,
     Entry,
@@ -86,7 +89,8 @@ def forced(current: Configuration, own: Member, peers: list[Peer]) -> Configurat
             one for one in current.members if one.raft_addr == peer.raft_addr
         ]
         if own.label == peer.label:
-            known = [own]
+            # As all others know it, so that all write the same.
+            known = [one for one in current.members if one.node_id == own.node_id] or [own]
         if len(known) != 1:
             raise RequestError(
                 f"{PEERS_NAME} names {peer.label!r} at {peer.raft_addr}, which is no member that"
@@ -108,16 +112,59 @@ def forced(current: Configuration, own: Member, peers: list[Peer]) -> Configurat
     )
 
 
-def latest_configuration(log: LogStore, base: Configuration, applied: Index) -> Configuration:
-    """The last one in the log, or the database's, which is as of `applied`."""
-    found, low = base, Index(max(applied + 1, log.first_index))
+def latest_configuration(
+    log: LogStore, base: Configuration, applied: Index
+) -> tuple[Configuration, Term]:
+    """The last one in the log and its term, or the database's, which is as of `applied`."""
+    found, term, low = base, Term(0), Index(max(applied + 1, log.first_index))
+    if base.members:
+        term = log.term(applied) or Term(0)
     while low <= log.last_index:
         entries = log.entries(low, Index(log.last_index + 1), SCAN_BYTES)
         for entry in entries:
             if entry.kind is EntryKind.CONFIGURATION:
-                found = Configuration.from_bytes(entry.data)
+                found, term = Configuration.from_bytes(entry.data), entry.term
         low = Index(entries[-1].index + 1)
-    return found
+    return found, term
+
+
+def ask_who_went_on(
+    network: Network,
+    loop: Loop,
+    addresses: Sequence[str],
+    *,
+    own_id: int,
+    timeout_s: float,
+    done: Callable[[bool], None],
+) -> None:
+    """Is one of these nodes in a cluster that was recovered already, and counts on this one? Told
+    once, when one says yes or all have been asked."""
+    waiting = set(addresses)
+    is_told = [False]
+
+    def tell(answer: bool) -> None:
+        if not is_told[0]:
+            is_told[0] = True
+            done(answer)
+
+    def identified(
+        address: str, value: Mapping[str, object] | None, error: BaseException | None
+    ) -> None:
+        waiting.discard(address)
+        if value is not None:
+            members, term = value.get("members"), value.get("term")
+            counts = isinstance(members, dict) and str(own_id) in members
+            if counts and isinstance(term, int) and term >= TERM_STEP:
+                tell(True)
+        if not waiting:
+            tell(False)
+
+    for address in addresses:
+        network.identify(address, partial(identified, address))
+    if addresses:
+        loop.call_later(timeout_s, tell, False)
+    else:
+        loop.call_soon(tell, False)
 
 
 def forcing_entry(log: LogStore, configuration: Configuration) -> tuple[Entry, HardState]:

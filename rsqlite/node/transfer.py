@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
@@ -24,7 +25,11 @@ log = logging.getLogger(__name__)
 SYNC_BYTES = 8 * MIB
 """Synced so often, so that the disk is never flooded."""
 RETRY_PAUSE_S = 0.25
-FETCH_TIMEOUT_S = 10.0
+FETCH_TIMEOUT_S = 60.0
+"""For a chunk: 17 KiB/s will do."""
+BAD_CHUNKS_MAX = 5
+
+T = TypeVar("T")
 
 
 class Transfer:
@@ -37,6 +42,7 @@ class Transfer:
         network: Network,
         loop: Loop,
         settings: Settings,
+        cluster_id: Callable[[], str | None],
         has_room: Callable[[int], bool],
         arrived: Callable[[str, Manifest], None],
     ) -> None:
@@ -44,6 +50,7 @@ class Transfer:
         self._network = network
         self._loop = loop
         self._settings = settings
+        self._cluster_id = cluster_id
         self._has_room = has_room
         self._arrived = arrived
         self._offer: Offer | None = None
@@ -52,7 +59,8 @@ class Transfer:
         self._progress_at = 0.0
         self._began = 0.0
         self._bytes = 0
-        self._is_over = False
+        self._bad_chunks = 0
+        self._is_handed_over = False
         self._is_stopped = False
         self._generation = 0
 
@@ -67,6 +75,13 @@ class Transfer:
         """Fetch no more."""
         self._is_stopped = True
         self._generation += 1
+
+    def sweep(self, now: float) -> None:
+        """Give up a transfer that does not get on: its source may be gone for good."""
+        is_waited_for = self._offer is not None and not self._is_handed_over
+        if is_waited_for and now - self._progress_at > self._settings.image_stall_timeout:
+            log.warning("the transfer of an image does not get on", extra={"at": self._number})
+            self._give_up()
 
     def offered(self, message: InstallSnapshot) -> None:
         """The leader offers an image. Another one than that which is being fetched is taken up
@@ -84,6 +99,7 @@ class Transfer:
                 return
         self._generation += 1
         self._offer, self._manifest, self._number = offer, None, 0
+        self._bad_chunks, self._is_handed_over = 0, False
         self._progress_at = self._began = now
         self._bytes = 0
         log.info(
@@ -135,32 +151,21 @@ class Transfer:
             self._give_up()
             return
         self._manifest = manifest
-        self._in_thread(self._begin, self._next)
+        path = self._path
+        self._in_thread(lambda: _begin(path, manifest), self._begun)
 
-    def _begin(self) -> None:
-        """In a thread: how much of it is there already, from before a break?"""
-        assert self._manifest is not None
-        os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        name = os.path.basename(self._path)
-        for other in os.listdir(self._directory):
-            if other != name:
-                os.unlink(os.path.join(self._directory, other))
-        with open(self._path, "ab"):
-            pass
-        number = 0
-        with open(self._path, "rb") as file:
-            for digest in self._manifest.digests:
-                chunk = file.read(self._manifest.chunk_size(number))
-                if digest_of(chunk) != digest:
-                    break
-                number += 1
+    def _begun(self, number: int) -> None:
         self._number = number
+        self._next()
 
     def _next(self) -> None:
         """Fetch the next chunk, no sooner than the bound on the rate allows."""
         assert self._manifest is not None
         if self._number == len(self._manifest.digests):
-            self._in_thread(self._finish, self._hand_over)
+            path, manifest = self._path, self._manifest
+            self._is_handed_over = True
+            cluster_id = self._cluster_id()
+            self._in_thread(lambda: _finish(path, manifest, cluster_id), self._hand_over)
             return
         due = self._began + self._bytes / self._settings.image_bytes_per_second
         pause = due - self._loop.monotonic()
@@ -177,41 +182,25 @@ class Transfer:
             fetch()
 
     def _got_chunk(self, chunk: bytes) -> None:
-        self._in_thread(lambda: self._store(chunk), self._next)
-
-    def _store(self, chunk: bytes) -> None:
-        """In a thread."""
-        manifest, number = self._manifest, self._number
+        path, manifest, number = self._path, self._manifest, self._number
         assert manifest is not None
-        if (
-            len(chunk) != manifest.chunk_size(number)
-            or digest_of(chunk) != manifest.digests[number]
-        ):
-            log.warning("a chunk of the image came damaged", extra={"chunk": number})
-            return  # it is fetched again
-        offset = number * manifest.chunk_bytes
-        with open(self._path, "r+b", buffering=0) as file:
-            file.seek(offset)
-            file.write(chunk)
-            if (offset + len(chunk)) // SYNC_BYTES != offset // SYNC_BYTES:
-                os.fdatasync(file.fileno())
-        self._number = number + 1
         self._bytes += len(chunk)
-        self._progress_at = self._loop.monotonic()
+        self._in_thread(lambda: _store(path, manifest, number, chunk), self._stored)
 
-    def _finish(self) -> None:
-        """In a thread: all of it is there; make that durable, and look whether it is what it was
-        said to be."""
-        manifest = self._manifest
-        assert manifest is not None
-        with open(self._path, "r+b", buffering=0) as file:
-            file.truncate(manifest.size)
-            os.fsync(file.fileno())
-        index, term, _ = read_image(self._path)
-        if (index, term) != (manifest.last_index, manifest.last_term):
-            raise DamagedFile(f"the image is as of entry {index}, not {manifest.last_index}")
+    def _stored(self, is_sound: bool) -> None:
+        if is_sound:
+            self._number += 1
+            self._progress_at = self._loop.monotonic()
+            self._next()
+            return
+        self._bad_chunks += 1
+        log.warning("a chunk of the image came damaged", extra={"chunk": self._number})
+        if self._bad_chunks >= BAD_CHUNKS_MAX:
+            self._give_up()
+        else:
+            self._next()
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, _: object) -> None:
         assert self._manifest is not None
         log.info(
             "image is there",
@@ -219,16 +208,16 @@ class Transfer:
         )
         self._arrived(self._path, self._manifest)
 
-    def _in_thread(self, work: Callable[[], None], then: Callable[[], None]) -> None:
+    def _in_thread(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
         """Disk work beside the loop. What it cannot do is no fault of the node's: the image is not
         its data yet. Another one will be offered."""
         generation = self._generation
 
-        def done(_: None, error: BaseException | None) -> None:
+        def done(found: T | None, error: BaseException | None) -> None:
             if generation != self._generation:
                 return
             if error is None:
-                then()
+                then(found)  # type: ignore[arg-type]  # `work` has answered
             else:
                 log.warning("the image cannot be stored: %s", error)
                 self._give_up()
@@ -238,6 +227,49 @@ class Transfer:
     def _give_up(self) -> None:
         self._generation += 1
         self._offer = self._manifest = None
+
+
+def _begin(path: str, manifest: Manifest) -> int:
+    """In a thread: how many chunks are there already, from before a break?"""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    for other in os.listdir(os.path.dirname(path)):
+        if other != os.path.basename(path):
+            os.unlink(os.path.join(os.path.dirname(path), other))
+    with open(path, "ab"):
+        pass
+    with open(path, "rb") as file:
+        for number, digest in enumerate(manifest.digests):
+            if digest_of(file.read(manifest.chunk_size(number))) != digest:
+                return number
+    return len(manifest.digests)
+
+
+def _store(path: str, manifest: Manifest, number: int, chunk: bytes) -> bool:
+    """In a thread: False when it is not what the manifest says."""
+    if digest_of(chunk) != manifest.digests[number]:
+        return False
+    offset = number * manifest.chunk_bytes
+    with open(path, "r+b", buffering=0) as file:
+        file.seek(offset)
+        file.write(chunk)
+        if (offset + len(chunk)) // SYNC_BYTES != offset // SYNC_BYTES:
+            os.fdatasync(file.fileno())
+    return True
+
+
+def _finish(path: str, manifest: Manifest, cluster_id: str | None) -> None:
+    """In a thread: all of it is there; make that durable, and look whether it is what it was said
+    to be."""
+    with open(path, "r+b", buffering=0) as file:
+        file.truncate(manifest.size)
+        os.fsync(file.fileno())
+    if _begin(path, manifest) != len(manifest.digests):
+        raise DamagedFile("the image is not what was fetched")
+    index, term, configuration = read_image(path)
+    if configuration.cluster_id != cluster_id:
+        raise DamagedFile(f"the image is of cluster {configuration.cluster_id}")
+    if (index, term) != (manifest.last_index, manifest.last_term):
+        raise DamagedFile(f"the image is as of entry {index}, not {manifest.last_index}")
 
 
 def _is_name(image_id: str) -> bool:

@@ -387,7 +387,10 @@ class LogStore:
         any more. `done` comes when that is durable; nothing may be under way."""
         if self._under_way or self._is_preparing:
             raise InvariantViolation("the log is reset while it is written")
-        gone = self._places.sequences
+        if term > self.hard_state.term:
+            # An entry never stands above the stored term; no vote was given in this one.
+            self.hard_state = HardState(term)
+        hard_state, gone = self.hard_state, self._places.sequences
         self._terms = TermRuns(index + 1, term)
         self._places = PlaceTable(index + 1)
         self._cache = EntryCache(index + 1, self._cache.bytes_max)
@@ -398,7 +401,7 @@ class LogStore:
         self._is_preparing = True
 
         def work() -> Space:
-            self._writer.reset(index, term, gone)
+            self._writer.reset(index, term, hard_state, gone)
             return self._writer.space
 
         def ended(space: Space | None, error: BaseException | None) -> None:

@@ -266,9 +266,9 @@ class LogWriter:
         it is written down that it does: a file that is missing without that word is damage."""
         self._guarded(lambda: self._cut(first_segment, sequences))
 
-    def reset(self, index: int, term: int, sequences: Sequence[int]) -> None:
+    def reset(self, index: int, term: int, hard_state: HardState, sequences: Sequence[int]) -> None:
         """Begin anew behind the entry at `index`, of `term`; nothing of what was there counts."""
-        self._guarded(lambda: self._reset(index, term, sequences))
+        self._guarded(lambda: self._reset(index, term, hard_state, sequences))
 
     def _guarded(self, work: Callable[[], None]) -> None:
         if self._failure is not None:
@@ -285,7 +285,11 @@ class LogWriter:
             self._disk.unlink(self._path(sequence))
         self._disk.sync_directory(self._directory)
 
-    def _reset(self, index: int, term: int, sequences: Sequence[int]) -> None:
+    def _reset(
+        self, index: int, term: int, hard_state: HardState, sequences: Sequence[int]
+    ) -> None:
+        if hard_state != self._hard.slot.state:
+            self._hard.write(hard_state)
         self._last_index, self._last_term = index, term
         self._roll(0, begins_anew=True)
         self._flush()

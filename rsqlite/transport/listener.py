@@ -172,7 +172,7 @@ class Listener:
         if (request.content_length or 0) > PEER_HANDSHAKE_BYTES_MAX:
             return _refusal(413, "the question is too long")
         try:
-            question = orjson.loads(await request.content.read(PEER_HANDSHAKE_BYTES_MAX))
+            question = orjson.loads(await request.read())
         except ValueError as error:
             return _refusal(400, f"the question is no JSON: {error}")
         if not isinstance(question, dict):

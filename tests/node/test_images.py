@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -393,3 +394,61 @@ def test_a_disk_that_cannot_keep_the_configuration_ends_the_node_cleanly(
     ((at, fault),) = three.faults
     assert (at, str(fault)) == (three.number(follower), "no")
     three.until(lambda: new.is_synced)
+
+
+def half_way(cluster: EngineCluster, number: int) -> Engine:
+    """Start a node that needs an image, and wait until it has some of it."""
+    cluster.own_settings[number] = {"image_bytes_per_second": 64 * KIB}
+    again = cluster.start_node(number)
+    cluster.until(lambda: again.transfer.is_under_way)
+    cluster.loop.advance(1.0)
+    assert again.transfer.is_under_way
+    return again
+
+
+def test_an_image_whose_source_is_gone_for_good_is_had_from_another(three: EngineCluster) -> None:
+    write(three, 150)
+    three.loop.advance(1.0)
+    sick = three.followers()[0]
+    number = three.number(sick)
+    generations.note_damage(sick.machine.path, "a test")
+    three.kill(number)
+    again = half_way(three, number)
+    three.kill(three.number(three.leader()))
+    three.until(lambda: not again.installer.is_without_database and again.is_synced, 120.0)
+    assert count(three, again) == count(three, three.leader())
+
+
+@pytest.mark.parametrize("what", ["gone", "rotten"])
+def test_an_image_that_its_maker_cannot_read_is_made_anew(three: EngineCluster, what: str) -> None:
+    number = leave_behind(three)
+    again = half_way(three, number)
+    leader = three.leader()
+    (path,) = Path(leader.directory.images_path).iterdir()
+    if what == "gone":
+        path.unlink()
+    else:
+        data = bytearray(path.read_bytes())
+        data[-100:] = bytes(100)
+        path.write_bytes(data)
+    three.until(lambda: is_level(three, again), 120.0)
+    assert leader.images.made == 2
+    assert count(three, again) == count(three, leader)
+
+
+def test_an_image_is_had_only_by_the_own_cluster_and_by_its_name(three: EngineCluster) -> None:
+    write(three, 10)
+    leader = three.leader()
+    answers: list[Any] = []
+    leader.asked({"image": "another"}, answers.append)
+    assert answers.pop()["error"] == "Unavailable"
+    leader.asked({"image": leader.cluster_id}, answers.append)
+    three.loop.advance(1.0)
+    answers.clear()
+    leader.asked({"image": leader.cluster_id}, answers.append)
+    image_id = answers[0]["image_id"]
+    parts: list[bytes | None] = []
+    for name in ("", "../x", f"{image_id}/-1", f"{image_id}/{'9' * 5000}", f"{image_id}//0", "x/0"):
+        leader.served(name, parts.append)
+    three.loop.advance(0.1)
+    assert parts == [None] * 6

@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from rsqlite.errors import Fate, RemovedFromCluster, RequestError, Unavailable
-from rsqlite.node.changes import Remove, Transfer
+from rsqlite.node.changes import Join, Remove, Transfer
 from rsqlite.node.engine import Engine
 from rsqlite.raft.types import NodeId
 from rsqlite.request import ReadLevel
@@ -233,3 +234,29 @@ def test_three_become_five_and_three_again_under_writes(three: EngineCluster) ->
     three.loop.advance(2.0)
     for one in three.running():
         assert len(values(three, one)) == written
+
+
+def test_a_joining_node_does_not_take_the_word_of_a_member_that_is_behind(
+    three: EngineCluster,
+) -> None:
+    behind = three.followers()[0]
+    three.isolate(behind)  # from the others; it answers who asks it
+    three.loop.advance(1.0)
+    new = three.grow()
+    three.until(lambda: has_vote(new), 30.0)
+    three.loop.advance(10.0)
+    assert three.faults == []
+
+
+def test_every_question_is_answered_and_none_waits_for_ever(three: EngineCluster) -> None:
+    leader = three.leader()
+    for follower in three.followers():
+        three.isolate(follower)
+    wish = msgspec.to_builtins(Join(77, "x", "x:1", "x:2", leader.machine.fingerprint))
+    answers: list[object] = []
+    for timeout_s in (5, 5, "nan", "inf", -1, 0, None, [1], 1e300):
+        leader.asked({"wish": wish, "timeout_s": timeout_s}, answers.append)
+    for question in ({}, {"wish": 1}, {"wish": {"type": "nothing"}, "timeout_s": 1}):
+        leader.asked(question, answers.append)
+    three.loop.advance(40.0)
+    assert len(answers) == 12

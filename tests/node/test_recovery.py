@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 
 from rsqlite.errors import RequestError
+from rsqlite.node import recovery
 from rsqlite.node.engine import Engine
 from rsqlite.node.recovery import TERM_STEP, Peer, peers_path, read_peers
+from rsqlite.raft.types import Entry, EntryKind, HardState, Index, Term
 from rsqlite.request import ReadLevel
+from rsqlite.storage.disk import RealDisk
+from rsqlite.storage.logstore import LogStore
 from rsqlite.testing.engines import EngineCluster
 
 
@@ -145,3 +149,71 @@ def test_a_file_that_does_not_fit_this_node_stops_the_start_and_changes_nothing(
     engine = five.engines[number]
     assert engine is not None
     assert engine.log.last_index == last_index
+
+
+def recovered(cluster: EngineCluster, *left: int) -> None:
+    """Kill all, and put the file for those that are left."""
+    kill(cluster, *[number for number in range(5) if cluster.engines[number] is not None])
+    for number in left:
+        holder = type("", (), {"path": str(cluster.directory / f"node{number}")})
+        put(holder, *[peer(cluster, one) for one in left])  # type: ignore[arg-type]
+
+
+def acknowledge_five(cluster: EngineCluster) -> None:
+    leader = cluster.wait_leader()
+    for number in range(5):
+        cluster.execute(leader, f"INSERT INTO t VALUES({number}, 'acknowledged')")
+    cluster.loop.advance(1.0)
+
+
+def assert_all_have_five(cluster: EngineCluster) -> None:
+    cluster.until(lambda: all(one.is_synced for one in cluster.running()))
+    for one in cluster.running():
+        assert cluster.rows(one, "SELECT count(*) FROM t", ReadLevel.NONE) == [(5,)]
+    assert cluster.faults == []
+
+
+def test_a_crash_after_the_entry_does_not_force_it_once_more(
+    five: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recovered(five, 0, 1, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery, "finish", lambda path: None)
+        five.start_node(0)
+        five.loop.advance(3.0)
+        five.kill(0)
+    five.start_node(1)
+    five.start_node(2)
+    acknowledge_five(five)
+    five.kill(1)
+    five.start_node(0)
+    five.loop.advance(5.0)
+    five.start_node(1)
+    assert_all_have_five(five)
+
+
+def test_a_node_that_comes_late_follows_those_that_went_on(five: EngineCluster) -> None:
+    """Its log ends in a later term, of a leader that reached nobody."""
+    engine = five.engines[0]
+    assert engine is not None
+    recovered(five, 0, 1, 2)
+    log = LogStore.open(
+        engine.directory.log_path,
+        disk=RealDisk(),
+        loop=five.loop,
+        settings=five.settings,
+        node_id=engine.node_id,
+    )
+    term = Term(log.hard_state.term + 2)
+    entry = Entry(term, Index(log.last_index + 1), EntryKind.NOOP, b"")
+    log.append(
+        truncate_from=None, entries=(entry,), hard_state=HardState(term), done=lambda error: None
+    )
+    five.loop.advance(0.1)
+    log.close()
+    five.start_node(1)
+    five.start_node(2)
+    acknowledge_five(five)
+    five.start_node(0)
+    five.loop.advance(10.0)
+    assert_all_have_five(five)

@@ -90,6 +90,7 @@ def test_a_log_that_is_reset_begins_behind_the_image() -> None:
     rig.loop.run()
     assert ended == [None]
     for _ in range(2):
+        assert rig.log.hard_state.term == 7, "an entry never stands above the stored term"
         assert (rig.log.first_index, rig.log.last_index) == (501, 500)
         assert rig.log.term(Index(500)) == 7
         assert rig.content() == []
