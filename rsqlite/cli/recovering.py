@@ -7,17 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rsqlite.config import address_problems
-from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory, RequestError
+from rsqlite.errors import DamagedFile, ForeignDirectory, RequestError
 from rsqlite.node.recovery import Peer, write_peers
 from rsqlite.raft.types import Configuration
-from rsqlite.storage.directory import (
-    IDENTITY_NAME,
-    LOG_NAME,
-    Identity,
-    lock_directory,
-    read_configuration,
-    read_identity,
-)
+from rsqlite.storage.check import stopped_node
+from rsqlite.storage.directory import LOG_NAME, Identity, read_configuration, read_identity
 from rsqlite.storage.disk import RealDisk
 from rsqlite.storage.recovery import examine_log
 
@@ -36,20 +30,10 @@ class Stopped:
     def read(directory: str) -> Stopped:
         """Look at its files, under its lock. NodeFault says why that cannot be done."""
         disk = RealDisk()
-        if not disk.exists(os.path.join(directory, IDENTITY_NAME)):
-            raise ForeignDirectory(
-                f"{directory} is no data directory of rsqlite: it holds no {IDENTITY_NAME}"
-            )
-        try:
-            unlock = lock_directory(directory, disk)
-            try:
-                identity = read_identity(directory, disk)
-                image = examine_log(os.path.join(directory, LOG_NAME), disk)
-                saved = read_configuration(directory, disk)
-            finally:
-                unlock()
-        except OSError as error:
-            raise DiskFault(f"cannot read {directory}: {error}") from error
+        with stopped_node(directory, disk):
+            identity = read_identity(directory, disk)
+            image = examine_log(os.path.join(directory, LOG_NAME), disk)
+            saved = read_configuration(directory, disk)
         if image.damage is not None:
             raise DamagedFile(f"{image.damage}. Choose another node to go on with")
         if identity.cluster_id is None or saved is None:

@@ -23,9 +23,6 @@ class ForeignFlag:
     """Our flag for it."""
 
 
-_CHECKPOINTS = "checkpoints follow the size of the WAL by themselves"
-
-
 def _not_yet(*names: str, default: str = "") -> dict[str, ForeignFlag]:
     return {name: ForeignFlag(default=default) for name in names}
 
@@ -48,7 +45,9 @@ FLAGS: dict[str, ForeignFlag] = {
     "raft-remove-shutdown": ForeignFlag(
         is_boolean=True, default="false", without_effect="a node that was removed always ends"
     ),
-    "raft-snap-wal-size": ForeignFlag(without_effect=_CHECKPOINTS),
+    "raft-snap-wal-size": ForeignFlag(
+        without_effect="checkpoints follow the size of the WAL by themselves"
+    ),
     # Another name
     "raft-apply-timeout": ForeignFlag(default="10s", renamed="request-timeout"),
     "raft-heartbeat-timeout": ForeignFlag(default="1s", renamed="raft-election-timeout"),

@@ -31,6 +31,7 @@ from rsqlite.raft.types import (
     NodeId,
     Term,
 )
+from rsqlite.statemachine.schema import sync_directory
 from rsqlite.storage.directory import RAFT_NAME
 from rsqlite.storage.logstore import LogStore
 
@@ -193,18 +194,10 @@ def write_peers(directory: str, peers: list[Peer]) -> str:
             os.fsync(file.fileno())
         os.replace(f"{path}.new", path)
         for folder in (os.path.dirname(path), directory):
-            _sync_directory(folder)
+            sync_directory(folder)
     except OSError as error:
         raise DiskFault(f"cannot write {path}: {error}") from error
     return path
-
-
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def finish(directory: str) -> None:
@@ -212,6 +205,6 @@ def finish(directory: str) -> None:
     folder = os.path.join(directory, RAFT_NAME)
     try:
         os.replace(os.path.join(folder, PEERS_NAME), os.path.join(folder, DONE_NAME))
-        _sync_directory(folder)
+        sync_directory(folder)
     except OSError as error:
         raise DiskFault(f"cannot rename {peers_path(directory)}: {error}") from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory
 from rsqlite.ports import Disk
@@ -37,6 +39,13 @@ def check(directory: str, disk: Disk | None = None) -> list[Finding]:
     """
     directory = os.path.abspath(directory)
     disk = disk or RealDisk()
+    with stopped_node(directory, disk):
+        return _check(directory, disk)
+
+
+@contextmanager
+def stopped_node(directory: str, disk: Disk) -> Iterator[None]:
+    """Keep the directory of a node from being started while it is read; errors as of `check`."""
     try:
         if not disk.exists(os.path.join(directory, IDENTITY_NAME)):
             raise ForeignDirectory(
@@ -44,7 +53,7 @@ def check(directory: str, disk: Disk | None = None) -> list[Finding]:
             )
         unlock = lock_directory(directory, disk)
         try:
-            return _check(directory, disk)
+            yield
         finally:
             unlock()
     except OSError as error:

@@ -11,7 +11,8 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Mapping
-from typing import cast
+from functools import partial
+from typing import TypeVar, cast
 
 import orjson
 from aiohttp import web
@@ -45,6 +46,8 @@ Asked = Callable[[Mapping[str, object], Callable[[Mapping[str, object]], None]],
 
 Served = Callable[[str, Callable[[bytes | None], None]], None]
 """Called with the name of a part of an image, and with whom to give its bytes, or None."""
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -153,15 +156,8 @@ class Listener:
         return _json(self._identity())
 
     async def _serve_part(self, request: web.BaseRequest) -> web.Response:
-        found: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         name = request.path.removeprefix(IMAGE_PATH)
-        self._served_part(name, lambda it: None if found.done() else found.set_result(it))
-        handler = request.protocol
-        self._served.add(handler)
-        try:
-            part = await found
-        finally:
-            self._served.discard(handler)
+        part = await self._told(request, partial(self._served_part, name))
         if part is None:
             return _refusal(404, "there is no such image here")
         response = web.Response(body=part, headers={"Server": SERVER})
@@ -177,13 +173,19 @@ class Listener:
             return _refusal(400, f"the question is no JSON: {error}")
         if not isinstance(question, dict):
             return _refusal(400, "a question is a JSON object")
-        answer: asyncio.Future[Mapping[str, object]] = asyncio.get_running_loop().create_future()
+        return _json(await self._told(request, partial(self._asked, question)))
+
+    async def _told(
+        self, request: web.BaseRequest, ask: Callable[[Callable[[T], None]], None]
+    ) -> T:
+        """What `ask` tells; whoever waits for it is no stranger."""
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         # Whoever asked may have gone, and its handler with it.
-        self._asked(question, lambda it: None if answer.done() else answer.set_result(it))
+        ask(lambda it: None if answer.done() else answer.set_result(it))
         handler = request.protocol
         self._served.add(handler)
         try:
-            return _json(await answer)
+            return await answer
         finally:
             self._served.discard(handler)
 

@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
+from typing import TypeVar
 
 import orjson
 
@@ -29,6 +30,8 @@ from rsqlite.transport.handshake import (
 )
 from rsqlite.transport.listener import Asked, Listener, Served
 from rsqlite.transport.peer import Link, LinkStatus
+
+T = TypeVar("T")
 
 _NO_ADDRESS = "this node has no raft address"
 
@@ -141,10 +144,9 @@ class PeerNetwork:
     def identify(self, address: str, done: Done[Mapping[str, object]]) -> None:
         """Ask the node at `address` who it is. An OSError, TimeoutError, ValueError or LinkRefused
         says that it did not tell. Not called any more after `stop`."""
-        request = (
-            f"GET {IDENTITY_PATH} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-        ).encode("ascii", "replace")
-        self._spawn(self._exchange(address, request, done, self._settings.peer_connect_timeout))
+        request = _head("GET", IDENTITY_PATH, address)
+        timeout_s = self._settings.peer_connect_timeout
+        self._spawn(self._exchange(address, request, _object, done, timeout_s))
 
     def ask(
         self,
@@ -156,18 +158,15 @@ class PeerNetwork:
     ) -> None:
         """Put a question to the node at `address`; errors as those of `identify`."""
         body = orjson.dumps(dict(question))
-        head = (
-            f"POST {ASK_PATH} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        ).encode("ascii", "replace")
-        self._spawn(self._exchange(address, head + body, done, timeout_s))
+        fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        request = _head("POST", ASK_PATH, address, fields) + body
+        self._spawn(self._exchange(address, request, _object, done, timeout_s))
 
     def fetch(self, address: str, name: str, done: Done[bytes], *, timeout_s: float) -> None:
         """A part of an image; errors as those of `identify`, and LookupError if it has none."""
-        request = (
-            f"GET {IMAGE_PATH}{name} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-        ).encode("ascii", "replace")
-        self._spawn(self._fetch(address, request, done, timeout_s))
+        request = _head("GET", IMAGE_PATH + name, address)
+        bytes_max = PEER_IMAGE_BYTES_MAX + PEER_HANDSHAKE_BYTES_MAX
+        self._spawn(self._exchange(address, request, bytes, done, timeout_s, bytes_max))
 
     def links(self) -> tuple[LinkStatus, ...]:
         """A picture of every link we keep, by node id."""
@@ -219,27 +218,21 @@ class PeerNetwork:
             task.result()  # what no one expected goes to the loop's handler, not into oblivion
 
     async def _exchange(
-        self, address: str, request: bytes, done: Done[Mapping[str, object]], timeout_s: float
+        self,
+        address: str,
+        request: bytes,
+        decode: Callable[[bytes], T],
+        done: Done[T],
+        timeout_s: float,
+        bytes_max: int = PEER_HANDSHAKE_BYTES_MAX,
     ) -> None:
         try:
-            answer = orjson.loads(await exchange(address, request, timeout_s=timeout_s))
-            if not isinstance(answer, dict):
-                raise ValueError("the answer is not that of an rsqlite node")
+            body = await exchange(address, request, timeout_s=timeout_s, bytes_max=bytes_max)
+            answer = decode(body)
         except (OSError, ValueError, LookupError, LinkRefused) as error:
             done(None, error)
         else:
             done(answer, None)
-
-    async def _fetch(
-        self, address: str, request: bytes, done: Done[bytes], timeout_s: float
-    ) -> None:
-        bytes_max = PEER_IMAGE_BYTES_MAX + PEER_HANDSHAKE_BYTES_MAX
-        try:
-            body = await exchange(address, request, timeout_s=timeout_s, bytes_max=bytes_max)
-        except (OSError, ValueError, LookupError, LinkRefused) as error:
-            done(None, error)
-        else:
-            done(body, None)
 
     # Inbound
 
@@ -315,6 +308,20 @@ class PeerNetwork:
             inbound.pulse(now)
         self._listener.sweep(now)
         self._schedule_pulse()
+
+
+def _head(method: str, path: str, address: str, fields: str = "") -> bytes:
+    """The head of a request for one answer; each of the `fields` ends its line."""
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{fields}\r\n"
+    ).encode("ascii", "replace")
+
+
+def _object(body: bytes) -> Mapping[str, object]:
+    answer = orjson.loads(body)
+    if not isinstance(answer, dict):
+        raise ValueError("the answer is not that of an rsqlite node")
+    return answer
 
 
 async def _gone(connections: list[FrameConnection | None], timeout_s: float) -> None:

@@ -18,6 +18,8 @@ from rsqlite.statemachine.vfs import load_checksum_vfs
 from rsqlite.testing.loop import ManualLoop
 
 TERM = Term(1)
+QUERY = RequestKind.QUERY
+SERIES = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c LIMIT {}) "
 
 
 def ask(
@@ -138,6 +140,12 @@ class Lab:
             answers.append(result.rows)
         assert answers[0] == answers[1], sql
         return answers[0]
+
+
+def read(lab: Lab, *sqls: Any, **more: Any) -> list[Any]:
+    """The results of a request that only reads."""
+    results: list[Any] = lab.query(ask(*sqls, kind=QUERY, **more)).results
+    return results
 
 
 class WatchedVfs(apsw.VFS):

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from rsqlite.request import Failure, RequestKind, Rows, Write
-from tests.statemachine.lab import Lab, ask
-
-QUERY = RequestKind.QUERY
-SERIES = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c LIMIT {}) "
+from rsqlite.request import Failure, Rows, Write
+from tests.statemachine.lab import QUERY, Lab, ask, read
 
 
 @pytest.fixture(autouse=True)
 def table(lab: Lab) -> None:
     lab.do("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)", "INSERT INTO t(v) VALUES('a'),('b')")
-
-
-def read(lab: Lab, *sqls: Any, **more: Any) -> list[Any]:
-    results: list[Any] = lab.query(ask(*sqls, kind=QUERY, **more)).results
-    return results
 
 
 def test_columns_types_and_rows(lab: Lab) -> None:

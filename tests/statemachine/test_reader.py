@@ -15,20 +15,12 @@ from rsqlite.raft.types import EntryId, Index, Term
 from rsqlite.request import Failure, Outcome, Request, RequestKind
 from rsqlite.statemachine.machine import StateMachine
 from rsqlite.testing.loop import ManualLoop
-from tests.statemachine.lab import Lab, ask
-
-QUERY = RequestKind.QUERY
-SERIES = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c LIMIT {}) "
+from tests.statemachine.lab import QUERY, SERIES, Lab, ask, read
 
 
 @pytest.fixture(autouse=True)
 def table(lab: Lab) -> None:
     lab.do("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)", "INSERT INTO t(v) VALUES('a'),('b')")
-
-
-def read(lab: Lab, *sqls: Any, **more: Any) -> list[Any]:
-    results: list[Any] = lab.query(ask(*sqls, kind=QUERY, **more)).results
-    return results
 
 
 def test_over_the_budget_it_is_repeated_in_a_thread(lab: Lab) -> None:
