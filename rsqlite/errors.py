@@ -166,7 +166,12 @@ class RemovedFromCluster(NodeFault):
 
 
 class Divergence(NodeFault):
-    """This replica's result differs from the effects that the entry expects."""
+    """This replica's result differs from the effects that the entry expects. `effects` names what
+    was computed here: replicas that computed the same have the same name for it."""
+
+    def __init__(self, message: str, *, effects: str = "") -> None:
+        super().__init__(message)
+        self.effects = effects
 
 
 class InvariantViolation(AssertionError):

@@ -41,7 +41,7 @@ from rsqlite.node.reader import Reader
 from rsqlite.node.report import PeerLinks, status_of
 from rsqlite.node.status import Status
 from rsqlite.node.transfer import Transfer
-from rsqlite.node.verdict import Verdict, verdict_of
+from rsqlite.node.verdict import Verdict
 from rsqlite.node.writer import Writer
 from rsqlite.ports import Disk, Handle, Loop
 from rsqlite.raft.core import CoreSettings, Raft
@@ -689,7 +689,7 @@ class Engine:
             else:
                 self.images.asked(answer)
         elif self._is_open and "verdict" in question:
-            answer(verdict_of(self))
+            answer(self.verdict.asked(question["verdict"]))
         elif self._is_open:
             self.membership.asked(question, answer)
         else:

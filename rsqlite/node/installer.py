@@ -9,7 +9,7 @@ it appends, acknowledges and votes, leads nobody, serves nothing, and asks the l
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -250,23 +250,41 @@ class Installer:
         """An image is here, whole and synced: make it the database, unless the log has brought the
         one that is here as far."""
         engine = self._engine
-        core, driver = engine.core, engine.driver
-        if core is None or driver is None or engine.fault is not None or engine.is_stopping:
+        core = engine.core
+        if core is None or engine.driver is None or engine.fault is not None or engine.is_stopping:
             return
         is_old = core.commit_index >= manifest.last_index and not self._lost
         if is_old or core.role is Role.LEADER or manifest.last_index < engine.log.first_index - 1:
             engine.transfer.ended()
             return
         log.info("installing an image", extra={"index": manifest.last_index})
+        installed = Installed(manifest.last_index, manifest.last_term)
+        self._pause(lambda: self._install(path, installed))
+
+    def _install(self, path: str, installed: Installed) -> None:
+        engine = self._engine
+        try:
+            engine.open_parts.remove(engine.machine)
+            engine.machine.close()
+            install(engine.directory.database_root, path, installed)
+        except NodeFault as fault:
+            engine.fail(fault)
+            return
+        self._finish(installed)
+
+    def _pause(self, then: Callable[[], None]) -> None:
+        """Stop the core and all that uses the database; `then` is called when nothing does."""
+        engine = self._engine
+        assert engine.driver is not None
         self._is_installing = True
-        driver.stop()
+        engine.driver.stop()
         refusal = self.refusal()
         engine.writer.stop(refusal)
         engine.reader.stop(refusal)
         engine.applier.is_stopped = True
-        self._install_when_idle(path, Installed(manifest.last_index, manifest.last_term))
+        self._when_idle(then)
 
-    def _install_when_idle(self, path: str, installed: Installed) -> None:
+    def _when_idle(self, then: Callable[[], None]) -> None:
         engine = self._engine
         if engine.is_stopping or engine.fault is not None:
             return
@@ -276,16 +294,23 @@ class Installer:
             or engine.images.is_making
             or not engine.log.is_idle
         ):
-            engine.loop.call_later(IDLE_LOOK_S, self._install_when_idle, path, installed)
-            return
-        try:
-            engine.open_parts.remove(engine.machine)
-            engine.machine.close()
-            install(engine.directory.database_root, path, installed)
-        except NodeFault as fault:
-            engine.fail(fault)
-            return
-        self._finish(installed)
+            engine.loop.call_later(IDLE_LOOK_S, self._when_idle, then)
+        else:
+            then()
+
+    def go_on_with(self, index: Index, effects: str) -> None:
+        """This replica has stopped before the entry at `index`; a majority computed what it did. Go
+        on with that, and from the log, as after a start."""
+        engine = self._engine
+        engine.fault = None
+
+        def go_on() -> None:
+            engine.machine.overruled[index] = effects
+            engine.make_machine_parts()
+            self._is_installing = False
+            engine.begin()
+
+        self._pause(go_on)
 
     def _finish(self, installed: Installed) -> None:
         """The database is the image's: let the log begin behind it, and this node again."""

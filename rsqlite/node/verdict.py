@@ -1,9 +1,17 @@
 """A mismatch is a vote, not a verdict (design 6): who is wrong, a replica or the entry?
 
 A replica that computes something else than an entry says stops applying and serving, and asks the
-other voters what came of that entry there. If a majority of all voters has applied it as it is,
-this replica is the sick one, and gives its database up; an image of theirs takes its place. As long
-as they do not say so it goes on as it is: it appends, acknowledges and votes.
+other voters what came of that entry there. What a quorum of the voters has computed is right,
+whatever the entry says:
+
+- they agree with the entry: this replica is the sick one, and gives its database up;
+- they computed what this one did: the leader that made the entry is the sick one. This replica goes
+  on, with what it computed, and remembers in its database that the entry was overruled;
+- no quorum has said the same: it stays as it is. It appends, acknowledges and votes.
+
+Who is asked, and has applied the entry as it says, learns by this that it is in doubt: it puts the
+question as well, and if a quorum computed something else it stops at once, also as the leader, and
+gives its database up. An image of the others takes its place.
 """
 
 from __future__ import annotations
@@ -14,6 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rsqlite.errors import Divergence
+from rsqlite.raft.quorum import quorum_choice
 from rsqlite.raft.types import Index, NodeId
 
 if TYPE_CHECKING:
@@ -23,46 +32,67 @@ log = logging.getLogger(__name__)
 
 ASK_PAUSE_S = 0.5
 """Pause between two rounds of questions."""
-
-
-def verdict_of(engine: Engine) -> Mapping[str, object]:
-    """What this node says of the entries: how far it has applied them, and the one that it computes
-    differently, 0 if there is none."""
-    applied = engine.machine.applied_index
-    differs = applied + 1 if isinstance(engine.fault, Divergence) else 0
-    return {"applied": applied, "differs": differs}
+AS_IT_SAYS = ""
+"""The vote of who has applied the entry and found what it expects."""
 
 
 class Verdict:
-    """Asks the others while this replica differs. `sweep` is called a few times a second."""
+    """One node's. `sweep` is called a few times a second."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._next_round = 0.0
-        self._agree: set[NodeId] = set()
-        """Those that have applied the entry as it is."""
-        self._differ: set[NodeId] = set()
-        self._is_told = False
+        self._index = Index(0)
+        """The entry that is in doubt; 0: none is."""
+        self._votes: dict[NodeId, str] = {}
+        """What came of it on the other nodes."""
 
     def __repr__(self) -> str:
-        return f"<Verdict agree={len(self._agree)} differ={len(self._differ)}>"
+        return f"<Verdict index={self._index} votes={self._votes}>"
+
+    def vote(self, index: Index) -> str | None:
+        """What this node computed for the entry; None when it has not come to it."""
+        engine = self._engine
+        applied = engine.machine.applied_index
+        if isinstance(engine.fault, Divergence) and index == applied + 1:
+            return engine.fault.effects
+        if engine.installer.refuses or index > applied:
+            return None
+        return engine.machine.overruled.get(index, AS_IT_SAYS)
+
+    def asked(self, index: object) -> Mapping[str, object]:
+        """Somebody differs from the entry at `index`: the answer to it. This node puts the same
+        question, if it has applied that entry."""
+        if not isinstance(index, int) or index < 1:
+            return {"error": "RequestError", "text": "the index of an entry is a number"}
+        vote = self.vote(Index(index))
+        if vote is not None and not isinstance(self._engine.fault, Divergence):
+            self._doubt(Index(index))
+        return {"vote": vote}
+
+    def _doubt(self, index: Index) -> None:
+        if index != self._index:
+            self._index = index
+            self._votes.clear()
 
     def sweep(self, now: float) -> None:
-        """Put the question again, until a majority has answered alike."""
+        """Put the question again, until a quorum has answered alike."""
         engine = self._engine
-        if not isinstance(engine.fault, Divergence) or now < self._next_round:
+        if isinstance(engine.fault, Divergence):
+            self._doubt(Index(engine.machine.applied_index + 1))
+        if not self._index or now < self._next_round:
             return
         self._next_round = now + ASK_PAUSE_S
         core = engine.core
         assert core is not None
         configuration = core.configuration
-        index = Index(engine.machine.applied_index + 1)
+        voters = configuration.voters | configuration.outgoing
         for member in configuration.members:
-            if member.node_id != engine.node_id and member.node_id in configuration.voters:
+            if member.node_id != engine.node_id and member.node_id in voters:
                 engine.network.ask(
                     member.raft_addr,
-                    {"verdict": index},
-                    partial(self._answered, member.node_id, index),
+                    {"verdict": self._index},
+                    partial(self._answered, member.node_id, self._index),
                     timeout_s=engine.settings.peer_connect_timeout,
                 )
 
@@ -73,26 +103,29 @@ class Verdict:
         value: Mapping[str, Any] | None,
         error: BaseException | None,
     ) -> None:
-        engine = self._engine
-        core = engine.core
-        if value is None or core is None or not isinstance(engine.fault, Divergence):
+        vote = None if value is None else value.get("vote")
+        if index == self._index and isinstance(vote, str):
+            self._votes[node_id] = vote
+            self._decide()
+
+    def _decide(self) -> None:
+        engine, index = self._engine, self._index
+        core, own = engine.core, self.vote(index)
+        if core is None or own is None or engine.is_stopping:
             return
-        try:
-            applied, differs = int(value["applied"]), int(value["differs"])
-        except (KeyError, TypeError, ValueError):
+        chosen = quorum_choice(core.configuration, {**self._votes, engine.node_id: own})
+        if chosen is None:
             return
-        if differs == index:
-            self._differ.add(node_id)
-        elif applied >= index:
-            self._agree.add(node_id)
-        voters = core.configuration.voters
-        needed = len(voters) // 2 + 1
-        if len(self._agree & voters) >= needed:
-            engine.give_up_database(f"{engine.fault}; a majority agrees with the entry")
-        elif len(self._differ & voters) + 1 >= needed and not self._is_told:
-            self._is_told = True
-            log.error(
-                "a majority computes something else than the leader: the leader's database must be"
-                " wrong; stop that node",
-                extra={"index": index, "fault": str(engine.fault)},
-            )
+        is_divergent = isinstance(engine.fault, Divergence)
+        self._index = Index(0)
+        if chosen == own:
+            if is_divergent:
+                log.error(
+                    "an entry is overruled: a majority computed something else than its leader",
+                    extra={"index": index, "fault": str(engine.fault)},
+                )
+                engine.installer.go_on_with(index, own)
+        elif is_divergent:
+            engine.give_up_database(f"{engine.fault}; a majority computed something else")
+        elif engine.fault is None:
+            engine.give_up_database(f"entry {index}: a majority computed something else")

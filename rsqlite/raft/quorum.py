@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from typing import TypeVar
 
 from rsqlite.raft.types import Configuration, Index, NodeId
+
+T = TypeVar("T")
 
 INDEX_MAX = Index(2**63 - 1)
 """More than any index; what a half without voters commits."""
@@ -73,3 +76,12 @@ def quorum_votes(configuration: Configuration, votes: Mapping[NodeId, bool]) -> 
     if VoteResult.LOST in (incoming, outgoing):
         return VoteResult.LOST
     return VoteResult.PENDING
+
+
+def quorum_choice(configuration: Configuration, choices: Mapping[NodeId, T]) -> T | None:
+    """The one that a quorum has chosen, None if there is none (yet)."""
+    for choice in dict.fromkeys(choices.values()):
+        votes = {node_id: one == choice for node_id, one in choices.items()}
+        if quorum_votes(configuration, votes) is VoteResult.WON:
+            return choice
+    return None

@@ -8,10 +8,12 @@ rolled back, the entries before are applied again, and `Divergence` says what di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import apsw
+import msgspec
 
 from rsqlite.errors import Divergence
 from rsqlite.raft.types import Configuration, Entry, EntryKind
@@ -34,11 +36,19 @@ _DML = frozenset({"INSERT", "UPDATE", "DELETE", "REPLAC"})
 """First letters of statements that leave the schema as it is."""
 
 
+OVERRULED = "overruled"
+"""In `_rsqlite_meta`: entries that a majority computed otherwise than they say."""
+OVERRULED_MAX = 256
+"""The newest of them that are remembered: who comes back with an older database fetches one."""
+
+
 class _DivergesAt(Divergence):
     """The entry at this position of a transaction differs; those before it do not."""
 
-    def __init__(self, message: str, position: int) -> None:
-        super().__init__(message)
+    def __init__(self, difference: Divergence, decoded: Decoded, position: int) -> None:
+        entry = decoded.entry
+        text = f"entry {entry.index} of term {entry.term}: {difference}"
+        super().__init__(text, effects=difference.effects)
         self.position = position
 
 
@@ -56,11 +66,20 @@ class Application:
     """Entries in order, from BEGIN to COMMIT."""
 
     def __init__(
-        self, writer: Writer, recorder: Recorder, time_ms: int, *, is_late: Callable[[], bool]
+        self,
+        writer: Writer,
+        recorder: Recorder,
+        time_ms: int,
+        *,
+        overruled: Mapping[int, str],
+        is_late: Callable[[], bool],
     ) -> None:
-        """`is_late` is asked after each entry, and ends the run when it says so."""
+        """`overruled`: what a majority computed (`Divergence.effects`), by the index of an entry
+        that says otherwise. `is_late` is asked after each entry, and ends the run when it says
+        so."""
         self._writer = writer
         self._recorder = recorder
+        self._overruled = overruled
         self._is_late = is_late
         self.time_ms = time_ms
         self.applied: Applied | None = None
@@ -74,7 +93,7 @@ class Application:
         """`applied` says how far it got, also after Divergence or another NodeFault."""
         start = 0
         while start < len(entries) and not (start and self._is_late()):
-            end = _same_session(entries, start)
+            end = self._end_of_run(entries, start)
             part = entries[start:end]
             try:
                 end = start + self._transaction(part)
@@ -82,13 +101,25 @@ class Application:
                 self._abandon(part)
                 if difference.position:
                     self._transaction(part[: difference.position])
-                raise Divergence(str(difference)) from difference
+                raise Divergence(str(difference), effects=difference.effects) from difference
             except BaseException as error:
                 self._abandon(part)
                 if isinstance(error, apsw.Error):
                     raise results.commit_fault(error) from error
                 raise
             start = end
+
+    def _end_of_run(self, entries: Sequence[Decoded], start: int) -> int:
+        """The end of the run from `start` that one transaction can hold."""
+        end = start + 1
+        if not self._is_alone(entries[start]):
+            while end < len(entries) and not self._is_alone(entries[end]):
+                end += 1
+        return end
+
+    def _is_alone(self, decoded: Decoded) -> bool:
+        """Session settings are set before BEGIN; what a majority computed otherwise begins anew."""
+        return bool(_session(decoded)) or decoded.entry.index in self._overruled
 
     def _abandon(self, part: Sequence[Decoded]) -> None:
         self._recorder.discard()
@@ -116,8 +147,9 @@ class Application:
                 try:
                     self._command(command)
                 except Divergence as difference:
-                    text = f"entry {entry.index} of term {entry.term}: {difference}"
-                    raise _DivergesAt(text, position) from difference
+                    if self._overruled.get(entry.index) != difference.effects:
+                        raise _DivergesAt(difference, decoded, position) from difference
+                    self._as_computed(command, session)
                 if command.times:
                     time_ms = max(time_ms, command.times[-1])
                 statements += command.statement_count
@@ -156,8 +188,24 @@ class Application:
             digest = self._recorder.end_following()
             if digest != command.digest:
                 raise Divergence(
-                    f"row changes: digest {digest.hex()} here, {command.digest.hex()} on the leader"
+                    f"row changes: digest {digest.hex()} here, {command.digest.hex()} on the"
+                    " leader",
+                    effects=_name_of("digest", digest),
                 )
+
+    def _as_computed(self, command: Command, session: Session) -> None:
+        """Carry the entry out from the start, whatever it expects: a majority has decided."""
+        writer = self._writer
+        self._recorder.discard()
+        writer.rollback()
+        writer.begin()
+        if session:
+            defer_foreign_keys(writer, session)
+        self._statements(command, is_checked=False)
+        if command.flags & FLAG_STATISTICS:
+            writer.raise_schema_version()
+        kept = sorted(self._overruled.items())[-OVERRULED_MAX:]
+        writer.engine(schema.SET_META, (OVERRULED, msgspec.json.encode(dict(kept))))
 
     def _simply(self, command: Command) -> None:
         """The hot path: statements of one text, one for each request, and one time for all."""
@@ -180,7 +228,7 @@ class Application:
         if failure is not None:
             raise self._error(command, len(rowids), failure) from failure
 
-    def _statements(self, command: Command) -> None:
+    def _statements(self, command: Command, *, is_checked: bool = True) -> None:
         """Everything the entry can say, one statement after the other."""
         writer = self._writer
         connection, counters, entropy = writer.connection, writer.counters, writer.entropy
@@ -210,9 +258,10 @@ class Application:
                         pass
             except apsw.Error as error:
                 code = results.extended_code(error)
-                if code != command.errors.get(position) or not connection.in_transaction:
+                is_fault = not results.is_statement_result(code) or not connection.in_transaction
+                if is_fault or (is_checked and code != command.errors.get(position)):
                     raise self._error(command, position, error) from error
-            if (
+            if is_checked and (
                 code != command.errors.get(position, 0)
                 or connection.changes() != command.changes[position]
                 or connection.last_insert_rowid() != command.rowids[position]
@@ -232,7 +281,8 @@ class Application:
         )
         return Divergence(
             f"statement {position} ({_text(command, position)}): (changes, last rowid, error code)"
-            f" is {here} here, {there} on the leader"
+            f" is {here} here, {there} on the leader",
+            effects=_name_of(position, here),
         )
 
     def _error(self, command: Command, position: int, error: apsw.Error) -> Exception:
@@ -246,7 +296,8 @@ class Application:
         return Divergence(
             f"statement {position} ({_text(command, position)}): {error}"
             f" ({results.code_name(code)}) here, error code"
-            f" {command.errors.get(position, 0)} on the leader"
+            f" {command.errors.get(position, 0)} on the leader",
+            effects=_name_of(position, code),
         )
 
 
@@ -291,17 +342,10 @@ def _session(decoded: Decoded) -> Session:
     return tuple((name, value) for name, value in decoded.command.settings)
 
 
-def _same_session(entries: Sequence[Decoded], start: int) -> int:
-    """The end of the run from `start` that one transaction can hold: session settings are set
-    before BEGIN, so an entry that has some is alone."""
-    if _session(entries[start]):
-        return start + 1
-    end = start + 1
-    while end < len(entries) and not _session(entries[end]):
-        end += 1
-    return end
-
-
 def _text(command: Command, position: int) -> str:
     sql: Any = command.sqls[command.texts[position] if command.texts else 0]
     return sql if len(sql) <= 200 else f"{sql[:200]}..."
+
+
+def _name_of(*effects: object) -> str:
+    return hashlib.blake2b(repr(effects).encode(), digest_size=16).hexdigest()

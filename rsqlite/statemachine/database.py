@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from rsqlite.raft.types import Configuration, Index, Term
 from rsqlite.statemachine import schema
+from rsqlite.statemachine.apply import OVERRULED
 from rsqlite.statemachine.connection import Writer
 
 
@@ -16,6 +19,8 @@ class State(NamedTuple):
     applied_term: Term
     time_ms: int
     configuration: Configuration
+    overruled: dict[int, str]
+    """See `Application`."""
 
 
 def load(writer: Writer, path: str) -> State:
@@ -28,7 +33,8 @@ def load(writer: Writer, path: str) -> State:
     index, term, time_ms = writer.engine(schema.SELECT_APPLIED)[0]
     data = found.get("configuration")
     configuration = Configuration() if data is None else Configuration.from_bytes(data)
-    return State(Index(index), Term(term), int(time_ms), configuration)
+    overruled = msgspec.json.decode(found.get(OVERRULED, b"{}"), type=dict[int, str])
+    return State(Index(index), Term(term), int(time_ms), configuration, overruled)
 
 
 def _create(writer: Writer) -> None:

@@ -63,6 +63,9 @@ class StateMachine:
         self.configuration = state.configuration
         self.last_time_ms = state.time_ms
         """Time in the log never goes back: the newest of any entry applied."""
+        self.overruled = state.overruled
+        """What a majority computed (`Divergence.effects`) of entries that say otherwise, by index;
+        remembered in the database."""
         self._writer.clock = loop.monotonic
         self._clock_watch = ClockWatch(loop, settings)
         self._recorder = Recorder(self._writer, settings)
@@ -277,7 +280,11 @@ class StateMachine:
         clock = self._loop.monotonic
         ends = math.inf if is_long else clock() + self._settings.write_loop_time_max
         application = Application(
-            self._writer, self._recorder, self.last_time_ms, is_late=lambda: clock() >= ends
+            self._writer,
+            self._recorder,
+            self.last_time_ms,
+            overruled=self.overruled,
+            is_late=lambda: clock() >= ends,
         )
         if not is_long:
             error: BaseException | None = None

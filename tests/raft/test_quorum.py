@@ -12,6 +12,7 @@ from rsqlite.raft.quorum import (
     VoteResult,
     majority_index,
     majority_votes,
+    quorum_choice,
     quorum_index,
     quorum_votes,
 )
@@ -94,3 +95,13 @@ def test_who_is_no_voter_counts_nowhere(stranger: int) -> None:
     three = configuration([1, 2, 3])
     assert quorum_index(three, {1: 4, stranger: 9}) == 0
     assert quorum_votes(three, {1: True, stranger: True}) is VoteResult.PENDING
+
+
+def test_what_a_quorum_has_chosen_needs_a_majority_of_both_halves() -> None:
+    three = configuration([1, 2, 3])
+    assert quorum_choice(three, {1: "a", 2: "b"}) is None
+    assert quorum_choice(three, {1: "a", 2: "b", 3: "b"}) == "b"
+    assert quorum_choice(three, {1: "a", 2: "b", 7: "b"}) is None
+    joint = configuration([1, 2, 3], outgoing=[3, 4, 5])
+    assert quorum_choice(joint, {1: "a", 2: "a", 3: "b", 4: "b", 5: "b"}) is None
+    assert quorum_choice(joint, {1: "a", 2: "b", 3: "b", 4: "b"}) == "b"

@@ -66,6 +66,42 @@ def test_entries_before_the_one_that_differs_are_applied(lab: Lab) -> None:
     assert (answer.results[0].rows, answer.index) == ([("a",)], good.index)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"changes": [2]},
+        {"errors": {0: 2067}},
+        {"digest_from": 0, "digest": bytes(16)},
+        {"sqls": ["INSERT INTO missing(v) VALUES(?)"]},
+    ],
+)
+def test_an_entry_that_was_overruled_is_carried_out_as_computed_here_and_remembered(
+    lab: Lab, changes: dict[str, Any]
+) -> None:
+    before = forged(lab, ask((INSERT, "before")))
+    entry = forged(lab, ask((INSERT, "a")), rowids=[2])
+    command = decode(entry.data)
+    for name, value in changes.items():
+        setattr(command, name, value)
+    entry = Entry(TERM, Index(before.index + 1), EntryKind.COMMAND, encode(command))
+    with pytest.raises(Divergence) as caught:
+        lab.apply(lab.replica, [before, entry])
+    lab.replica.overruled[entry.index] = "something else"
+    with pytest.raises(Divergence) as again:
+        lab.apply(lab.replica, [entry])
+    assert again.value.effects == caught.value.effects != ""
+    lab.replica.overruled[entry.index] = caught.value.effects
+    after = forged(lab, ask((INSERT, "b")), rowids=[2 if "sqls" in changes else 3])
+    after = after._replace(index=Index(entry.index + 1))
+    lab.apply(lab.replica, [entry, after])
+    assert lab.replica.applied_index == after.index
+    rows = lab.query(ask("SELECT v FROM t"), lab.replica).results[0].rows
+    assert rows == [("before",), *([] if "sqls" in changes else [("a",)]), ("b",)]
+    lab.replica.close()
+    lab.replica = lab.open("replica")
+    assert lab.replica.overruled == {entry.index: caught.value.effects}
+
+
 def test_counts_miss_values_and_the_digest_does_not(lab: Lab) -> None:
     lab.do("CREATE TABLE u(v)", "INSERT INTO u VALUES(1),(2),(3)")
     lab.replica._writer.engine("UPDATE u SET v = 30 WHERE v = 3")

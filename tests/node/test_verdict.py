@@ -1,0 +1,146 @@
+"""Who is wrong, a replica or the entry, is decided by what a quorum computed (design 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from rsqlite.errors import DamagedDatabase, Divergence
+from rsqlite.node.engine import Engine
+from rsqlite.request import ReadLevel, Request
+from rsqlite.statemachine.vfs import load_checksum_vfs
+from rsqlite.testing.engines import EngineCluster, execute
+
+ROWS = "SELECT * FROM t ORDER BY id"
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[EngineCluster]:
+    yield from formed(tmp_path, 3)
+
+
+@pytest.fixture
+def five(tmp_path: Path) -> Iterator[EngineCluster]:
+    yield from formed(tmp_path, 5)
+
+
+def formed(tmp_path: Path, size: int) -> Iterator[EngineCluster]:
+    cluster = EngineCluster(tmp_path, size)
+    cluster.start()
+    cluster.execute(cluster.leader(), "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    cluster.execute(cluster.leader(), "INSERT INTO t VALUES(1, 'a'), (2, 'b')")
+    yield cluster
+    cluster.close()
+
+
+def tamper(engine: Engine, sql: str = "DELETE FROM t WHERE id = 2") -> None:
+    """Change a node's database behind its back, page checksums and all."""
+    connection = apsw.Connection(engine.machine.path, vfs=load_checksum_vfs())
+    connection.set_busy_timeout(1000)
+    connection.execute(sql)
+    connection.close()
+
+
+def applied_everywhere(cluster: EngineCluster) -> None:
+    index = cluster.leader().machine.applied_index
+    cluster.until(lambda: all(one.machine.applied_index >= index for one in cluster.running()))
+
+
+def restart(cluster: EngineCluster, number: int) -> Engine:
+    cluster.kill(number)
+    return cluster.start_node(number)
+
+
+def same_rows(cluster: EngineCluster, rows: list[tuple[object, ...]]) -> None:
+    cluster.wait_leader()
+    applied_everywhere(cluster)
+    for engine in cluster.running():
+        assert cluster.rows(engine, ROWS, ReadLevel.NONE) == rows
+
+
+def test_a_leader_that_computes_something_else_than_the_others_stops_and_they_go_on(
+    three: EngineCluster,
+) -> None:
+    applied_everywhere(three)
+    sick = three.leader()
+    number = three.number(sick)
+    tamper(sick)
+    three.ask(sick, update("c"))
+    three.until(lambda: bool(three.faults))
+    ((at, fault),) = three.faults
+    assert (at, type(fault)) == (number, DamagedDatabase)
+    assert "a majority computed something else" in str(fault)
+    three.kill(number)
+    three.faults.clear()
+    leader = three.wait_leader()
+    assert three.rows(leader, ROWS) == [(1, "c"), (2, "c")]
+    three.execute(leader, "INSERT INTO t VALUES(3, 'd')")
+    three.start_node(number)
+    same_rows(three, [(1, "c"), (2, "c"), (3, "d")])
+    assert not three.faults
+
+
+def test_what_was_overruled_is_remembered_by_whoever_starts_again(three: EngineCluster) -> None:
+    applied_everywhere(three)
+    sick = three.leader()
+    number = three.number(sick)
+    tamper(sick)
+    three.ask(sick, update("c"))
+    three.until(lambda: bool(three.faults))
+    three.kill(number)
+    three.wait_leader()
+    # One comes back whose database has to be made again from the log, entry by entry.
+    again = three.number(three.followers()[0])
+    index = three.leader().machine.overruled
+    assert len(index) == 1
+    path = Path(three.followers()[0].machine.path)
+    three.kill(again)
+    (path.parent / "damaged").write_text("for this test")
+    three.start_node(again)
+    three.start_node(number)
+    same_rows(three, [(1, "c"), (2, "c")])
+    assert all(one.machine.overruled == index for one in three.running())
+
+
+def test_a_follower_that_agrees_with_a_sick_leader_is_sick_as_well(five: EngineCluster) -> None:
+    applied_everywhere(five)
+    sick = [five.leader(), five.followers()[0]]
+    numbers = sorted(map(five.number, sick))
+    for engine in sick:
+        tamper(engine)
+    five.ask(five.leader(), update("c"))
+    five.until(lambda: len(five.faults) == 2)
+    assert sorted(number for number, _ in five.faults) == numbers
+    for number in numbers:
+        restart(five, number)
+    same_rows(five, [(1, "c"), (2, "c")])
+
+
+def test_without_a_quorum_that_computed_the_same_nobody_goes_on(three: EngineCluster) -> None:
+    applied_everywhere(three)
+    first, second = three.followers()
+    tamper(first)
+    tamper(second, "DELETE FROM t")
+    three.ask(three.leader(), update("c"))
+    three.loop.advance(5.0)
+    assert not three.faults
+    assert isinstance(first.fault, Divergence)
+    assert isinstance(second.fault, Divergence)
+    assert first.fault.effects != second.fault.effects
+
+
+def test_a_question_that_is_no_index_is_answered_so(three: EngineCluster) -> None:
+    answers: list[object] = []
+    for index in ("x", -1, None, True, 2**70):
+        three.leader().asked({"verdict": index}, answers.append)
+    assert all(isinstance(one, dict) for one in answers)
+    three.loop.advance(2.0)
+    assert not three.faults
+
+
+def update(value: str) -> Request:
+
+    return execute(f"UPDATE t SET v = '{value}'")
