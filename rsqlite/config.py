@@ -280,6 +280,19 @@ class Settings:
         "Which entries carry a digest of their row changes",
         choices=("always", "risky", "never"),
     )
+    verify_interval: float = setting(
+        86_400.0,
+        "Pause between checks that all nodes hold the same content; 0: only when asked for",
+        unit="s",
+        minimum=0.0,
+    )
+    verify_timeout: float = setting(
+        600.0,
+        "Longest time for such a check; while it runs the WAL grows",
+        unit="s",
+        minimum=0.1,
+        maximum=86_400,
+    )
     digest_memory_max: int = setting(
         64 * MIB,
         "An entry whose row changes take more memory carries no digest",

@@ -1,16 +1,18 @@
-"""`rsqlite`: the command for people, for nodes that are stopped. `check DIR` looks at their files,
-`recover DIR` lets a cluster go on that has lost its majority."""
+"""`rsqlite`: the command for people. For nodes that are stopped: `check DIR` looks at their files,
+`recover DIR` lets a cluster go on that has lost its majority. For a cluster that runs: `verify URL`
+compares what its nodes hold."""
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import click
 
 import rsqlite
 from rsqlite.cli.exits import Exit, exit_for
-from rsqlite.errors import NodeFault, RequestError
+from rsqlite.errors import NodeFault, RequestError, Unavailable
 
 REBUILD_ADVICE = (
     "The log is whole, and holds everything since the first entry: check the disk, move {} away,"
@@ -94,6 +96,52 @@ def recover(directory: str, peers: tuple[str, ...], yes: bool) -> None:
         click.echo(f"rsqlite: {error}", err=True)
         sys.exit(exit_for(error))
     click.echo(f"Written to {path}. Start the nodes that are left with their usual words.")
+
+
+@main.command()
+@click.argument("url")
+@click.option(
+    "--timeout",
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.1),
+    help="Report after so long with those that have answered.",
+)
+def verify(url: str, timeout: float) -> None:
+    """Compare what all nodes of a running cluster hold, as of one moment.
+
+    URL is the HTTP address of any of them. Writes go on meanwhile. A node whose content differs
+    from that of a majority repairs itself. The exit code is 0 when all nodes agree, 1 when contents
+    differ or one has a damaged index, 2 when some did not answer.
+    """
+    from rsqlite.cli.asking import address_of, ask
+
+    try:
+        path = f"/verify?timeout={timeout:g}s"
+        report: Any = ask(address_of(url), "POST", path, timeout_s=timeout + 30)
+    except (RequestError, Unavailable) as error:
+        click.echo(f"rsqlite: {error}", err=True)
+        sys.exit(Exit.USAGE)
+    if not isinstance(report, dict) or "nodes" not in report:
+        click.echo(f"rsqlite: no report: {report}", err=True)
+        sys.exit(Exit.USAGE)
+    click.echo(f"content at index {report['index']}:")
+    width = max((len(node["id"]) for node in report["nodes"]), default=0)
+    problems = False
+    for node in report["nodes"]:
+        more = [node["digest"], f"{node['seconds']:.2f} s"] if "digest" in node else [node["state"]]
+        more += [f"tables that differ: {', '.join(node['tables'])}"] if "tables" in node else []
+        more += node.get("problems", [])
+        problems = problems or bool(node.get("problems"))
+        click.echo(f"  {node['id']:{width}}  {node['verdict']:9}  {'  '.join(more)}")
+    if problems or not report["agreed"]:
+        click.echo("The contents differ, or are damaged." if report["complete"] else "Undecided.")
+        sys.exit(1)
+    if not report["complete"]:
+        click.echo("Those that answered agree; the others are not known.")
+        sys.exit(2)
+    click.echo("All nodes agree.")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ class Applier:
         settings: Settings,
         on_applied: Callable[[Index], None],
         on_failed: Callable[[BaseException], None],
+        on_check: Callable[[Index], None],
     ) -> None:
+        """`on_check` is called when the database is as of an entry of the kind CHECK."""
         self._machine = machine
         self._writer = writer
         self._loop = loop
@@ -43,6 +45,7 @@ class Applier:
         self._gather_bytes = settings.apply_gather_bytes
         self._on_applied = on_applied
         self._on_failed = on_failed
+        self._on_check = on_check
         self._queue: deque[Entry] = deque()
         self._is_busy = False
         self._is_scheduled = False
@@ -115,7 +118,9 @@ class Applier:
                 # Somebody else's command while our speculation is open: leadership is lost and the
                 # rollback is under way; its end calls `advance` again.
                 return False
-            if entry.kind is EntryKind.CONFIGURATION:
+            if entry.kind is EntryKind.CHECK:
+                self._on_check(entry.index)  # those before it have no effects that are missing
+            elif entry.kind is EntryKind.CONFIGURATION:
                 configuration = Configuration.from_bytes(entry.data)
         return False
 
@@ -124,8 +129,11 @@ class Applier:
         self._finish(index, error)
 
     def _apply_theirs(self) -> None:
-        count = min(len(self._queue), self._entries_max)
-        entries = [self._queue.popleft() for _ in range(count)]
+        entries: list[Entry] = []
+        while self._queue and len(entries) < self._entries_max:
+            entries.append(self._queue.popleft())
+            if entries[-1].kind is EntryKind.CHECK:
+                break  # what comes later is not to be seen there
         self._is_busy = True
 
         def done(error: BaseException | None) -> None:
@@ -134,6 +142,8 @@ class Applier:
             if error is None:
                 while entries[-1].index > index:
                     self._queue.appendleft(entries.pop())
+                if entries[-1].kind is EntryKind.CHECK:
+                    self._on_check(index)
                 self._writer.settle(entries)
             self._finish(index, error)
             if error is None:

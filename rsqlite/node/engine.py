@@ -31,6 +31,7 @@ from rsqlite.node.applier import Applier
 from rsqlite.node.changes import Wish
 from rsqlite.node.cluster import Discovery, first_configuration, new_cluster_id
 from rsqlite.node.compaction import Compaction, Snapshotted
+from rsqlite.node.content import ContentChecks, Verified
 from rsqlite.node.driver import Driver
 from rsqlite.node.forwarding import Forwarding
 from rsqlite.node.images import Images
@@ -106,6 +107,7 @@ class Engine:
         self._is_open = False
         self.installer = Installer(self)
         self.verdict = Verdict(self)
+        self.content = ContentChecks(self)
         self._has_database_room = True
         self._next_hand_over = 0.0
         self._discovery: Discovery | None = None
@@ -196,6 +198,7 @@ class Engine:
         self.transfer.stop()
         self.compaction.stop(Stopped("the node is stopping"))
         self.membership.stop(Stopped("the node is stopping"))
+        self.content.stop(Stopped("the node is stopping"))
         self.forwarding.stop()
         self.writer.stop()
         self.reader.stop()
@@ -280,6 +283,7 @@ class Engine:
             settings=settings,
             on_applied=self._applied,
             on_failed=self.fail,
+            on_check=self.content.reached,
         )
 
     def begin(self) -> None:
@@ -428,6 +432,7 @@ class Engine:
             self.core.configuration.members and committed != self.directory.saved_configuration()
         ):
             self._save_configuration(committed)
+        self.content.began(self.log.last_index)
         self.driver.start()
         self.installer.core_started()
         if self.core.configuration.voters == {self.node_id}:
@@ -560,6 +565,13 @@ class Engine:
         now = self.loop.monotonic()
         self.compaction.snapshot(now, timeout_s or self.settings.request_timeout, done)
 
+    def verify(self, done: Verified, timeout_s: float = 0.0) -> None:
+        """Have the contents of all nodes compared as of one index; `done` is called once."""
+        if self.fault is not None or self.is_stopping or self.installer.refuses:
+            done(None, self._stopped())
+            return
+        self.content.verify(done, timeout_s)
+
     def _only_reads(self, request: Request) -> bool:
         classify = self.machine.classify
         return all(classify(sql) is True for sql in request.sqls)
@@ -690,6 +702,8 @@ class Engine:
                 self.images.asked(answer)
         elif self._is_open and "verdict" in question:
             answer(self.verdict.asked(question["verdict"]))
+        elif self._is_open and "content" in question:
+            answer(self.content.asked(question["content"]))
         elif self._is_open:
             self.membership.asked(question, answer)
         else:
@@ -778,6 +792,7 @@ class Engine:
             self.installer.sweep(now)
             self.transfer.sweep(now)
             self.verdict.sweep(now)
+            self.content.sweep(now)
             self.images.sweep(now, self.core)
             try:
                 self.compaction.sweep(now)
@@ -825,6 +840,7 @@ class Engine:
         """Stop everything, and ask the owner to stop this node."""
         self.place.stop()
         self.membership.stop(Stopped(str(error)))
+        self.content.stop(Stopped(str(error)))
         self.forwarding.stop()
         self.applier.is_stopped = True
         if self.driver is not None:

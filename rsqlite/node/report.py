@@ -43,6 +43,7 @@ def status_of(node: Engine) -> Status:
         directory=node.path,
         uptime_s=node.loop.monotonic() - node.started_at,
         fault=None if node.fault is None else str(node.fault),
+        content_check=node.content.last,
         counters=_counters(node),
     )
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rsqlite.node.content import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,5 +50,7 @@ class Status:
     directory: str
     uptime_s: float
     fault: str | None
+    content_check: Report | None
+    """What came of the last check of all nodes' contents that ended here."""
     counters: Mapping[str, int | float]
     """Names are `part_thing_unit`, such as `writer_batches` or `log_sync_seconds`."""

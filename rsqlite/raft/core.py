@@ -210,15 +210,16 @@ class Raft:
 
     # -- what is asked of it ------------------------------------------------------------------
 
-    def propose(self, data: bytes) -> EntryId | None:
-        """Append a command. None: we do not lead, or hand over, or too much is uncommitted."""
+    def propose(self, data: bytes, kind: EntryKind = EntryKind.COMMAND) -> EntryId | None:
+        """Append an entry of the state machine's. None: we do not lead, or hand over, or too much
+        is uncommitted."""
         state = self._state
         if state.role is not Role.LEADER or state.transfer_target is not None:
             return None
         uncommitted = state.uncommitted_bytes
         if uncommitted and uncommitted + len(data) > state.settings.uncommitted_bytes_max:
             return None
-        entry_id = replication.append_as_leader(state, EntryKind.COMMAND, data)
+        entry_id = replication.append_as_leader(state, kind, data)
         self._check()
         return entry_id
 

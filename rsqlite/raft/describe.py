@@ -30,6 +30,8 @@ DATA_SHOWN_MAX = 40
 def entry_text(entry: Entry) -> str:
     """`index@term` and what it carries: `7@2 'set x'`, `8@3 noop`, `9@3 voters 1,2`."""
     match entry.kind:
+        case EntryKind.CHECK:
+            content = "check"
         case EntryKind.NOOP:
             content = "noop"
         case EntryKind.CONFIGURATION:

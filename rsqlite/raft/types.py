@@ -36,6 +36,8 @@ class EntryKind(enum.IntEnum):
     COMMAND = 1
     CONFIGURATION = 2
     NOOP = 3
+    CHECK = 4
+    """The state machine is to be looked at as of this index; it changes nothing."""
 
 
 class EntryId(NamedTuple):

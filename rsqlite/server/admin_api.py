@@ -21,7 +21,7 @@ import apsw
 from rsqlite.config import Settings
 from rsqlite.node.status import MemberStatus, Status
 from rsqlite.request import Answer, Outcome, ReadLevel, Request, RequestKind
-from rsqlite.server import gojson
+from rsqlite.server import cluster_api, gojson
 from rsqlite.server.answers import (
     LEADER_NOT_FOUND,
     TEXT_TYPE,
@@ -249,6 +249,9 @@ def _store(picture: Status, settings: Settings) -> dict[str, Any]:
             "last_snapshot_index": max(0, picture.first_index - 1),
             "incarnation": picture.incarnation,
         },
+        "content_check": None
+        if picture.content_check is None
+        else cluster_api.report_value(picture.content_check),
         "snapshot_store": {"snapshots": []},
         "sqlite3": {
             "version": apsw.sqlite_lib_version(),

@@ -266,6 +266,14 @@ async def _snapshot(call: Call) -> Reply:
     return await cluster_api.snapshot(call.server.node, call.flags)
 
 
+async def _verify(call: Call) -> Reply:
+    return await cluster_api.verify(call.server.node, call.flags)
+
+
+async def _last_check(call: Call) -> Reply:
+    return cluster_api.last_check(call.server.node, call.flags)
+
+
 async def _no_console(call: Call) -> Reply:
     return text_reply(404, _CONSOLE_TEXT)
 
@@ -302,6 +310,7 @@ ROUTES = (
     Route("/db/sql", {"GET": _not_supported, "POST": _not_supported}),
     Route("/boot", {"POST": _not_supported}, is_prefix=False),
     Route("/snapshot", {"POST": _snapshot}, is_prefix=False),
+    Route("/verify", {"GET": _last_check, "POST": _verify}, is_prefix=False),
     Route("/reap", {"POST": _not_supported}, is_prefix=False),
     Route("/remove", {"DELETE": _remove}),
 )

@@ -1,4 +1,4 @@
-"""Changes of the cluster over HTTP: DELETE /remove, POST /leader and /snapshot, in rqlite's forms.
+"""The cluster over HTTP: DELETE /remove, POST /leader and /snapshot in rqlite's forms, and /verify.
 
 The first two are carried out by the leader, whoever is asked, or sent there with 301 if `redirect`
 asks for it. The answer comes when the change is committed (or the leadership is gone), with 200 and
@@ -12,9 +12,11 @@ from typing import Any
 
 import orjson
 
-from rsqlite.errors import RequestError, RsqliteError
+from rsqlite.errors import RequestError, RsqliteError, Stopped
 from rsqlite.node.changes import Remove, Transfer, Wish
-from rsqlite.server.answers import Reply, error_reply
+from rsqlite.node.content import NodeReport, Report
+from rsqlite.server import gojson
+from rsqlite.server.answers import Reply, error_reply, json_reply
 from rsqlite.server.flags import Flags
 from rsqlite.server.rqlite_api import leader_redirect
 from rsqlite.server.service import NodeService
@@ -65,6 +67,59 @@ async def snapshot(node: NodeService, flags: Flags) -> Reply:
     if error is not None:
         return error_reply(error, is_write=False)
     return Reply(200 if is_done else 204)
+
+
+async def verify(node: NodeService, flags: Flags) -> Reply:
+    """POST /verify: 200 with what came of a check of all nodes' contents."""
+    ended: asyncio.Future[tuple[Report | None, RsqliteError | None]] = (
+        asyncio.get_running_loop().create_future()
+    )
+    node.verify(lambda *answer: None if ended.done() else ended.set_result(answer), flags.timeout_s)
+    report, error = await ended
+    if report is None:
+        return error_reply(error or Stopped("no report"), is_write=False)
+    return _report_reply(report, flags)
+
+
+def last_check(node: NodeService, flags: Flags) -> Reply:
+    """GET /verify: the same of the last check that ended here; 204 when there was none."""
+    report = node.status().content_check
+    return Reply(204) if report is None else _report_reply(report, flags)
+
+
+def report_value(report: Report) -> dict[str, Any]:
+    """A report as JSON has it."""
+    return {
+        "index": report.index,
+        "agreed": report.agreed,
+        "complete": report.complete,
+        "nodes": [_node_value(node) for node in report.nodes],
+    }
+
+
+def _node_value(node: NodeReport) -> dict[str, Any]:
+    found = node.finding
+    value: dict[str, Any] = {
+        "id": node.label,
+        "voter": node.is_voter,
+        "verdict": node.verdict,
+        "state": "silent" if found is None else found.state,
+    }
+    if found is not None and found.state == "done":
+        value |= {
+            "digest": found.digest,
+            "seconds": round(found.seconds, 3),
+            "problems": found.problems,
+        }
+    if found is not None and found.error:
+        value["error"] = found.error
+    if node.tables:
+        value["tables"] = list(node.tables)
+    return value
+
+
+def _report_reply(report: Report, flags: Flags) -> Reply:
+    return json_reply(gojson.dumps(report_value(report), is_pretty=flags.pretty))
 
 
 def _object(body: bytes) -> dict[str, Any]:

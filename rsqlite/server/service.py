@@ -6,6 +6,7 @@ from typing import Protocol
 
 from rsqlite.node.changes import Wish
 from rsqlite.node.compaction import Snapshotted
+from rsqlite.node.content import Verified
 from rsqlite.node.membership import Granted
 from rsqlite.node.status import Status
 from rsqlite.raft.types import Member
@@ -36,5 +37,9 @@ class NodeService(Protocol):
 
     def snapshot(self, done: Snapshotted, timeout_s: float = 0.0) -> None:
         """Make a checkpoint now, and cut the log behind it."""
+
+    def verify(self, done: Verified, timeout_s: float = 0.0) -> None:
+        """Have the contents of all nodes compared; `done` is called exactly once on the loop, with
+        a report or an error."""
 
     def status(self) -> Status: ...

@@ -24,6 +24,7 @@ from rsqlite.statemachine.batch import Batch
 from rsqlite.statemachine.checkpoint import PAGE_BYTES, Checkpointer
 from rsqlite.statemachine.clock import ClockWatch
 from rsqlite.statemachine.connection import Writer
+from rsqlite.statemachine.content import ContentHasher
 from rsqlite.statemachine.database import load
 from rsqlite.statemachine.digest import Recorder
 from rsqlite.statemachine.fingerprint import fingerprint
@@ -77,6 +78,14 @@ class StateMachine:
             settings=settings,
             fail=self._fail,
         )
+        self.content = ContentHasher(
+            path,
+            worker=lambda: loop.worker("rsqlite-content"),
+            clock=loop.monotonic,
+            settings=settings,
+            fail=self._fail,
+        )
+        """Hashes what the database holds."""
         self._speculation: Speculation | None = None
         self._is_in_thread = False
         self._rollback_done: Callable[[], None] | None = None
@@ -371,6 +380,7 @@ class StateMachine:
         self._writer.is_cancelled = True
         self._worker.close()
         self._checkpoint_worker.close()
+        self.content.close()
         self._is_in_thread = False
         self._recorder.discard()
         try:

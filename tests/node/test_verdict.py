@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import apsw
 import pytest
 
 from rsqlite.errors import DamagedDatabase, Divergence
 from rsqlite.node.engine import Engine
 from rsqlite.request import ReadLevel, Request
-from rsqlite.statemachine.vfs import load_checksum_vfs
 from rsqlite.testing.engines import EngineCluster, execute
+from tests.node.test_content import tamper_file
 
 ROWS = "SELECT * FROM t ORDER BY id"
 
@@ -38,10 +37,7 @@ def formed(tmp_path: Path, size: int) -> Iterator[EngineCluster]:
 
 def tamper(engine: Engine, sql: str = "DELETE FROM t WHERE id = 2") -> None:
     """Change a node's database behind its back, page checksums and all."""
-    connection = apsw.Connection(engine.machine.path, vfs=load_checksum_vfs())
-    connection.set_busy_timeout(1000)
-    connection.execute(sql)
-    connection.close()
+    tamper_file(engine.machine.path, sql)
 
 
 def applied_everywhere(cluster: EngineCluster) -> None:

@@ -62,6 +62,7 @@ def test_the_numbers_of_kinds_are_on_disk_for_ever() -> None:
         ("COMMAND", 1),
         ("CONFIGURATION", 2),
         ("NOOP", 3),
+        ("CHECK", 4),
     ]
 
 

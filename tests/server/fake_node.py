@@ -16,6 +16,7 @@ import apsw.ext
 from rsqlite.errors import RsqliteError
 from rsqlite.node.changes import Wish
 from rsqlite.node.compaction import Snapshotted
+from rsqlite.node.content import Report, Verified
 from rsqlite.node.membership import Granted
 from rsqlite.node.status import MemberStatus, Status
 from rsqlite.raft.types import Member, NodeId
@@ -41,6 +42,7 @@ class FakeNode:
         self.requests: list[Request] = []
         self.wishes: list[Wish] = []
         self.has_news = True
+        self.report: Report | None = None
         self.index = 0
         self.is_leader = leads
         self.is_synced = True
@@ -68,6 +70,9 @@ class FakeNode:
 
     def snapshot(self, done: Snapshotted, timeout_s: float = 0.0) -> None:
         done(self.has_news, self.error)
+
+    def verify(self, done: Verified, timeout_s: float = 0.0) -> None:
+        done(self.report, self.error)
 
     def release(self) -> None:
         """Answer what was held, in order, and go on answering at once."""
@@ -168,5 +173,6 @@ class FakeNode:
             directory="/var/lib/rsqlite",
             uptime_s=90.0,
             fault=self.fault,
+            content_check=self.report,
             counters={"writer_batches": 3, "log_syncs": 5},
         )

@@ -1,4 +1,4 @@
-"""DELETE /remove and POST /leader."""
+"""DELETE /remove, POST /leader and /snapshot, and /verify."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from rsqlite.errors import NoLeader, RequestError, Unavailable
 from rsqlite.node.changes import Remove, Transfer
+from rsqlite.node.content import Finding, NodeReport, Report
 from tests.server.conftest import Bench, Start
 from tests.server.fake_node import FakeNode
 
@@ -62,3 +63,50 @@ async def test_a_snapshot_is_made_on_demand(bench: Bench) -> None:
     assert (await bench.call("POST", "/snapshot")).status == 204
     bench.node.error = Unavailable("busy")
     assert (await bench.call("POST", "/snapshot")).status == 503
+
+
+async def test_a_check_of_contents_is_reported_node_by_node(bench: Bench) -> None:
+    assert (await bench.call("GET", "/verify")).status == 204
+    found = Finding(state="done", digest="d", tables={"t": "1"}, problems=["p"], seconds=0.25)
+    bench.node.report = Report(
+        index=7,
+        agreed=False,
+        complete=False,
+        nodes=(
+            NodeReport(1, "one", True, "differs", found, ("t",)),
+            NodeReport(2, "two", True, "no answer", None, ()),
+            NodeReport(3, "three", False, "no answer", Finding(state="failed", error="full"), ()),
+        ),
+    )
+    expected = {
+        "index": 7,
+        "agreed": False,
+        "complete": False,
+        "nodes": [
+            {
+                "id": "one",
+                "voter": True,
+                "verdict": "differs",
+                "state": "done",
+                "digest": "d",
+                "seconds": 0.25,
+                "problems": ["p"],
+                "tables": ["t"],
+            },
+            {"id": "two", "voter": True, "verdict": "no answer", "state": "silent"},
+            {
+                "id": "three",
+                "voter": False,
+                "verdict": "no answer",
+                "state": "failed",
+                "error": "full",
+            },
+        ],
+    }
+    for method in ("POST", "GET"):
+        got = await bench.call(method, "/verify")
+        assert (got.status, got.json) == (200, expected)
+    status = await bench.call("GET", "/status?key=store")
+    assert status.json["content_check"] == expected
+    bench.node.report, bench.node.error = None, NoLeader()
+    assert (await bench.call("POST", "/verify")).status == 503

@@ -1,0 +1,393 @@
+"""Do all nodes hold the same content? Asked by an operator, or as often as a setting says.
+
+The leader appends an entry of the kind CHECK. Whoever comes to it, in its turn among all others,
+hashes the content as of that index (`statemachine/content.py`) while it goes on, and asks the
+others what they found. A content that a quorum of the voters shares is right: a node with another
+one gives its database up, the leader too, and fetches theirs (design 6). Nobody is believed alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from rsqlite.errors import (
+    MAYBE,
+    Fate,
+    NoLeader,
+    NotLeader,
+    RsqliteError,
+    TimedOut,
+    Unavailable,
+)
+from rsqlite.node.membership import refusal_of
+from rsqlite.raft.quorum import quorum_choice
+from rsqlite.raft.types import EntryKind, Index, Member, NodeId
+from rsqlite.statemachine.content import Content
+
+if TYPE_CHECKING:
+    from rsqlite.node.engine import Engine
+
+log = logging.getLogger(__name__)
+
+ASK_PAUSE_S = 0.25
+"""Pause between two rounds of questions."""
+SILENCES_MAX = 8
+"""So many questions in a row without an answer, and a node is not waited for any more."""
+KEPT_MAX = 4
+"""Checks whose result is remembered."""
+TELL_S = 4 * ASK_PAUSE_S
+"""A node that is found to differ answers the others for so long before it gives its database up."""
+TABLES_BYTES_MAX = 16 << 10
+"""The hashes of single tables are told as long as they are no more than this."""
+PROBLEM_CHARS_MAX = 200
+
+Verified = Callable[["Report | None", RsqliteError | None], None]
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What one node says of one check. `state`: waiting (it has not come to that index), running,
+    done, failed, or none (it never came to it: an image brought it further)."""
+
+    state: str
+    digest: str = ""
+    tables: dict[str, str] = {}
+    problems: list[str] = []
+    seconds: float = 0.0
+    error: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in ("done", "failed", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """One node in a `Report`. `verdict`: agrees, differs, undecided (no content is shared by a
+    quorum), or no answer."""
+
+    node_id: int
+    label: str
+    is_voter: bool
+    verdict: str
+    finding: Finding | None
+    tables: tuple[str, ...]
+    """Those whose content differs from that of the others, if they were told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of a check of the content at `index`."""
+
+    index: int
+    agreed: bool
+    """A quorum shares one content, and nobody has another one."""
+    complete: bool
+    """Every member has answered."""
+    nodes: tuple[NodeReport, ...]
+
+
+@dataclass(slots=True)
+class Round:
+    """One check, as this node sees it."""
+
+    index: Index
+    began: float
+    found: dict[NodeId, Finding] = field(default_factory=dict)
+    silences: dict[NodeId, int] = field(default_factory=dict)
+    waiting: list[tuple[float, Verified]] = field(default_factory=list)
+    next_question: float = 0.0
+    is_settled: bool = False
+    """What it says of this node has been acted on."""
+
+
+class ContentChecks:
+    """Those of one node. `sweep` is called a few times a second."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._own: dict[Index, Finding] = {}
+        self._rounds: dict[Index, Round] = {}
+        self._next_check = engine.loop.monotonic() + engine.settings.verify_interval
+        self._earlier = Index(0)
+        self.last: Report | None = None
+        """What came of the last check that ended here."""
+
+    def __repr__(self) -> str:
+        return f"<ContentChecks {sorted(self._own)} open={sorted(self._rounds)}>"
+
+    def began(self, last_index: Index) -> None:
+        """The node begins with this log: nobody waits for checks of an earlier life."""
+        self._earlier = last_index
+
+    def reached(self, index: Index) -> None:
+        """From the applier: the database is as of this CHECK entry, and nothing runs on it now."""
+        engine = self._engine
+        began = engine.loop.monotonic()
+        self._next_check = began + engine.settings.verify_interval
+        if index in self._own or index <= self._earlier:
+            return
+        self._own[index] = Finding(state="running")
+        while len(self._own) > KEPT_MAX:
+            del self._own[min(self._own)]
+
+        def hashed(content: Content | None, error: BaseException | None) -> None:
+            seconds = engine.loop.monotonic() - began
+            if content is None:
+                finding = Finding(state="failed", error=str(error), seconds=seconds)
+            else:
+                finding = _finding(content, seconds)
+            if index in self._own:
+                self._own[index] = finding
+            log.info("content hashed", extra={"index": index, "state": finding.state})
+
+        engine.machine.content.begin(hashed)
+        self._round(index)
+
+    def stop(self, error: RsqliteError) -> None:
+        """Answer everybody."""
+        for one in self._rounds.values():
+            for _, done in one.waiting:
+                done(None, error)
+            one.waiting.clear()
+
+    # Asked for
+
+    def verify(self, done: Verified, timeout_s: float = 0.0) -> None:
+        """Have a check made, and report what came of it: when every node has answered, or at the
+        end of the time with those that have."""
+        engine = self._engine
+        deadline = engine.loop.monotonic() + (timeout_s or engine.settings.verify_timeout)
+        if engine.is_leader:
+            index = self._propose()
+            if index is None:
+                done(None, Unavailable("the leader cannot append an entry now"))
+            else:
+                self._round(index).waiting.append((deadline, done))
+            return
+        leader = engine.leader
+        if leader is None:
+            done(None, NoLeader())
+            return
+
+        def answered(value: Mapping[str, Any] | None, error: BaseException | None) -> None:
+            refusal = None if value is None else refusal_of(value)
+            index = None if value is None else value.get("index")
+            if refusal is not None:
+                done(None, refusal)
+            elif not isinstance(index, int):
+                text = f"the leader at {leader.raft_addr} did not answer: {error}"
+                done(None, Unavailable(text, fate=Fate.UNKNOWN))
+            else:
+                self._round(Index(index)).waiting.append((deadline, done))
+
+        timeout = engine.settings.peer_connect_timeout
+        engine.network.ask(leader.raft_addr, {"content": "begin"}, answered, timeout_s=timeout)
+
+    def asked(self, what: object) -> Mapping[str, object]:
+        """A question of another node: to begin a check, or what was found at an index."""
+        if what == "begin":
+            index = self._propose() if self._engine.is_leader else None
+            if index is not None:
+                return {"index": index}
+            error = NotLeader()
+            return {"error": "Unavailable", "text": str(error), "fate": Fate.NOT_APPLIED.name}
+        if not isinstance(what, int):
+            return {"error": "RequestError", "text": "the index of an entry is a number"}
+        found: Mapping[str, object] = msgspec.to_builtins(self._finding(Index(what)))
+        return found
+
+    def _propose(self) -> Index | None:
+        driver = self._engine.driver
+        entry_id = None if driver is None else driver.core.propose(b"", EntryKind.CHECK)
+        if driver is None or entry_id is None:
+            return None
+        log.info("the content is checked", extra={"index": entry_id.index})
+        driver.pump()
+        return entry_id.index
+
+    def _finding(self, index: Index) -> Finding:
+        own = self._own.get(index)
+        if (
+            own is not None
+            and own.state == "running"
+            and not self._engine.machine.content.is_running
+        ):
+            return Finding(state="failed", error="broken off")
+        if own is not None:
+            return own
+        applied = self._engine.machine.applied_index
+        is_ahead = index > applied and not self._engine.installer.is_without_database
+        return Finding(state="waiting" if is_ahead else "none")
+
+    # Asking the others
+
+    def _round(self, index: Index) -> Round:
+        found = self._rounds.get(index)
+        if found is None:
+            found = self._rounds[index] = Round(index, self._engine.loop.monotonic())
+        return found
+
+    def sweep(self, now: float) -> None:
+        """Begin a check when it is time, ask the others, answer whoever waits."""
+        engine = self._engine
+        if engine.settings.verify_interval and now >= self._next_check and engine.is_leader:
+            self._next_check = now + engine.settings.verify_interval
+            self._propose()
+        for one in list(self._rounds.values()):
+            self._carry_on(one, now)
+
+    def _carry_on(self, one: Round, now: float) -> None:
+        engine = self._engine
+        if engine.core is None or engine.fault is not None:
+            return
+        one.found[engine.node_id] = self._finding(one.index)
+        members = engine.members
+        complete = all(self._is_done_with(one, member.node_id) for member in members)
+        if complete or now - one.began > engine.settings.verify_timeout:
+            self._end(one)
+            return
+        late = [waiting for waiting in one.waiting if waiting[0] <= now]
+        for waiting in late:
+            one.waiting.remove(waiting)
+            report = self._report(one)
+            if any(node.finding is not None for node in report.nodes):
+                waiting[1](report, None)
+            else:
+                waiting[1](None, TimedOut(f"nobody has come to the check in time{MAYBE}"))
+        if now >= one.next_question:
+            one.next_question = now + ASK_PAUSE_S
+            for member in members:
+                if member.node_id != engine.node_id and not self._is_final(one, member.node_id):
+                    engine.network.ask(
+                        member.raft_addr,
+                        {"content": one.index},
+                        partial(self._answered, one, member.node_id),
+                        timeout_s=engine.settings.peer_connect_timeout,
+                    )
+
+    def _is_final(self, one: Round, node_id: NodeId) -> bool:
+        found = one.found.get(node_id)
+        return found is not None and found.is_final
+
+    def _is_done_with(self, one: Round, node_id: NodeId) -> bool:
+        return self._is_final(one, node_id) or one.silences.get(node_id, 0) >= SILENCES_MAX
+
+    def _answered(
+        self,
+        one: Round,
+        node_id: NodeId,
+        value: Mapping[str, Any] | None,
+        error: BaseException | None,
+    ) -> None:
+        try:
+            finding = msgspec.convert(value, type=Finding)
+        except msgspec.ValidationError:
+            one.silences[node_id] = one.silences.get(node_id, 0) + 1
+            return
+        one.silences[node_id] = 0
+        one.found[node_id] = finding
+        if self._rounds.get(one.index) is one:
+            self._settle(one)
+
+    def _settle(self, one: Round) -> None:
+        """Give this node's database up if a quorum shares another content."""
+        engine = self._engine
+        own, chosen = self._finding(one.index), self._chosen(one)
+        is_sick = chosen is not None and own.state == "done" and own.digest != chosen
+        if not is_sick or one.is_settled or engine.fault is not None or engine.is_stopping:
+            return
+        one.is_settled = True
+        one.found[engine.node_id] = own
+        (report,) = (node for node in self._report(one).nodes if node.node_id == engine.node_id)
+        self._end(one)
+        tables = f" (tables {', '.join(report.tables)})" if report.tables else ""
+        reason = (
+            f"content check at index {one.index}: a majority has other content than this"
+            f" node{tables}"
+        )
+        log.error(reason)
+
+        def give_up() -> None:
+            if engine.fault is None and not (engine.is_stopping or engine.installer.refuses):
+                engine.give_up_database(reason)
+
+        engine.loop.call_later(TELL_S, give_up)
+
+    def _end(self, one: Round) -> None:
+        self._settle(one)
+        if self._rounds.pop(one.index, None) is None:
+            return
+        self.last = report = self._report(one)
+        level = logging.INFO if report.agreed else logging.ERROR
+        log.log(
+            level,
+            "content checked",
+            extra={
+                "index": report.index,
+                **{node.label: node.verdict for node in report.nodes},
+            },
+        )
+        for _, done in one.waiting:
+            done(report, None)
+        one.waiting.clear()
+
+    def _chosen(self, one: Round) -> str | None:
+        core = self._engine.core
+        assert core is not None
+        digests = {
+            node_id: found.digest for node_id, found in one.found.items() if found.state == "done"
+        }
+        return quorum_choice(core.configuration, digests)
+
+    def _report(self, one: Round) -> Report:
+        chosen = self._chosen(one)
+        model = next((found for found in one.found.values() if found.digest == chosen), None)
+        nodes = tuple(
+            self._of_node(member, one.found.get(member.node_id), model)
+            for member in self._engine.members
+        )
+        return Report(
+            index=one.index,
+            agreed=chosen is not None and not any(node.verdict == "differs" for node in nodes),
+            complete=all(self._is_final(one, node.node_id) for node in self._engine.members),
+            nodes=nodes,
+        )
+
+    def _of_node(self, member: Member, found: Finding | None, model: Finding | None) -> NodeReport:
+        core = self._engine.core
+        assert core is not None
+        tables: tuple[str, ...] = ()
+        if found is None or found.state != "done":
+            verdict = "no answer"
+        elif model is None:
+            verdict = "undecided"
+        elif found.digest == model.digest:
+            verdict = "agrees"
+        else:
+            verdict = "differs"
+            if found.tables and model.tables:
+                names = sorted({*found.tables, *model.tables})
+                tables = tuple(
+                    name for name in names if found.tables.get(name) != model.tables.get(name)
+                )
+        is_voter = member.node_id in core.configuration.voters
+        return NodeReport(member.node_id, member.label, is_voter, verdict, found, tables)
+
+
+def _finding(content: Content, seconds: float) -> Finding:
+    tables = content.tables
+    if sum(len(name.encode()) + 40 for name in tables) > TABLES_BYTES_MAX:
+        tables = {}
+    return Finding(
+        state="done",
+        digest=content.digest,
+        tables=tables,
+        problems=[text[:PROBLEM_CHARS_MAX] for text in content.problems],
+        seconds=seconds,
+    )

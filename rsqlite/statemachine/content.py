@@ -1,0 +1,218 @@
+"""The content of a database as of one index, as a hash that all replicas must agree on.
+
+What is hashed is what SQL can see, so where a page lies or how a b-tree is shaped does not matter:
+the schema's texts, the rows of every table in the order of their keys (of virtual tables by what
+they answer, their shadow tables left out), and the database's own numbers. SQLite hashes the rows
+itself (`sha3_query` of APSW's extra modules), which leaves the interpreter to others meanwhile.
+Planner statistics and our own tables are no content.
+
+`PRAGMA integrity_check` comes with it, on the same snapshot: an index that lacks a row is not seen
+by reading tables. What it says counts as part of the content, and is no verdict by itself: rows
+that break a CHECK may have been let in with `ignore_check_constraints`, on every node alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import apsw
+import apsw.sqlite_extra
+
+from rsqlite.config import Settings
+from rsqlite.errors import NodeFault
+from rsqlite.ports import Worker
+from rsqlite.statemachine import results
+from rsqlite.statemachine.authorizer import OWN_PREFIX
+from rsqlite.statemachine.opening import configure
+from rsqlite.statemachine.vfs import load_checksum_vfs
+
+STEPS_PER_LOOK = 200_000
+"""VM steps between two looks whether it shall go on: some milliseconds."""
+PROBLEMS_MAX = 10
+"""What `integrity_check` may say at most."""
+
+_PRAGMAS = ("user_version", "application_id", "encoding", "auto_vacuum")
+_SCHEMA = (
+    "SELECT type, name, tbl_name, sql FROM sqlite_schema"
+    f" WHERE substr(lower(name), 1, {len(OWN_PREFIX)}) <> '{OWN_PREFIX}'"
+    " AND substr(name, 1, 11) <> 'sqlite_stat'"
+    " AND substr(name, 1, 17) <> 'sqlite_autoindex_' ORDER BY type, name, tbl_name"
+)
+_TABLES = (
+    "SELECT name, type, wr FROM pragma_table_list WHERE schema = 'main'"
+    " AND type IN ('table', 'virtual') AND name <> 'sqlite_schema' ORDER BY name"
+)
+_ROWID_NAMES = ("rowid", "_rowid_", "oid")
+
+
+class Content(NamedTuple):
+    """What was found. `tables` has a hash for each table, to tell where contents differ."""
+
+    digest: str
+    tables: dict[str, str]
+    problems: list[str]
+    """What `PRAGMA integrity_check` found, sorted; empty: nothing."""
+
+
+class NotHashed(Exception):
+    """It was broken off: by its time, a stop, or a later one."""
+
+
+Hashed = Callable[[Content | None, BaseException | None], None]
+
+
+class ContentHasher:
+    """Hashes one snapshot at a time, in a thread. `begin` and `cancel` run on the loop."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        worker: Callable[[], Worker],
+        clock: Callable[[], float],
+        settings: Settings,
+        fail: Callable[[NodeFault], None],
+    ) -> None:
+        """`worker` makes the thread, when the first one is asked for."""
+        self._path = path
+        self._make_worker = worker
+        self._worker: Worker | None = None
+        self._clock = clock
+        self._settings = settings
+        self._fail = fail
+        self._run: _Run | None = None
+
+    def __repr__(self) -> str:
+        return f"<ContentHasher {self._path} running={self.is_running}>"
+
+    @property
+    def is_running(self) -> bool:
+        """A snapshot is held, so the WAL does not begin anew."""
+        return self._run is not None
+
+    def begin(self, done: Hashed) -> None:
+        """Hash the database as it is committed now; a snapshot that is being hashed is given up for
+        it. `done` gets the content, or NotHashed, or a NodeFault of the database."""
+        self.cancel()
+        if self._worker is None:
+            self._worker = self._make_worker()
+        try:
+            run = _Run(self._path, self._settings, self._clock)
+        except apsw.Error as error:
+            done(None, self._fault_of(error))
+            return
+        self._run = run
+
+        def finished(content: Content | None, error: BaseException | None) -> None:
+            if self._run is run:
+                self._run = None
+            if isinstance(error, apsw.Error):
+                error = NotHashed("broken off") if run.is_over else self._fault_of(error)
+            done(content, error)
+
+        self._worker.submit(run.hash, finished)
+
+    def cancel(self) -> None:
+        """Give up what is being hashed; its `done` is told."""
+        if self._run is not None:
+            self._run.is_cancelled = True
+            self._run = None
+
+    def close(self) -> None:
+        """Give up, and wait for the thread."""
+        self.cancel()
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def _fault_of(self, error: apsw.Error) -> BaseException:
+        fault = results.node_fault(error)
+        if fault is None:
+            return NotHashed(str(error))
+        self._fail(fault)
+        return fault
+
+
+class _Run:
+    """One snapshot, held from the beginning on."""
+
+    def __init__(self, path: str, settings: Settings, clock: Callable[[], float]) -> None:
+        self.is_cancelled = False
+        self._clock = clock
+        self._ends = clock() + settings.verify_timeout
+        self._connection = apsw.Connection(
+            path, flags=apsw.SQLITE_OPEN_READONLY, vfs=load_checksum_vfs()
+        )
+        try:
+            apsw.sqlite_extra.load(self._connection, "shathree")
+            configure(self._connection, settings)
+            self._rows("BEGIN")
+            self._rows("SELECT count(*) FROM sqlite_schema")  # from here on it is held
+        except BaseException:
+            self._connection.close()
+            raise
+
+    @property
+    def is_over(self) -> bool:
+        return self.is_cancelled or self._clock() > self._ends
+
+    def hash(self) -> Content:
+        """In the thread. NotHashed or apsw.InterruptError when `is_over`."""
+        connection = self._connection
+        connection.set_progress_handler(lambda: self.is_over, STEPS_PER_LOOK)
+        try:
+            if self.is_over:
+                raise NotHashed("broken off")
+            tables = {name: self._table(name, kind, wr) for name, kind, wr in self._rows(_TABLES)}
+            tables = {name: digest for name, digest in tables.items() if digest}
+            numbers = [self._rows(f"PRAGMA {name}") for name in _PRAGMAS]
+            check = f"PRAGMA integrity_check({PROBLEMS_MAX})"
+            problems = sorted(text for (text,) in self._rows(check) if text != "ok")
+            whole = repr((numbers, self._digest(_SCHEMA), sorted(tables.items()), problems))
+            return Content(_short(whole.encode()), tables, problems)
+        finally:
+            connection.close()
+
+    def _table(self, name: str, kind: str, is_without_rowid: int) -> str:
+        """Its hash; empty for a table that is no content."""
+        lowered = name.lower()
+        if lowered.startswith((OWN_PREFIX, "sqlite_stat")):
+            return ""
+        table = f'"{name.replace(chr(34), chr(34) * 2)}"'
+        if kind == "virtual":
+            return self._virtual(table)
+        found = self._rows("SELECT name, pk FROM pragma_table_xinfo(?)", name)
+        columns = {column.lower() for column, _ in found}
+        rowid = next((one for one in _ROWID_NAMES if one not in columns), None)
+        if lowered == "sqlite_sequence":
+            return self._digest(f"SELECT name, seq FROM {table} ORDER BY name, seq")
+        if is_without_rowid:
+            keys = sorted((pk, column) for column, pk in found if pk)
+            order = ", ".join(f'"{column.replace(chr(34), chr(34) * 2)}"' for _, column in keys)
+            return self._digest(f"SELECT * FROM {table} ORDER BY {order}")
+        if rowid is None:
+            return self._digest(f"SELECT * FROM {table} NOT INDEXED")  # in the order of its rowids
+        return self._digest(f"SELECT {rowid}, * FROM {table} ORDER BY {rowid}")
+
+    def _virtual(self, table: str) -> str:
+        """By its rows; by the error that it answers when it has no rowids, or cannot be read."""
+        texts = []
+        for sql in (f"SELECT rowid, * FROM {table} ORDER BY rowid", f"SELECT * FROM {table}"):
+            try:
+                return self._digest(sql)
+            except apsw.SQLError as error:
+                texts.append(str(error))
+        return _short(repr(texts).encode())
+
+    def _digest(self, sql: str) -> str:
+        ((digest,),) = self._rows("SELECT sha3_query(?, 256)", sql)
+        return _short(digest)
+
+    def _rows(self, sql: str, *parameters: str) -> list[Any]:
+        return self._connection.execute(sql, parameters, can_cache=False).fetchall()
+
+
+def _short(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -1,0 +1,116 @@
+"""Real processes whose contents differ: found, named and repaired, also when it is the leader's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from rsqlite.testing.cluster import ProcessCluster, ProcessNode, wait_until
+from tests.e2e.calls import execute, leader_and_followers, query
+from tests.e2e.conftest import StartCluster
+from tests.e2e.test_faults import assert_equal_files
+from tests.e2e.test_members import CREATE, INSERT, database_of
+from tests.node.test_content import tamper_file
+
+pytestmark = pytest.mark.slow
+
+
+def verify(node: ProcessNode) -> tuple[int, str]:
+    """Exit code and output of `rsqlite verify`."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "rsqlite.cli.main", "verify", node.http_url, "--timeout", "30"],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+@contextmanager
+def writes(cluster: ProcessCluster) -> Iterator[list[int]]:
+    """Somebody inserts all the time; the ids that were acknowledged."""
+    acknowledged: list[int] = []
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            node = cluster.nodes[number % len(cluster.nodes)]
+            try:
+                status, body = node.request(
+                    "POST", "/db/execute", [["INSERT INTO w(id) VALUES(?)", number]]
+                )
+            except OSError:
+                continue
+            if status == 200 and b"error" not in body:
+                acknowledged.append(number)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield acknowledged
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("sick", ["leader", "follower"])
+@pytest.mark.parametrize("found_by", ["check", "entry"])
+def test_rows_changed_behind_a_running_node_are_found_and_repaired_under_load(
+    start_cluster: StartCluster, sick: str, found_by: str
+) -> None:
+    cluster = start_cluster(3)
+    leader, followers = leader_and_followers(cluster)
+    execute(leader, CREATE, "CREATE TABLE w(id INTEGER PRIMARY KEY)")
+    execute(leader, *[[INSERT, f"{n}" * 50] for n in range(200)])
+    cluster.wait_applied()
+    assert verify(followers[0])[0] == 0
+    node = leader if sick == "leader" else followers[0]
+    with writes(cluster) as acknowledged:
+        wait_until(lambda: len(acknowledged) > 50, 30.0, node.log_tail)
+        tamper_file(database_of(node), "DELETE FROM t WHERE id = 7")
+        if found_by == "check":
+            code, text = verify(followers[1])
+            assert code == 1, text
+            (line,) = (line for line in text.splitlines() if "differs" in line)
+            assert line.split()[0] == node.label
+            assert "tables that differ: t" in line
+        else:
+            # What this answers is what a node computed that is found out only by it.
+            leader.request("POST", "/db/execute", ["UPDATE t SET v = v || 'x'"])
+        wait_until(lambda: is_repaired(node), 60.0, node.log_tail)
+        before = len(acknowledged)
+        wait_until(lambda: len(acknowledged) > before + 50, 30.0, node.log_tail)
+    cluster.wait_ready()
+    cluster.wait_applied()
+    code, text = verify(node)
+    assert code == 0, text
+    for one in cluster.nodes:
+        assert query(one, "SELECT count(*) FROM t", flags="level=none") == [[200]]
+        rows = query(one, "SELECT id FROM w", flags="level=none")
+        assert {row[0] for row in rows} >= set(acknowledged)
+        if found_by == "entry":
+            assert query(one, "SELECT count(*) FROM t WHERE v LIKE '%x'") == [[200]]
+    assert_equal_files(cluster)
+
+
+def is_repaired(node: ProcessNode) -> bool:
+    text = node.log_path.read_text()
+    return "database set aside" in text and node.is_ready()
+
+
+def test_a_check_says_who_is_down(start_cluster: StartCluster) -> None:
+    cluster = start_cluster(3)
+    leader, followers = leader_and_followers(cluster)
+    execute(leader, CREATE, [INSERT, "a"])
+    followers[0].kill()
+    code, text = verify(leader)
+    assert code == 2, text
+    assert f"{followers[0].label}  no answer" in text

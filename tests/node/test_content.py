@@ -1,0 +1,184 @@
+"""All nodes hold the same content, or it is found, named and repaired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from rsqlite.errors import DamagedDatabase, RsqliteError
+from rsqlite.node.content import Report
+from rsqlite.node.engine import Engine
+from rsqlite.request import ReadLevel, Request
+from rsqlite.statemachine.vfs import load_checksum_vfs
+from rsqlite.testing.engines import EngineCluster, execute
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[EngineCluster]:
+    cluster = EngineCluster(tmp_path, 3)
+    cluster.start()
+    cluster.execute(cluster.leader(), "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    cluster.execute(cluster.leader(), "CREATE TABLE u(v)")
+    cluster.execute(cluster.leader(), "INSERT INTO t VALUES(1, 'a'), (2, 'b')")
+    applied_everywhere(cluster)
+    yield cluster
+    cluster.close()
+
+
+def applied_everywhere(cluster: EngineCluster) -> None:
+    index = cluster.leader().machine.applied_index
+    cluster.until(lambda: all(one.machine.applied_index >= index for one in cluster.running()))
+
+
+def tamper(engine: Engine, sql: str = "DELETE FROM t WHERE id = 2") -> None:
+    tamper_file(engine.machine.path, sql)
+
+
+def tamper_file(path: str | Path, sql: str) -> None:
+    """Change a database behind its node's back, page checksums and all."""
+    connection = apsw.Connection(str(path), vfs=load_checksum_vfs())
+    connection.set_busy_timeout(1000)
+    connection.execute(sql)
+    connection.close()
+
+
+def verify(cluster: EngineCluster, engine: Engine, timeout_s: float = 0.0) -> Report | RsqliteError:
+    found: list[Any] = []
+    engine.verify(lambda *answer: found.append(answer), timeout_s)
+    cluster.until(lambda: bool(found), 30.0)
+    ((report, error),) = found
+    assert (report is None) != (error is None)
+    return report or error  # type: ignore[no-any-return]
+
+
+def verdicts(report: Report | RsqliteError) -> dict[str, str]:
+    assert isinstance(report, Report), report
+    return {node.label: node.verdict for node in report.nodes}
+
+
+@pytest.mark.parametrize("asked", ["leader", "follower"])
+def test_nodes_that_agree_say_so_whoever_is_asked(three: EngineCluster, asked: str) -> None:
+    engine = three.leader() if asked == "leader" else three.followers()[0]
+    report = verify(three, engine)
+    assert isinstance(report, Report)
+    assert (report.agreed, report.complete) == (True, True)
+    assert set(verdicts(report).values()) == {"agrees"}
+    assert len({node.finding.digest for node in report.nodes if node.finding}) == 1
+    assert not three.faults
+
+
+@pytest.mark.parametrize("sick", ["leader", "follower"])
+@pytest.mark.parametrize("asked", ["leader", "follower"])
+def test_rows_changed_behind_a_node_are_found_named_and_repaired(
+    three: EngineCluster, sick: str, asked: str
+) -> None:
+    engine = three.leader() if sick == "leader" else three.followers()[1]
+    number, label = three.number(engine), engine.label
+    tamper(engine)
+    report = verify(three, three.leader() if asked == "leader" else three.followers()[0])
+    assert isinstance(report, Report)
+    assert verdicts(report)[label] == "differs"
+    assert sorted(verdicts(report).values()) == ["agrees", "agrees", "differs"]
+    assert not report.agreed
+    (node,) = (one for one in report.nodes if one.verdict == "differs")
+    assert node.tables == ("t",)
+    three.until(lambda: bool(three.faults))
+    ((at, fault),) = three.faults
+    assert (at, type(fault)) == (number, DamagedDatabase)
+    assert "tables t" in str(fault)
+    three.kill(number)
+    three.faults.clear()
+    three.wait_leader()
+    three.execute(three.leader(), "INSERT INTO u VALUES(1)")
+    engine = three.start_node(number)
+    three.until(lambda: engine.is_synced)
+    applied_everywhere(three)
+    assert three.rows(engine, "SELECT v FROM t", ReadLevel.NONE) == [("a",), ("b",)]
+    again = verify(three, three.followers()[0])
+    assert set(verdicts(again).values()) == {"agrees"}
+    assert not three.faults
+
+
+def test_each_node_hashes_at_the_same_entry_while_writes_go_on(three: EngineCluster) -> None:
+    found: list[Any] = []
+    written: list[Any] = []
+    for number in range(60):
+        if number in (20, 40):
+            engine = three.leader() if number == 20 else three.followers()[0]
+            engine.verify(lambda *answer: found.append(answer))
+        written.append(three.ask(three.leader(), write(number)))
+        three.loop.advance(0.003)
+    three.until(lambda: len(found) == 2, 30.0)
+    three.until(lambda: all(written))
+    reports = [report for report, _ in found]
+    assert all(set(verdicts(report).values()) == {"agrees"} for report in reports)
+    digests = {node.finding.digest for report in reports for node in report.nodes}
+    assert len(digests) == 2, "what was written in between is in the second one"
+
+
+def test_a_node_that_is_down_is_not_waited_for(three: EngineCluster) -> None:
+    number = three.number(three.followers()[0])
+    label = three.followers()[0].label
+    three.kill(number)
+    report = verify(three, three.leader())
+    assert verdicts(report)[label] == "no answer"
+    assert isinstance(report, Report)
+    assert (report.agreed, report.complete) == (True, False)
+
+
+def test_without_a_quorum_that_shares_one_nobody_is_believed(three: EngineCluster) -> None:
+    for number, engine in enumerate(three.running()):
+        tamper(engine, f"UPDATE t SET v = {number}")
+    report = verify(three, three.leader())
+    assert set(verdicts(report).values()) == {"undecided"}
+    assert isinstance(report, Report)
+    assert not report.agreed
+    three.loop.advance(3.0)
+    assert not three.faults
+
+
+def test_a_learner_is_checked_and_has_no_vote(three: EngineCluster) -> None:
+    learner = three.grow(raft_non_voter=True)
+    three.until(lambda: learner.is_synced)
+    applied_everywhere(three)
+    tamper(learner)
+    assert verdicts(verify(three, learner))[learner.label] == "differs"
+    three.until(lambda: bool(three.faults))
+    assert three.faults[0][0] == three.number(learner)
+
+
+def test_checks_are_made_as_often_as_the_setting_says(tmp_path: Path) -> None:
+    cluster = EngineCluster(tmp_path, 3, verify_interval=60.0)
+    cluster.start()
+    cluster.execute(cluster.leader(), "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    cluster.execute(cluster.leader(), "INSERT INTO t VALUES(2, 'b')")
+    applied_everywhere(cluster)
+    sick = cluster.followers()[0]
+    tamper(sick)
+    cluster.loop.advance(50.0)
+    assert not cluster.faults
+    cluster.until(lambda: bool(cluster.faults), 30.0)
+    assert cluster.faults[0][0] == cluster.number(sick)
+    last = cluster.leader().content.last
+    cluster.until(lambda: cluster.leader().content.last is not None)
+    assert last is None or verdicts(last)[sick.label] == "differs"
+    cluster.close()
+
+
+def test_without_a_leader_nothing_is_checked(three: EngineCluster) -> None:
+    for number in (three.number(one) for one in three.followers()):
+        three.kill(number)
+    last = three.running()[0]
+    three.until(lambda: not last.is_leader)
+    three.until(lambda: last.leader is None)
+    answer = verify(three, last)
+    assert isinstance(answer, RsqliteError)
+    assert "leader" in str(answer)
+
+
+def write(number: int) -> Request:
+    return execute(f"INSERT INTO u VALUES({number})")
