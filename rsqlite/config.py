@@ -293,6 +293,13 @@ class Settings:
         minimum=0.1,
         maximum=86_400,
     )
+    vacuum_timeout: float = setting(
+        3600.0,
+        "Longest time for the compact copy of one node; while it is written the WAL grows",
+        unit="s",
+        minimum=0.1,
+        maximum=86_400,
+    )
     digest_memory_max: int = setting(
         64 * MIB,
         "An entry whose row changes take more memory carries no digest",

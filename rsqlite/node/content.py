@@ -146,7 +146,7 @@ class ContentChecks:
                 self._own[index] = finding
             log.info("content hashed", extra={"index": index, "state": finding.state})
 
-        engine.machine.content.begin(hashed)
+        engine.machine.hash_content(hashed)
         self._round(index)
 
     def stop(self, error: RsqliteError) -> None:
@@ -213,11 +213,7 @@ class ContentChecks:
 
     def _finding(self, index: Index) -> Finding:
         own = self._own.get(index)
-        if (
-            own is not None
-            and own.state == "running"
-            and not self._engine.machine.content.is_running
-        ):
+        if own is not None and own.state == "running" and not self._engine.machine.is_hashing:
             return Finding(state="failed", error="broken off")
         if own is not None:
             return own

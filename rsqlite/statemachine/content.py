@@ -14,22 +14,12 @@ that break a CHECK may have been let in with `ignore_check_constraints`, on ever
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import apsw
-import apsw.sqlite_extra
 
-from rsqlite.config import Settings
-from rsqlite.errors import NodeFault
-from rsqlite.ports import Worker
-from rsqlite.statemachine import results
 from rsqlite.statemachine.authorizer import OWN_PREFIX
-from rsqlite.statemachine.opening import configure
-from rsqlite.statemachine.vfs import load_checksum_vfs
 
-STEPS_PER_LOOK = 200_000
-"""VM steps between two looks whether it shall go on: some milliseconds."""
 PROBLEMS_MAX = 10
 """What `integrity_check` may say at most."""
 
@@ -56,124 +46,23 @@ class Content(NamedTuple):
     """What `PRAGMA integrity_check` found, sorted; empty: nothing."""
 
 
-class NotHashed(Exception):
-    """It was broken off: by its time, a stop, or a later one."""
+def hash_content(connection: apsw.Connection) -> Content:
+    """The content that this connection sees. In a thread: it takes seconds."""
+    return _Hashing(connection).content()
 
 
-Hashed = Callable[[Content | None, BaseException | None], None]
+class _Hashing:
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
 
-
-class ContentHasher:
-    """Hashes one snapshot at a time, in a thread. `begin` and `cancel` run on the loop."""
-
-    def __init__(
-        self,
-        path: str,
-        *,
-        worker: Callable[[], Worker],
-        clock: Callable[[], float],
-        settings: Settings,
-        fail: Callable[[NodeFault], None],
-    ) -> None:
-        """`worker` makes the thread, when the first one is asked for."""
-        self._path = path
-        self._make_worker = worker
-        self._worker: Worker | None = None
-        self._clock = clock
-        self._settings = settings
-        self._fail = fail
-        self._run: _Run | None = None
-
-    def __repr__(self) -> str:
-        return f"<ContentHasher {self._path} running={self.is_running}>"
-
-    @property
-    def is_running(self) -> bool:
-        """A snapshot is held, so the WAL does not begin anew."""
-        return self._run is not None
-
-    def begin(self, done: Hashed) -> None:
-        """Hash the database as it is committed now; a snapshot that is being hashed is given up for
-        it. `done` gets the content, or NotHashed, or a NodeFault of the database."""
-        self.cancel()
-        if self._worker is None:
-            self._worker = self._make_worker()
-        try:
-            run = _Run(self._path, self._settings, self._clock)
-        except apsw.Error as error:
-            done(None, self._fault_of(error))
-            return
-        self._run = run
-
-        def finished(content: Content | None, error: BaseException | None) -> None:
-            if self._run is run:
-                self._run = None
-            if isinstance(error, apsw.Error):
-                error = NotHashed("broken off") if run.is_over else self._fault_of(error)
-            done(content, error)
-
-        self._worker.submit(run.hash, finished)
-
-    def cancel(self) -> None:
-        """Give up what is being hashed; its `done` is told."""
-        if self._run is not None:
-            self._run.is_cancelled = True
-            self._run = None
-
-    def close(self) -> None:
-        """Give up, and wait for the thread."""
-        self.cancel()
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
-
-    def _fault_of(self, error: apsw.Error) -> BaseException:
-        fault = results.node_fault(error)
-        if fault is None:
-            return NotHashed(str(error))
-        self._fail(fault)
-        return fault
-
-
-class _Run:
-    """One snapshot, held from the beginning on."""
-
-    def __init__(self, path: str, settings: Settings, clock: Callable[[], float]) -> None:
-        self.is_cancelled = False
-        self._clock = clock
-        self._ends = clock() + settings.verify_timeout
-        self._connection = apsw.Connection(
-            path, flags=apsw.SQLITE_OPEN_READONLY, vfs=load_checksum_vfs()
-        )
-        try:
-            apsw.sqlite_extra.load(self._connection, "shathree")
-            configure(self._connection, settings)
-            self._rows("BEGIN")
-            self._rows("SELECT count(*) FROM sqlite_schema")  # from here on it is held
-        except BaseException:
-            self._connection.close()
-            raise
-
-    @property
-    def is_over(self) -> bool:
-        return self.is_cancelled or self._clock() > self._ends
-
-    def hash(self) -> Content:
-        """In the thread. NotHashed or apsw.InterruptError when `is_over`."""
-        connection = self._connection
-        connection.set_progress_handler(lambda: self.is_over, STEPS_PER_LOOK)
-        try:
-            if self.is_over:
-                raise NotHashed("broken off")
-            tables = {name: self._table(name, kind, wr) for name, kind, wr in self._rows(_TABLES)}
-            tables = {name: digest for name, digest in tables.items() if digest}
-            numbers = [self._rows(f"PRAGMA {name}") for name in _PRAGMAS]
-            check = f"PRAGMA integrity_check({PROBLEMS_MAX})"
-            problems = sorted(text for (text,) in self._rows(check) if text != "ok")
-            whole = repr((numbers, self._digest(_SCHEMA), sorted(tables.items()), problems))
-            return Content(_short(whole.encode()), tables, problems)
-        finally:
-            connection.close()
+    def content(self) -> Content:
+        tables = {name: self._table(name, kind, wr) for name, kind, wr in self._rows(_TABLES)}
+        tables = {name: digest for name, digest in tables.items() if digest}
+        numbers = [self._rows(f"PRAGMA {name}") for name in _PRAGMAS]
+        check = f"PRAGMA integrity_check({PROBLEMS_MAX})"
+        problems = sorted(text for (text,) in self._rows(check) if text != "ok")
+        whole = repr((numbers, self._digest(_SCHEMA), sorted(tables.items()), problems))
+        return Content(_short(whole.encode()), tables, problems)
 
     def _table(self, name: str, kind: str, is_without_rowid: int) -> str:
         """Its hash; empty for a table that is no content."""

@@ -15,19 +15,21 @@ import apsw
 
 from rsqlite.config import Settings
 from rsqlite.errors import Fate, InvariantViolation, LeadershipLost, NodeFault, RsqliteError
-from rsqlite.ports import Loop
+from rsqlite.ports import Done, Loop
 from rsqlite.raft.types import Configuration, Entry, EntryId, Index, Term
 from rsqlite.request import Failure, Outcome, Request
 from rsqlite.statemachine import functions, results, schema
 from rsqlite.statemachine.apply import Application, Decoded
+from rsqlite.statemachine.background import Background
 from rsqlite.statemachine.batch import Batch
 from rsqlite.statemachine.checkpoint import PAGE_BYTES, Checkpointer
 from rsqlite.statemachine.clock import ClockWatch
 from rsqlite.statemachine.connection import Writer
-from rsqlite.statemachine.content import ContentHasher
+from rsqlite.statemachine.content import Content, hash_content
 from rsqlite.statemachine.database import load
 from rsqlite.statemachine.digest import Recorder
 from rsqlite.statemachine.fingerprint import fingerprint
+from rsqlite.statemachine.image import copy_compactly
 from rsqlite.statemachine.opening import open_error
 from rsqlite.statemachine.reader import Readers
 from rsqlite.statemachine.session import restore_session
@@ -78,14 +80,8 @@ class StateMachine:
             settings=settings,
             fail=self._fail,
         )
-        self.content = ContentHasher(
-            path,
-            worker=lambda: loop.worker("rsqlite-content"),
-            clock=loop.monotonic,
-            settings=settings,
-            fail=self._fail,
-        )
-        """Hashes what the database holds."""
+        self._content = self._background("rsqlite-content")
+        self._compact = self._background("rsqlite-vacuum")
         self._speculation: Speculation | None = None
         self._is_in_thread = False
         self._rollback_done: Callable[[], None] | None = None
@@ -112,6 +108,15 @@ class StateMachine:
             )
         except apsw.Error as error:
             raise open_error(error, path) from error
+
+    def _background(self, name: str) -> Background:
+        return Background(
+            self.path,
+            worker=lambda: self._loop.worker(name),
+            clock=self._loop.monotonic,
+            settings=self._settings,
+            fail=self._fail,
+        )
 
     def __repr__(self) -> str:
         return (
@@ -352,6 +357,22 @@ class StateMachine:
         is_idle = self._fault is None and self._speculation is None and not self._is_in_thread
         return is_idle and self._checkpointer.reclaim(done)
 
+    def hash_content(self, done: Done[Content]) -> None:
+        """Hash what is committed now, beside all else; BrokenOff when that was not done."""
+        self._content.begin(hash_content, done, self._settings.verify_timeout)
+
+    @property
+    def is_hashing(self) -> bool:
+        """The last `hash_content` goes on."""
+        return self._content.is_running
+
+    def copy_compactly(self, path: str, done: Done[EntryId]) -> None:
+        """Write what is committed now to a new file at `path`, compact and synced; the last entry
+        that it holds."""
+        self._compact.begin(
+            lambda connection: copy_compactly(connection, path), done, self._settings.vacuum_timeout
+        )
+
     @property
     def checkpointer(self) -> Checkpointer:
         """Makes images, and knows how far the log may be cut."""
@@ -380,7 +401,8 @@ class StateMachine:
         self._writer.is_cancelled = True
         self._worker.close()
         self._checkpoint_worker.close()
-        self.content.close()
+        self._content.close()
+        self._compact.close()
         self._is_in_thread = False
         self._recorder.discard()
         try:

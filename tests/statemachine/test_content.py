@@ -10,7 +10,7 @@ import pytest
 
 from rsqlite.errors import DamagedDatabase
 from rsqlite.statemachine import StateMachine
-from rsqlite.statemachine.content import Content, NotHashed
+from rsqlite.statemachine.content import Content
 from rsqlite.statemachine.vfs import load_checksum_vfs
 from tests.statemachine.lab import SERIES, Lab, ask
 
@@ -36,7 +36,7 @@ SCHEMA = (
 
 def content(lab: Lab, machine: StateMachine) -> Content:
     found: list[Any] = []
-    machine.content.begin(lambda *answer: found.append(answer))
+    machine.hash_content(lambda *answer: found.append(answer))
     lab.loop.run()
     ((content, error),) = found
     if error is not None:
@@ -109,7 +109,7 @@ def test_where_pages_lie_does_not_matter(filled: Lab, tmp_path: Path) -> None:
 def test_a_snapshot_is_hashed_as_it_was_when_it_began(filled: Lab) -> None:
     before = content(filled, filled.leader)
     found: list[Any] = []
-    filled.leader.content.begin(lambda *answer: found.append(answer))
+    filled.leader.hash_content(lambda *answer: found.append(answer))
     filled.leader._writer.engine("DELETE FROM t")
     filled.loop.run()
     assert found == [(before, None)]
@@ -128,28 +128,6 @@ def test_an_index_that_lacks_a_row_is_told(filled: Lab) -> None:
     filled.replica = filled.open("replica")
     found = content(filled, filled.replica)
     assert any("index i" in problem for problem in found.problems), found.problems
-
-
-def test_a_later_one_and_a_stop_break_it_off(filled: Lab) -> None:
-    found: list[Any] = []
-    filled.leader.content.begin(lambda *answer: found.append(answer))
-    filled.leader.content.begin(lambda *answer: found.append(answer))
-    filled.loop.run()
-    (content, nothing), (other, error) = sorted(found, key=lambda one: one[0] is None)
-    assert isinstance(content, Content)
-    assert (nothing, other) == (None, None)
-    assert isinstance(error, NotHashed)
-
-
-def test_time_is_bounded(tmp_path: Path) -> None:
-    lab = Lab(tmp_path, verify_timeout=0.1)
-    lab.do("CREATE TABLE t(v)", f"INSERT INTO t {SERIES.format(200_000)} SELECT i FROM c")
-    found: list[Any] = []
-    lab.leader.content.begin(lambda *answer: found.append(answer))
-    lab.loop._now += 1.0  # before the thread comes to it
-    lab.loop.run()
-    assert isinstance(found[0][1], NotHashed)
-    lab.close()
 
 
 def test_a_damaged_page_is_damage(filled: Lab) -> None:
