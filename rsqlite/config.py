@@ -293,9 +293,12 @@ class Settings:
         minimum=0.1,
         maximum=86_400,
     )
+    auto_vacuum_int: float = setting(
+        0.0, "Pause between VACUUMs that the leader begins by itself; 0: none", unit="s", minimum=0
+    )
     vacuum_timeout: float = setting(
         3600.0,
-        "Longest time for the compact copy of one node; while it is written the WAL grows",
+        "Longest time for the VACUUM of one node; while the copy is written the WAL grows",
         unit="s",
         minimum=0.1,
         maximum=86_400,

@@ -1,6 +1,6 @@
 """`rsqlite`: the command for people. For nodes that are stopped: `check DIR` looks at their files,
 `recover DIR` lets a cluster go on that has lost its majority. For a cluster that runs: `verify URL`
-compares what its nodes hold."""
+compares what its nodes hold, `vacuum URL` writes their databases anew."""
 
 from __future__ import annotations
 
@@ -142,6 +142,44 @@ def verify(url: str, timeout: float) -> None:
         click.echo("Those that answered agree; the others are not known.")
         sys.exit(2)
     click.echo("All nodes agree.")
+
+
+@main.command()
+@click.argument("url")
+@click.option(
+    "--timeout",
+    default=3600.0,
+    show_default=True,
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.1),
+    help="Wait no longer for its end; the VACUUM goes on.",
+)
+def vacuum(url: str, timeout: float) -> None:
+    """Write the databases of all nodes anew, without the pages that deleted rows have left.
+
+    URL is the HTTP address of any node. One node after the other, the leader last, while reads and
+    writes go on; each needs room for a second copy. The exit code is 0 when all are done, else 1.
+    """
+    from rsqlite.cli.asking import address_of, ask
+
+    try:
+        path = f"/vacuum?timeout={timeout:g}s"
+        report: Any = ask(address_of(url), "POST", path, timeout_s=timeout + 30)
+    except (RequestError, Unavailable) as error:
+        click.echo(f"rsqlite: {error}", err=True)
+        sys.exit(Exit.USAGE)
+    if not isinstance(report, dict) or "nodes" not in report:
+        click.echo(f"rsqlite: no report: {report}", err=True)
+        sys.exit(Exit.USAGE)
+    width = max((len(node["id"]) for node in report["nodes"]), default=0)
+    for node in report["nodes"]:
+        text = node.get("error", "")
+        if node["step"] == "done":
+            sizes = f"{node['bytes_before']} bytes before, {node['bytes_after']} after"
+            text = f"{sizes}, in {node['seconds']:.2f} s"
+        click.echo(f"  {node['id']:{width}}  {node['step']:6}  {text}")
+    if not report["complete"]:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,6 @@ FLAGS: dict[str, ForeignFlag] = {
     **_not_yet("node-verify-server-name", "node-verify-common-name"),
     **_not_yet("disco-mode", "disco-config"),
     **_not_yet("disco-key", default="rqlite"),
-    **_not_yet("auto-vacuum-int", default="0s"),
     **_not_yet("raft-reap-node-timeout", "raft-reap-read-only-node-timeout", default="0h"),
     **_not_yet("write-queue-capacity", default="1024"),
     **_not_yet("write-queue-batch-size", default="128"),

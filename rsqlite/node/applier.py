@@ -53,9 +53,15 @@ class Applier:
         self._gather_timer: Handle | None = None
         self.divergence: Divergence | None = None
         self.is_stopped = False
+        self.is_held = False
+        """What others proposed is not applied for the moment."""
 
     def __repr__(self) -> str:
         return f"<Applier waiting={len(self._queue)} busy={self._is_busy}>"
+
+    def use(self, machine: StateMachine) -> None:
+        """Go on with this database, which is as far as the one before it."""
+        self._machine = machine
 
     @property
     def is_busy(self) -> bool:
@@ -91,6 +97,8 @@ class Applier:
         """Go on, if there is something to do and the write slot allows it."""
         while self._queue and not (self._is_busy or self.is_stopped or self._is_scheduled):
             if self.divergence is not None:
+                return
+            if self.is_held and not self._writer.holds_slot:
                 return
             if self._writer.holds_slot:
                 if not self._commit_own():

@@ -2,13 +2,14 @@
 
 Everything up to the last checkpoint is in the synced database file, so the log before it is needed
 only by followers that lag. The newest `raft_snap` entries are kept for them, but no more than
-`log_keep_bytes`, and whatever a follower needs behind an image that it fetches. Who lags further
-gets an image. Whole segments go, so up to a segment more than that is on the disk.
+`log_keep_bytes`, and whatever comes behind an image that a follower fetches, or behind a compact
+copy of the database. Who lags further gets an image. Whole segments go, so up to a segment more
+than that is on the disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rsqlite.config import Settings
 from rsqlite.errors import Fate, Overloaded, RsqliteError, TimedOut
@@ -32,12 +33,12 @@ class Compaction:
         log: LogStore,
         settings: Settings,
         machine: Callable[[], StateMachine],
-        image_needs: Callable[[], Index | None],
+        others_need: Callable[[], Iterable[Index | None]],
     ) -> None:
         self._log = log
         self._settings = settings
         self._machine = machine
-        self._image_needs = image_needs
+        self._others_need = others_need
         self._next_look = 0.0
         self._waiting: list[tuple[Index, float, Snapshotted]] = []
         self.cuts = 0
@@ -103,7 +104,5 @@ class Compaction:
             log.last_index - settings.raft_snap + 1, log.index_within(settings.log_keep_bytes)
         )
         bounds = [for_others, self._checkpointed + 1]
-        image = self._image_needs()
-        if image is not None:
-            bounds.append(image)
+        bounds += [index for index in self._others_need() if index is not None]
         return Index(max(1, min(bounds)))

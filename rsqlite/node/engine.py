@@ -42,6 +42,8 @@ from rsqlite.node.reader import Reader
 from rsqlite.node.report import PeerLinks, status_of
 from rsqlite.node.status import Status
 from rsqlite.node.transfer import Transfer
+from rsqlite.node.vacuum import Vacuum
+from rsqlite.node.vacuums import Vacuumed, Vacuums, answer_to, is_vacuum
 from rsqlite.node.verdict import Verdict
 from rsqlite.node.writer import Writer
 from rsqlite.ports import Disk, Handle, Loop
@@ -108,7 +110,9 @@ class Engine:
         self.installer = Installer(self)
         self.verdict = Verdict(self)
         self.content = ContentChecks(self)
-        self._has_database_room = True
+        self.vacuum = Vacuum(self)
+        self.vacuums = Vacuums(self)
+        self.has_database_room = True
         self._next_hand_over = 0.0
         self._discovery: Discovery | None = None
         self._sweep_timer: Handle | None = None
@@ -199,6 +203,8 @@ class Engine:
         self.compaction.stop(Stopped("the node is stopping"))
         self.membership.stop(Stopped("the node is stopping"))
         self.content.stop(Stopped("the node is stopping"))
+        self.vacuum.cancel("the node is stopping")
+        self.vacuums.stop(Stopped("the node is stopping"))
         self.forwarding.stop()
         self.writer.stop()
         self.reader.stop()
@@ -261,7 +267,7 @@ class Engine:
             log=self.log,
             settings=settings,
             machine=lambda: self.machine,
-            image_needs=lambda: self.images.keeps_from,
+            others_need=lambda: (self.images.keeps_from, self.vacuum.keeps_from),
         )
 
     def make_machine_parts(self) -> None:
@@ -285,6 +291,31 @@ class Engine:
             on_failed=self.fail,
             on_check=self.content.reached,
         )
+
+    def change_machine(self, machine: StateMachine) -> StateMachine:
+        """Go on with another database, as far as the one in use; the answer is that one, whose
+        reads may still run. Nobody may be writing."""
+        old, self.machine = self.machine, machine
+        old.retire()
+        self.reader.use(machine)
+        self.writer.use(machine)
+        self.applier.use(machine)
+        return old
+
+    def hold_writes(self) -> None:
+        """Begin no batch, and apply nothing of others, until `release_writes`."""
+        self.writer.is_held = self.applier.is_held = True
+
+    def release_writes(self) -> None:
+        """Go on."""
+        self.writer.is_held = self.applier.is_held = False
+        self.writer.schedule()
+        self.applier.advance()
+
+    @property
+    def is_writing(self) -> bool:
+        """A transaction is open, or something has the write slot."""
+        return self.writer.holds_slot or self.applier.is_busy
 
     def begin(self) -> None:
         if self.installer.resume():
@@ -525,6 +556,10 @@ class Engine:
         if request.kind is RequestKind.EXECUTE or (
             request.kind is RequestKind.MIXED and not self._only_reads(request)
         ):
+            if is_vacuum(request):
+                timeout_s = deadline - self.loop.monotonic()
+                self.vacuums.submit(lambda *answer: done(answer_to(*answer)), timeout_s)
+                return
             if self.is_leader:
                 self.writer.submit(request, done, deadline)
             else:
@@ -571,6 +606,14 @@ class Engine:
             done(None, self._stopped())
             return
         self.content.verify(done, timeout_s)
+
+    def vacuum_all(self, done: Vacuumed, timeout_s: float = 0.0) -> None:
+        """Have the databases of all nodes written anew, one after the other; `done` is called
+        once."""
+        if self.fault is not None or self.is_stopping or self.installer.refuses:
+            done(None, self._stopped())
+            return
+        self.vacuums.submit(done, timeout_s)
 
     def _only_reads(self, request: Request) -> bool:
         classify = self.machine.classify
@@ -704,6 +747,8 @@ class Engine:
             answer(self.verdict.asked(question["verdict"]))
         elif self._is_open and "content" in question:
             answer(self.content.asked(question["content"]))
+        elif self._is_open and "vacuum" in question:
+            self.vacuums.asked(question, answer)
         elif self._is_open:
             self.membership.asked(question, answer)
         else:
@@ -754,9 +799,9 @@ class Engine:
         log holds what it cannot keep."""
         if self.log.backlog_bytes > self.settings.log_backlog_bytes_max:
             return Overloaded("the log's disk does not keep up")
-        if not self._has_database_room:
+        if not self.has_database_room:
             self._look_for_room()  # what a long write had taken may be back
-        if self._has_database_room and self.log.has_room(size):
+        if self.has_database_room and self.log.has_room(size):
             return None
         self._hand_over_for_room()
         return self._disk_full()
@@ -771,7 +816,7 @@ class Engine:
         except OSError as error:
             self.fail(DiskFault(f"cannot ask for the free space of {self.path}: {error}"))
             return
-        self._has_database_room = free >= self.settings.disk_reserve_bytes
+        self.has_database_room = free >= self.settings.disk_reserve_bytes
 
     def _hand_over_for_room(self) -> None:
         """Writes are refused for want of space here: another node may have some. Not again for a
@@ -793,6 +838,8 @@ class Engine:
             self.transfer.sweep(now)
             self.verdict.sweep(now)
             self.content.sweep(now)
+            self.vacuum.sweep(now)
+            self.vacuums.sweep(now)
             self.images.sweep(now, self.core)
             try:
                 self.compaction.sweep(now)
@@ -800,7 +847,7 @@ class Engine:
                 self.fail(fault)
                 return
         self._look_for_room()
-        if not self._has_database_room:
+        if not self.has_database_room:
             # Nothing but time bounds what it writes into the WAL.
             self.writer.end_long(self._disk_full())
         if self.machine.fault is not None:
@@ -841,6 +888,7 @@ class Engine:
         self.place.stop()
         self.membership.stop(Stopped(str(error)))
         self.content.stop(Stopped(str(error)))
+        self.vacuums.stop(Stopped(str(error)))
         self.forwarding.stop()
         self.applier.is_stopped = True
         if self.driver is not None:

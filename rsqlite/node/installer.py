@@ -185,6 +185,8 @@ class Installer:
         if isinstance(fault, DamagedDatabase):
             try:
                 note_damage(self._engine.machine.path, str(fault))
+                if self._engine.vacuum.replacing:  # it may be in use at the next start
+                    note_damage(self._engine.vacuum.replacing, str(fault))
             except DiskFault as error:
                 log.error("%s", error)
 
@@ -277,6 +279,7 @@ class Installer:
         engine = self._engine
         assert engine.driver is not None
         self._is_installing = True
+        engine.vacuum.cancel("another database is installed")
         engine.driver.stop()
         refusal = self.refusal()
         engine.writer.stop(refusal)
@@ -292,6 +295,7 @@ class Installer:
             engine.applier.is_busy
             or engine.writer.holds_slot
             or engine.images.is_making
+            or engine.vacuum.replacing
             or not engine.log.is_idle
         ):
             engine.loop.call_later(IDLE_LOOK_S, self._when_idle, then)

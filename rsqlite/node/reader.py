@@ -59,6 +59,10 @@ class Reader:
         self._driver = driver
         self._on_waiting = on_waiting
 
+    def use(self, machine: StateMachine) -> None:
+        """Go on with this database, which is as far as the one before it."""
+        self._machine = machine
+
     @property
     def is_waiting_for_index(self) -> bool:
         """Does anybody wait for something to be applied?"""

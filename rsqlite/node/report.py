@@ -44,6 +44,7 @@ def status_of(node: Engine) -> Status:
         uptime_s=node.loop.monotonic() - node.started_at,
         fault=None if node.fault is None else str(node.fault),
         content_check=node.content.last,
+        vacuum=node.vacuum.progress,
         counters=_counters(node),
     )
 

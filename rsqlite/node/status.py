@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rsqlite.node.content import Report
+    from rsqlite.node.vacuum import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,5 +53,7 @@ class Status:
     fault: str | None
     content_check: Report | None
     """What came of the last check of all nodes' contents that ended here."""
+    vacuum: Progress
+    """How far this node's last VACUUM is."""
     counters: Mapping[str, int | float]
     """Names are `part_thing_unit`, such as `writer_batches` or `log_sync_seconds`."""

@@ -102,6 +102,8 @@ class Writer:
         self._is_reclaiming = False
         self._is_reclaim_due = False
         self._is_stopped = False
+        self.is_held = False
+        """No batch is begun."""
         self._gathering = Gathering(settings.batch_gather_max)
         self._generation = itertools.count(1)
         self._slot = 0
@@ -122,6 +124,10 @@ class Writer:
         self._driver = driver
         self._read_index = confirm
         self._on_slot_free = on_slot_free
+
+    def use(self, machine: StateMachine) -> None:
+        """Go on with this database, which is as far as the one before it."""
+        self._machine = machine
 
     @property
     def entry_id(self) -> EntryId | None:
@@ -167,6 +173,8 @@ class Writer:
         driver = self._driver
         if driver is None or self._is_stopped or self.holds_slot or not driver.core.is_ready:
             return
+        if self.is_held:
+            return  # whoever holds it calls `schedule` in the end
         if driver.core.is_transferring:
             return  # for the next leader; or for us, if it is given up: `sweep` looks
         if not self._queue and not self._long:
@@ -399,7 +407,7 @@ class Writer:
     def _reclaim(self) -> bool:
         """Begin to cut the WAL file, if it has grown much too long: that takes the write slot."""
         self._is_reclaim_due = False
-        if not (self._is_stopped or self.holds_slot):
+        if not (self._is_stopped or self.is_held or self.holds_slot):
             self._is_reclaiming = self._machine.reclaim(self._reclaimed)
         return self._is_reclaiming
 

@@ -20,6 +20,7 @@ import apsw
 
 from rsqlite.config import Settings
 from rsqlite.node.status import MemberStatus, Status
+from rsqlite.node.vacuum import Progress
 from rsqlite.request import Answer, Outcome, ReadLevel, Request, RequestKind
 from rsqlite.server import cluster_api, gojson
 from rsqlite.server.answers import (
@@ -252,6 +253,7 @@ def _store(picture: Status, settings: Settings) -> dict[str, Any]:
         "content_check": None
         if picture.content_check is None
         else cluster_api.report_value(picture.content_check),
+        "vacuum": _vacuum(picture.vacuum),
         "snapshot_store": {"snapshots": []},
         "sqlite3": {
             "version": apsw.sqlite_lib_version(),
@@ -260,6 +262,17 @@ def _store(picture: Status, settings: Settings) -> dict[str, Any]:
             "compile_options": list(apsw.compile_options),
         },
         "counters": dict(sorted(picture.counters.items())),
+    }
+
+
+def _vacuum(progress: Progress) -> dict[str, Any]:
+    """This node's last one."""
+    return {
+        "step": progress.step.value,
+        "bytes_before": progress.bytes_before,
+        "bytes_after": progress.bytes_after,
+        "seconds": progress.seconds,
+        "error": progress.error,
     }
 
 

@@ -270,6 +270,10 @@ async def _verify(call: Call) -> Reply:
     return await cluster_api.verify(call.server.node, call.flags)
 
 
+async def _vacuum(call: Call) -> Reply:
+    return await cluster_api.vacuum(call.server.node, call.flags)
+
+
 async def _last_check(call: Call) -> Reply:
     return cluster_api.last_check(call.server.node, call.flags)
 
@@ -311,6 +315,7 @@ ROUTES = (
     Route("/boot", {"POST": _not_supported}, is_prefix=False),
     Route("/snapshot", {"POST": _snapshot}, is_prefix=False),
     Route("/verify", {"GET": _last_check, "POST": _verify}, is_prefix=False),
+    Route("/vacuum", {"POST": _vacuum}, is_prefix=False),
     Route("/reap", {"POST": _not_supported}, is_prefix=False),
     Route("/remove", {"DELETE": _remove}),
 )

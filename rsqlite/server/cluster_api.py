@@ -1,4 +1,5 @@
-"""The cluster over HTTP: DELETE /remove, POST /leader and /snapshot in rqlite's forms, and /verify.
+"""The cluster over HTTP: DELETE /remove, POST /leader and /snapshot in rqlite's forms; /verify and
+/vacuum beyond it.
 
 The first two are carried out by the leader, whoever is asked, or sent there with 301 if `redirect`
 asks for it. The answer comes when the change is committed (or the leadership is gone), with 200 and
@@ -15,6 +16,7 @@ import orjson
 from rsqlite.errors import RequestError, RsqliteError, Stopped
 from rsqlite.node.changes import Remove, Transfer, Wish
 from rsqlite.node.content import NodeReport, Report
+from rsqlite.node.vacuums import NodeVacuum, VacuumReport
 from rsqlite.server import gojson
 from rsqlite.server.answers import Reply, error_reply, json_reply
 from rsqlite.server.flags import Flags
@@ -79,6 +81,35 @@ async def verify(node: NodeService, flags: Flags) -> Reply:
     if report is None:
         return error_reply(error or Stopped("no report"), is_write=False)
     return _report_reply(report, flags)
+
+
+async def vacuum(node: NodeService, flags: Flags) -> Reply:
+    """POST /vacuum: 200 with what came of it on each node."""
+    ended: asyncio.Future[tuple[VacuumReport | None, RsqliteError | None]] = (
+        asyncio.get_running_loop().create_future()
+    )
+    node.vacuum_all(
+        lambda *answer: None if ended.done() else ended.set_result(answer), flags.timeout_s
+    )
+    report, error = await ended
+    if report is None:
+        return error_reply(error or Stopped("no report"), is_write=True)
+    value = {
+        "complete": report.is_complete,
+        "nodes": [_vacuum_value(node) for node in report.nodes],
+    }
+    return json_reply(gojson.dumps(value, is_pretty=flags.pretty))
+
+
+def _vacuum_value(node: NodeVacuum) -> dict[str, Any]:
+    value: dict[str, Any] = {"id": node.label, "step": node.step}
+    if node.step != "silent":
+        value |= {
+            "bytes_before": node.bytes_before,
+            "bytes_after": node.bytes_after,
+            "seconds": node.seconds,
+        }
+    return value | ({"error": node.error} if node.error else {})
 
 
 def last_check(node: NodeService, flags: Flags) -> Reply:

@@ -9,6 +9,7 @@ from rsqlite.node.compaction import Snapshotted
 from rsqlite.node.content import Verified
 from rsqlite.node.membership import Granted
 from rsqlite.node.status import Status
+from rsqlite.node.vacuums import Vacuumed
 from rsqlite.raft.types import Member
 from rsqlite.request import Done, Request
 
@@ -41,5 +42,9 @@ class NodeService(Protocol):
     def verify(self, done: Verified, timeout_s: float = 0.0) -> None:
         """Have the contents of all nodes compared; `done` is called exactly once on the loop, with
         a report or an error."""
+
+    def vacuum_all(self, done: Vacuumed, timeout_s: float = 0.0) -> None:
+        """Have the databases of all nodes written anew; `done` is called exactly once on the loop,
+        with a report or an error."""
 
     def status(self) -> Status: ...

@@ -156,6 +156,11 @@ class Checkpointer:
         self._worker.submit(work, ended)
         return True
 
+    @property
+    def is_in_thread(self) -> bool:
+        """The worker copies, or cuts the WAL."""
+        return self._is_in_thread
+
     def close(self) -> None:
         """Call when the worker has ended."""
         if self._connection is not None:

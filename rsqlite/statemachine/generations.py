@@ -16,11 +16,12 @@ import shutil
 
 import msgspec
 
-from rsqlite.errors import DamagedFile, disk_fault
+from rsqlite.errors import DamagedFile, InvariantViolation, disk_fault
 from rsqlite.statemachine import schema
 
 INSTALLED = "installed"
 DAMAGED = "damaged"
+COMPACT = "compact"
 QUARANTINED_MAX = 2
 """Damaged databases that are kept."""
 
@@ -48,6 +49,60 @@ def install(root: str, image: str, installed: Installed) -> str:
     except OSError as error:
         raise disk_fault(f"cannot install an image in {root}: {error}", error) from error
     return os.path.join(folder, schema.DATABASE)
+
+
+def begin_generation(root: str) -> str:
+    """Make the folder of another generation, which is not in use until `use_generation`; the path
+    of the database that is to be there. What a crash leaves of it `remove_others` takes away."""
+    try:
+        folder = os.path.join(root, str(max(_numbers(root), default=0) + 1))
+        os.mkdir(folder, 0o700)
+        schema.sync_directory(root)
+    except OSError as error:
+        raise disk_fault(f"cannot make a generation in {root}: {error}", error) from error
+    return os.path.join(folder, schema.DATABASE)
+
+
+def use_generation(database: str) -> None:
+    """Make the database at this path, which is synced, the one in use from the next start on."""
+    folder = os.path.dirname(database)
+    try:
+        schema.set_current(os.path.dirname(folder), int(os.path.basename(folder)))
+    except OSError as error:
+        raise disk_fault(f"cannot change to {database}: {error}", error) from error
+
+
+def remove_generation(database: str) -> None:
+    """Remove the folder of a database that nobody uses, if it is there."""
+    folder = os.path.dirname(database)
+    root = os.path.dirname(folder)
+    if schema.find_current_database(root) == database:
+        raise InvariantViolation(f"{database} is the database in use")
+    try:
+        if os.path.exists(folder):
+            shutil.rmtree(folder)
+        schema.sync_directory(root)
+    except OSError as error:
+        raise disk_fault(f"cannot remove {folder}: {error}", error) from error
+
+
+def note_compact(database: str, wall: float) -> None:
+    """Write beside the database when it was made compact, in seconds since 1970."""
+    try:
+        _write(os.path.join(os.path.dirname(database), COMPACT), f"{wall:.0f}\n".encode())
+    except OSError as error:
+        raise disk_fault(f"cannot write beside {database}: {error}", error) from error
+
+
+def noted_compact(database: str) -> float | None:
+    """When the database was made compact; None if it never was, or nobody can tell."""
+    try:
+        with open(os.path.join(os.path.dirname(database), COMPACT), "rb") as file:
+            return float(file.read(32))
+    except (FileNotFoundError, ValueError):
+        return None
+    except OSError as error:
+        raise disk_fault(f"cannot read beside {database}: {error}", error) from error
 
 
 def installed_of(database: str) -> Installed | None:

@@ -20,9 +20,8 @@ import apsw
 import msgspec
 
 from rsqlite.errors import DamagedFile
-from rsqlite.raft.types import Configuration, EntryId, Index, Term
+from rsqlite.raft.types import Configuration
 from rsqlite.statemachine import schema
-from rsqlite.statemachine.background import BrokenOff
 from rsqlite.statemachine.vfs import load_checksum_vfs
 
 CHUNK_BYTES = 1 << 20
@@ -89,24 +88,6 @@ def copy_database(path: str, directory: str) -> tuple[str, Manifest]:
         source.xClose()
     index, term, _ = read_image(target)
     return target, Manifest(image_id, index, term, size, CHUNK_BYTES, digests)
-
-
-def copy_compactly(connection: apsw.Connection, path: str) -> EntryId:
-    """VACUUM INTO: write what `connection` sees to a new file at `path`, with no page that nothing
-    uses, and sync it; the last entry that it holds. Rowids and page checksums stay. BrokenOff when
-    the file cannot be written. In a thread."""
-    if connection.in_transaction:
-        connection.execute("COMMIT")
-    try:
-        connection.execute("VACUUM INTO ?", (path,))
-        with open(path, "rb+", buffering=0) as file:
-            os.fsync(file.fileno())
-    except (apsw.FullError, OSError) as error:
-        if os.path.exists(path):
-            os.unlink(path)
-        raise BrokenOff(f"cannot write {path}: {error}") from error
-    index, term, _ = read_image(path)
-    return EntryId(Term(term), Index(index))
 
 
 def read_image(path: str) -> tuple[int, int, Configuration]:

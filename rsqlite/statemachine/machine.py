@@ -24,12 +24,12 @@ from rsqlite.statemachine.background import Background
 from rsqlite.statemachine.batch import Batch
 from rsqlite.statemachine.checkpoint import PAGE_BYTES, Checkpointer
 from rsqlite.statemachine.clock import ClockWatch
+from rsqlite.statemachine.compact import copy_compactly
 from rsqlite.statemachine.connection import Writer
 from rsqlite.statemachine.content import Content, hash_content
 from rsqlite.statemachine.database import load
 from rsqlite.statemachine.digest import Recorder
 from rsqlite.statemachine.fingerprint import fingerprint
-from rsqlite.statemachine.image import copy_compactly
 from rsqlite.statemachine.opening import open_error
 from rsqlite.statemachine.reader import Readers
 from rsqlite.statemachine.session import restore_session
@@ -102,6 +102,13 @@ class StateMachine:
     ) -> StateMachine:
         """The database under `directory`, made if there is none. NodeFault says what to do."""
         path = schema.current_database(directory)
+        return StateMachine.open_at(path, loop=loop, settings=settings, random=random)
+
+    @staticmethod
+    def open_at(
+        path: str, *, loop: Loop, settings: Settings, random: random_module.Random | None = None
+    ) -> StateMachine:
+        """The database at `path`, whether it is the one in use or not."""
         try:
             return StateMachine(
                 path, loop=loop, settings=settings, random=random or random_module.SystemRandom()
@@ -276,9 +283,11 @@ class StateMachine:
 
     # Following
 
-    def apply(self, entries: Sequence[Entry], done: Finished) -> None:
+    def apply(
+        self, entries: Sequence[Entry], done: Finished, *, time_max: float = math.inf
+    ) -> None:
         """Carry out committed entries, one at least, in a transaction: as many as the loop has
-        time for."""
+        time for, or as `time_max` allows."""
         self._require_idle()
         try:
             decoded = [Decoded(entry) for entry in entries]
@@ -292,7 +301,8 @@ class StateMachine:
         self._writer.is_cancelled = False
         is_long = any(one.command is not None and one.command.is_long for one in decoded)
         clock = self._loop.monotonic
-        ends = math.inf if is_long else clock() + self._settings.write_loop_time_max
+        time_max = min(time_max, self._settings.write_loop_time_max)
+        ends = math.inf if is_long else clock() + time_max
         application = Application(
             self._writer,
             self._recorder,
@@ -369,9 +379,11 @@ class StateMachine:
     def copy_compactly(self, path: str, done: Done[EntryId]) -> None:
         """Write what is committed now to a new file at `path`, compact and synced; the last entry
         that it holds."""
-        self._compact.begin(
-            lambda connection: copy_compactly(connection, path), done, self._settings.vacuum_timeout
-        )
+        copy_compactly(self._compact, path, done, timeout_s=self._settings.vacuum_timeout)
+
+    def cancel_copy(self) -> None:
+        """Give up the copy that is being written, if one is."""
+        self._compact.cancel()
 
     @property
     def checkpointer(self) -> Checkpointer:
@@ -392,6 +404,22 @@ class StateMachine:
             reads_in_threads=self._readers.threaded,
             long_writes=self._long_writes,
         )
+
+    @property
+    def is_at_rest(self) -> bool:
+        """No thread uses this database."""
+        return not (
+            self._is_in_thread
+            or self._checkpointer.is_in_thread
+            or self._readers.is_reading
+            or self.is_hashing
+            or self._compact.is_running
+        )
+
+    def retire(self) -> None:
+        """Another database has taken the place of this one: its reads may end, and nothing of it
+        needs to be kept."""
+        self._writer.keep_wal_at_close()
 
     def close(self) -> None:
         """Roll back what is open and close all connections."""

@@ -263,6 +263,11 @@ class Readers:
         """Pages of the database as last committed."""
         return self._inline.page_count()
 
+    @property
+    def is_reading(self) -> bool:
+        """Reads are under way in threads, or wait for the next turn of the loop."""
+        return self._in_threads > 0 or bool(self._next_turn)
+
     def close(self) -> None:
         """Stop the reads under way and close what is idle; the others close when they end."""
         self._is_closed = True

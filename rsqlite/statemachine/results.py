@@ -30,8 +30,8 @@ _FAULT_CODES = frozenset(
 )
 
 VACUUM_TEXT = (
-    "VACUUM (and VACUUM INTO) is not replicated: it would rewrite the database on every node at"
-    " the same moment"
+    "VACUUM is sent alone, as a request of its own (or as POST /vacuum), and VACUUM INTO is not"
+    " replicated"
 )
 
 

@@ -314,7 +314,7 @@ def test_a_volume_that_has_room_again_is_noticed_by_the_write_that_needs_it(
 ) -> None:
     cluster = EngineCluster(tmp_path, 1, join="", disk_reserve_bytes=1 << 20)
     engine = cluster.start()
-    engine._has_database_room = False
+    engine.has_database_room = False
     assert isinstance(cluster.answer(engine, execute("CREATE TABLE t(v)")), Outcome)
     cluster.close()
 

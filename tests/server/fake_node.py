@@ -19,6 +19,8 @@ from rsqlite.node.compaction import Snapshotted
 from rsqlite.node.content import Report, Verified
 from rsqlite.node.membership import Granted
 from rsqlite.node.status import MemberStatus, Status
+from rsqlite.node.vacuum import Progress, Step
+from rsqlite.node.vacuums import Vacuumed, VacuumReport
 from rsqlite.raft.types import Member, NodeId
 from rsqlite.request import (
     Done,
@@ -43,6 +45,7 @@ class FakeNode:
         self.wishes: list[Wish] = []
         self.has_news = True
         self.report: Report | None = None
+        self.vacuum_report: VacuumReport | None = None
         self.index = 0
         self.is_leader = leads
         self.is_synced = True
@@ -73,6 +76,9 @@ class FakeNode:
 
     def verify(self, done: Verified, timeout_s: float = 0.0) -> None:
         done(self.report, self.error)
+
+    def vacuum_all(self, done: Vacuumed, timeout_s: float = 0.0) -> None:
+        done(self.vacuum_report, self.error)
 
     def release(self) -> None:
         """Answer what was held, in order, and go on answering at once."""
@@ -174,5 +180,6 @@ class FakeNode:
             uptime_s=90.0,
             fault=self.fault,
             content_check=self.report,
+            vacuum=Progress(token="", step=Step.NONE),
             counters={"writer_batches": 3, "log_syncs": 5},
         )

@@ -7,6 +7,7 @@ import pytest
 from rsqlite.errors import NoLeader, RequestError, Unavailable
 from rsqlite.node.changes import Remove, Transfer
 from rsqlite.node.content import Finding, NodeReport, Report
+from rsqlite.node.vacuums import NodeVacuum, VacuumReport
 from tests.server.conftest import Bench, Start
 from tests.server.fake_node import FakeNode
 
@@ -110,3 +111,32 @@ async def test_a_check_of_contents_is_reported_node_by_node(bench: Bench) -> Non
     assert status.json["content_check"] == expected
     bench.node.report, bench.node.error = None, NoLeader()
     assert (await bench.call("POST", "/verify")).status == 503
+
+
+async def test_a_vacuum_is_reported_node_by_node(bench: Bench) -> None:
+    bench.node.vacuum_report = VacuumReport(
+        nodes=(
+            NodeVacuum(label="two", step="done", bytes_before=90, bytes_after=9, seconds=0.5),
+            NodeVacuum(label="three", step="silent", error="refused"),
+            NodeVacuum(label="one", step="failed", bytes_before=90, error="no room"),
+        )
+    )
+    got = await bench.call("POST", "/vacuum")
+    assert got.status == 200
+    assert got.json == {
+        "complete": False,
+        "nodes": [
+            {"id": "two", "step": "done", "bytes_before": 90, "bytes_after": 9, "seconds": 0.5},
+            {"id": "three", "step": "silent", "error": "refused"},
+            {
+                "id": "one",
+                "step": "failed",
+                "bytes_before": 90,
+                "bytes_after": 0,
+                "seconds": 0.0,
+                "error": "no room",
+            },
+        ],
+    }
+    bench.node.vacuum_report, bench.node.error = None, NoLeader()
+    assert (await bench.call("POST", "/vacuum")).status == 503

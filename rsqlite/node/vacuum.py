@@ -1,0 +1,373 @@
+"""This node's part in a VACUUM: its database written anew without spare pages, while it serves.
+
+1. A thread writes a compact copy of what is committed (`statemachine/compact.py`) into a generation
+   of its own. Reads and writes go on; the log is kept from there on.
+2. The copy becomes a second database, which carries out the same entries out of the log, in small
+   slices, until it is nearly as far as the one in use, and it is checkpointed.
+3. Between two transactions, with nobody writing for some milliseconds, it carries out the rest;
+   CURRENT is replaced, and everybody goes on with it. Reads that run end on the old one, which is
+   closed and removed after them.
+
+The core hears nothing of all this: leadership stays where it is. A crash before CURRENT is replaced
+leaves a folder that the next start removes; after that the copy counts, and the log has what
+follows it. Whatever goes wrong with the copy is the end of the copy, not of the node.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rsqlite.config import MIB
+from rsqlite.errors import Divergence, NodeFault
+from rsqlite.raft.types import EntryId, Index
+from rsqlite.statemachine import compact
+from rsqlite.statemachine.generations import (
+    begin_generation,
+    note_compact,
+    remove_generation,
+    use_generation,
+)
+from rsqlite.statemachine.machine import StateMachine
+
+if TYPE_CHECKING:
+    from rsqlite.node.engine import Engine
+
+log = logging.getLogger(__name__)
+
+SLICE_S = 0.005
+"""Time on the loop for entries that the copy carries out in one turn, and the pause after it."""
+SLICE_BYTES = 1 * MIB
+HOLD_MAX_S = 0.25
+"""Writes wait no longer than this for the last step; else it is tried again later."""
+HOLD_PAUSE_S = 1.0
+LOOK_S = 0.002
+"""Pause between two looks whether nobody writes."""
+NEAR_ENTRIES = 64
+"""So few entries behind, and the copy is carried over the rest while writes are held."""
+
+
+class Step(enum.StrEnum):
+    """How far it is."""
+
+    NONE = "none"
+    COPYING = "copying"
+    CATCHING_UP = "catching up"
+    CHANGING = "changing"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node says of its part in the VACUUM of this token. Bytes are those of the database
+    file, before and after."""
+
+    token: str
+    step: Step
+    bytes_before: int = 0
+    bytes_after: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        return self.step in (Step.DONE, Step.FAILED)
+
+
+class Vacuum:
+    """One node's. `sweep` is called a few times a second."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._generation = 0
+        """Callbacks of an earlier one are nobody's."""
+        self._progress = Progress(token="", step=Step.NONE)
+        self._began = 0.0
+        self._path = ""
+        self._copy: StateMachine | None = None
+        self._is_syncing = False
+        self._hold_ends = 0.0
+        self._next_hold = 0.0
+        self._behind = 0
+        self._retired: list[StateMachine] = []
+        self.keeps_from: Index | None = None
+        """What the log must keep for the copy."""
+        self.replacing = ""
+        """The database that CURRENT is about to name."""
+
+    def __repr__(self) -> str:
+        return f"<Vacuum {self._progress.step.value}>"
+
+    @property
+    def progress(self) -> Progress:
+        """How far the last one is."""
+        if self.is_under_way:
+            return msgspec.structs.replace(self._progress, seconds=self._seconds)
+        return self._progress
+
+    @property
+    def is_under_way(self) -> bool:
+        return self._progress.step in (Step.COPYING, Step.CATCHING_UP, Step.CHANGING)
+
+    @property
+    def _seconds(self) -> float:
+        return round(self._engine.loop.monotonic() - self._began, 3)
+
+    def begin(self, token: str) -> None:
+        """Begin, unless one is under way: then that one is this one, too."""
+        engine = self._engine
+        if self.is_under_way:
+            self._progress = msgspec.structs.replace(self._progress, token=token)
+            return
+        self._began = engine.loop.monotonic()
+        size = engine.machine.statistics().database_bytes
+        self._progress = Progress(token=token, step=Step.COPYING, bytes_before=size)
+        is_running = engine.core is not None and engine.fault is None and not engine.is_stopping
+        if not is_running or engine.installer.refuses:
+            self._fail("the node has no database to write anew now")
+            return
+        if not engine.installer.has_room(size):
+            self._fail(f"no room for a copy of {size} bytes")
+            return
+        try:
+            self._path = begin_generation(engine.directory.database_root)
+        except NodeFault as fault:
+            engine.fail(fault)
+            return
+        self.keeps_from = Index(engine.machine.applied_index + 1)
+        self._generation += 1
+        log.info("VACUUM begins", extra={"bytes": size})
+        engine.machine.copy_compactly(self._path, partial(self._copied, self._generation))
+
+    def cancel(self, reason: str) -> None:
+        """Give the copy up, unless it is being taken up already."""
+        if self.is_under_way and not self.replacing:
+            self._fail(reason)
+
+    def sweep(self, now: float) -> None:
+        """Keep the time, the disk and what is left of earlier databases."""
+        for old in [one for one in self._retired if one.is_at_rest]:
+            self._retired.remove(old)
+            self._close(old)
+        if not self.is_under_way or self.replacing:
+            return
+        engine = self._engine
+        if engine.fault is not None:
+            self._fail("the node has failed")
+        elif now - self._began > engine.settings.vacuum_timeout:
+            self._fail("it took longer than -vacuum-timeout")
+        elif not engine.has_database_room:
+            self._fail("the volume is getting full")
+        elif self._copy is not None and self._copy.fault is not None:
+            self._fail(str(self._copy.fault))
+        elif self._progress.step is Step.COPYING and not self._is_syncing:
+            self._sync()
+
+    def _sync(self) -> None:
+        """What is written is synced as it comes, so that the disk is never flooded."""
+        if os.path.exists(self._path):
+            self._is_syncing = True
+            path = self._path
+            self._engine.loop.submit(lambda: compact.sync(path), self._synced)
+
+    def _synced(self, _: None, error: BaseException | None) -> None:
+        self._is_syncing = False
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            self.cancel(f"the copy cannot be synced: {error}")
+
+    def _copied(self, generation: int, last: EntryId | None, error: BaseException | None) -> None:
+        if generation != self._generation:
+            return
+        if last is None:
+            self._fail(str(error))  # damage of the database itself its owner hears of
+            return
+        self.keeps_from = Index(last.index + 1)
+        engine = self._engine
+        try:
+            self._copy = StateMachine.open_at(
+                self._path, loop=engine.loop, settings=engine.settings
+            )
+        except NodeFault as fault:
+            self._fail(str(fault))
+            return
+        engine.open_parts.append(self._copy)
+        self._copy.overruled.update(engine.machine.overruled)
+        self._progress = msgspec.structs.replace(self._progress, step=Step.CATCHING_UP)
+        log.info("VACUUM: the copy catches up", extra={"index": last.index})
+        self._behind = engine.machine.applied_index - last.index
+        self._catch_up()
+
+    # Catching up
+
+    def _catch_up(self) -> None:
+        """Carry out some entries more, then pause for the loop's sake, unless the way grows."""
+        copy, engine = self._copy, self._engine
+        assert copy is not None
+        behind = engine.machine.applied_index - copy.applied_index
+        if behind <= NEAR_ENTRIES and engine.loop.monotonic() >= self._next_hold:
+            self._hold()
+            return
+        pause = SLICE_S if behind < self._behind or behind <= NEAR_ENTRIES else 0.0
+        self._behind = behind
+        if behind:
+            self._carry_out(partial(self._later, pause, self._catch_up), SLICE_S)
+        else:
+            self._later(SLICE_S, self._catch_up)
+
+    def _carry_out(self, then: Callable[[], None], time_max: float) -> None:
+        """The next entries that the database in use has carried out already."""
+        copy, engine = self._copy, self._engine
+        assert copy is not None
+        low, high = Index(copy.applied_index + 1), Index(engine.machine.applied_index + 1)
+        generation = self._generation
+
+        def done(error: BaseException | None) -> None:
+            if generation != self._generation:
+                return
+            try:
+                if error is not None:
+                    raise error
+                copy.maintain()
+            except Divergence as difference:
+                log.error("a compact copy computes something else: %s", difference)
+                self._fail(str(difference))
+            except NodeFault as fault:
+                self._fail(str(fault))
+            else:
+                then()
+
+        try:
+            entries = engine.log.entries(low, high, SLICE_BYTES)
+        except NodeFault as fault:
+            engine.fail(fault)  # the log of this node, which others need as well
+            return
+        try:
+            copy.apply(entries, done, time_max=time_max)
+        except NodeFault as fault:
+            done(fault)
+
+    def _later(self, pause_s: float, then: Callable[[], None]) -> None:
+        generation = self._generation
+
+        def go_on() -> None:
+            if generation == self._generation:
+                then()
+
+        self._engine.loop.call_later(pause_s, go_on)
+
+    # The change
+
+    def _hold(self) -> None:
+        """It is near. Checkpoint it, then keep everybody from writing."""
+        copy, engine = self._copy, self._engine
+        assert copy is not None
+        if copy.checkpointer.count == 0:
+            copy.checkpointer.request()
+            try:
+                copy.maintain()
+            except NodeFault as fault:
+                self._fail(str(fault))
+                return
+            self._next_hold = engine.loop.monotonic() + SLICE_S
+            self._catch_up()
+        elif engine.machine.is_hashing or engine.images.is_making or engine.installer.refuses:
+            self._next_hold = engine.loop.monotonic() + HOLD_PAUSE_S
+            self._catch_up()
+        else:
+            self._progress = msgspec.structs.replace(self._progress, step=Step.CHANGING)
+            self._hold_ends = engine.loop.monotonic() + HOLD_MAX_S
+            engine.hold_writes()
+            self._when_held()
+
+    def _when_held(self) -> None:
+        copy, engine = self._copy, self._engine
+        assert copy is not None
+        if engine.loop.monotonic() > self._hold_ends:
+            self._release()
+            self._next_hold = engine.loop.monotonic() + HOLD_PAUSE_S
+            self._progress = msgspec.structs.replace(self._progress, step=Step.CATCHING_UP)
+            self._catch_up()
+        elif engine.is_writing:
+            self._later(LOOK_S, self._when_held)
+        elif copy.applied_index < engine.machine.applied_index:
+            self._carry_out(self._when_held, HOLD_MAX_S)
+        elif not copy.is_at_rest:
+            self._later(LOOK_S, self._when_held)
+        else:
+            self._replace()
+
+    def _replace(self) -> None:
+        path, wall = self._path, self._engine.loop.wall()
+        self.replacing = path
+
+        def work() -> None:
+            note_compact(path, wall)
+            use_generation(path)
+
+        self._engine.loop.submit(work, self._replaced)
+
+    def _replaced(self, _: None, error: BaseException | None) -> None:
+        copy, engine = self._copy, self._engine
+        assert copy is not None
+        if engine.is_stopping:
+            return
+        if error is not None:
+            # Which one the next start will find in use is not known: that start must come.
+            engine.fail(error)
+            return
+        self._retired.append(engine.change_machine(copy))
+        self._copy, self.keeps_from = None, None
+        self._path = self.replacing = ""
+        self._release()
+        size = copy.statistics().database_bytes
+        self._progress = msgspec.structs.replace(
+            self._progress, step=Step.DONE, bytes_after=size, seconds=self._seconds
+        )
+        log.info("VACUUM ended", extra={"bytes": size, "seconds": self._progress.seconds})
+
+    def _release(self) -> None:
+        self._engine.release_writes()
+
+    # Its end
+
+    def _fail(self, reason: str) -> None:
+        engine = self._engine
+        if self._progress.step is Step.CHANGING:
+            self._release()
+        self._generation += 1
+        self._progress = msgspec.structs.replace(
+            self._progress, step=Step.FAILED, error=reason, seconds=self._seconds
+        )
+        log.warning("VACUUM failed: %s", reason)
+        self.keeps_from = None
+        engine.machine.cancel_copy()
+        copy, self._copy = self._copy, None
+        path, self._path = self._path, ""
+        if copy is not None:
+            copy.retire()
+            self._retired.append(copy)
+        elif path:
+            self._remove(path)
+
+    def _close(self, old: StateMachine) -> None:
+        engine = self._engine
+        try:
+            engine.open_parts.remove(old)
+            old.close()
+        except NodeFault as fault:
+            log.warning("a database that is not needed any more: %s", fault)
+        self._remove(old.path)
+
+    def _remove(self, path: str) -> None:
+        """In a thread: files of a gigabyte take their time. What cannot be removed now, the next
+        start removes."""
+        self._engine.loop.submit(
+            lambda: remove_generation(path),
+            lambda _, error: None if error is None else log.warning("%s", error),
+        )
