@@ -22,6 +22,10 @@ from rsqlite.statemachine.vfs import load_checksum_vfs
 
 T = TypeVar("T")
 
+Work = Callable[[apsw.Connection, Callable[[], bool]], T]
+"""Runs in the thread. The second argument tells whether it shall end; statements end by
+themselves."""
+
 STEPS_PER_LOOK = 200_000
 """VM steps between two looks whether it shall go on: some milliseconds."""
 
@@ -60,7 +64,7 @@ class Background:
         """A snapshot is held, so the WAL does not begin anew."""
         return self._snapshot is not None
 
-    def begin(self, work: Callable[[apsw.Connection], T], done: Done[T], timeout_s: float) -> None:
+    def begin(self, work: Work[T], done: Done[T], timeout_s: float) -> None:
         """Do `work` with a connection to the database as it is committed now; what runs is given up
         for it. `done` gets its answer, or BrokenOff, or a NodeFault of the database."""
         self.cancel()
@@ -128,13 +132,13 @@ class Snapshot:
     def is_over(self) -> bool:
         return self.is_cancelled or self._clock() > self._ends
 
-    def use(self, work: Callable[[apsw.Connection], T]) -> T:
+    def use(self, work: Work[T]) -> T:
         """In the thread. BrokenOff or apsw.InterruptError when `is_over`."""
         connection = self._connection
         connection.set_progress_handler(lambda: self.is_over, STEPS_PER_LOOK)
         try:
             if self.is_over:
                 raise BrokenOff("broken off")
-            return work(connection)
+            return work(connection, lambda: self.is_over)
         finally:
             connection.close()

@@ -31,10 +31,9 @@ from rsqlite.ports import Worker
 from rsqlite.statemachine import results, schema
 from rsqlite.statemachine.connection import Writer
 from rsqlite.statemachine.image import ImageUnwritten, Manifest, copy_database
-from rsqlite.statemachine.opening import configure, expect
+from rsqlite.statemachine.opening import PAGE_BYTES, configure, expect
 from rsqlite.statemachine.vfs import load_checksum_vfs, sync_database
 
-PAGE_BYTES = 4096
 FRAME_BYTES = 24 + PAGE_BYTES
 """A page in the WAL, with its header."""
 

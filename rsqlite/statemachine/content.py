@@ -14,6 +14,7 @@ that break a CHECK may have been let in with `ignore_check_constraints`, on ever
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import apsw
@@ -46,8 +47,9 @@ class Content(NamedTuple):
     """What `PRAGMA integrity_check` found, sorted; empty: nothing."""
 
 
-def hash_content(connection: apsw.Connection) -> Content:
-    """The content that this connection sees. In a thread: it takes seconds."""
+def hash_content(connection: apsw.Connection, is_over: Callable[[], bool]) -> Content:
+    """The content that this connection sees. In a thread: it takes seconds. (Statements end by
+    themselves when `is_over` says so.)"""
     return _Hashing(connection).content()
 
 

@@ -22,7 +22,7 @@ from rsqlite.statemachine import functions, results, schema
 from rsqlite.statemachine.apply import Application, Decoded
 from rsqlite.statemachine.background import Background
 from rsqlite.statemachine.batch import Batch
-from rsqlite.statemachine.checkpoint import PAGE_BYTES, Checkpointer
+from rsqlite.statemachine.checkpoint import Checkpointer
 from rsqlite.statemachine.clock import ClockWatch
 from rsqlite.statemachine.compact import copy_compactly
 from rsqlite.statemachine.connection import Writer
@@ -30,7 +30,7 @@ from rsqlite.statemachine.content import Content, hash_content
 from rsqlite.statemachine.database import load
 from rsqlite.statemachine.digest import Recorder
 from rsqlite.statemachine.fingerprint import fingerprint
-from rsqlite.statemachine.opening import open_error
+from rsqlite.statemachine.opening import PAGE_BYTES, open_error
 from rsqlite.statemachine.reader import Readers
 from rsqlite.statemachine.session import restore_session
 from rsqlite.statemachine.speculation import Speculation

@@ -15,6 +15,9 @@ from rsqlite.statemachine import results
 OLDEST_SQLITE = 3_051_003
 """Before it a reset of the WAL could race with a checkpoint and lose a commit."""
 
+PAGE_BYTES = 4096
+"""SQLite's own default; nobody changes it."""
+
 _SCHEMA_ROW_BYTES = 64 << 10
 """What a row of sqlite_schema has beside its SQL, at most."""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import apsw
 
-from rsqlite.statemachine.checkpoint import PAGE_BYTES
+from rsqlite.statemachine.opening import PAGE_BYTES
 from rsqlite.statemachine.vfs import RESERVED_BYTES, load_checksum_vfs
 
 _MAGIC = b"SQLite format 3\0"

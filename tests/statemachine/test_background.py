@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import apsw
@@ -11,7 +12,7 @@ from rsqlite.statemachine.background import Background, BrokenOff
 from tests.statemachine.lab import SERIES, Lab
 
 
-def rows(connection: apsw.Connection) -> list[Any]:
+def rows(connection: apsw.Connection, is_over: Callable[[], bool]) -> list[Any]:
     return connection.execute("SELECT count(*) FROM t").fetchall()
 
 

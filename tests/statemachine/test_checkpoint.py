@@ -15,7 +15,8 @@ from rsqlite.node.loop import AsyncioLoop
 from rsqlite.raft.types import EntryId, Index, Term
 from rsqlite.request import RequestKind
 from rsqlite.statemachine import StateMachine, checkpoint
-from rsqlite.statemachine.checkpoint import PAGE_BYTES, Checkpointer
+from rsqlite.statemachine.checkpoint import Checkpointer
+from rsqlite.statemachine.opening import PAGE_BYTES
 from tests.statemachine.lab import Lab, WatchedVfs, ask
 
 FILL = "INSERT INTO t VALUES(zeroblob(50000))"
