@@ -18,7 +18,14 @@ from rsqlite.errors import DamagedFile
 from rsqlite.node.images import Offer
 from rsqlite.ports import Loop, Network
 from rsqlite.raft.messages import InstallSnapshot
-from rsqlite.statemachine.image import Manifest, digest_of, read_image
+from rsqlite.statemachine.image import (
+    STRETCH_CHUNKS,
+    Manifest,
+    digest_of,
+    read_image,
+    rest_s,
+    write_all,
+)
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +64,16 @@ class Transfer:
         self._manifest: Manifest | None = None
         self._number = 0
         self._progress_at = 0.0
-        self._began = 0.0
-        self._bytes = 0
+        self._fetching_since = 0.0
+        self._next_fetch = 0.0
         self._bad_chunks = 0
         self._is_handed_over = False
         self._is_stopped = False
         self._generation = 0
+        self._idle_since = loop.monotonic()
+        self._has_leftovers = True
+        """There may be parts of an image, of an earlier life at first."""
+        self._is_clearing = False
 
     def __repr__(self) -> str:
         return f"<Transfer of {self._offer} at chunk {self._number}>"
@@ -77,11 +88,15 @@ class Transfer:
         self._generation += 1
 
     def sweep(self, now: float) -> None:
-        """Give up a transfer that does not get on: its source may be gone for good."""
+        """Give up a transfer that does not get on: its source may be gone for good. Remove what is
+        left of one that nobody has gone on with for a while."""
         is_waited_for = self._offer is not None and not self._is_handed_over
         if is_waited_for and now - self._progress_at > self._settings.image_stall_timeout:
             log.warning("the transfer of an image does not get on", extra={"at": self._number})
             self._give_up()
+        is_idle = self._offer is None and now - self._idle_since > self._settings.image_keep_time
+        if is_idle and self._has_leftovers:
+            self._clear()
 
     def offered(self, message: InstallSnapshot) -> None:
         """The leader offers an image. Another one than that which is being fetched is taken up
@@ -91,7 +106,7 @@ class Transfer:
         except msgspec.DecodeError:
             return
         now = self._loop.monotonic()
-        if self._is_stopped or not _is_name(offer.image_id):
+        if self._is_stopped or self._is_clearing or not _is_name(offer.image_id):
             return
         if self._offer is not None:
             is_stuck = now - self._progress_at > self._settings.image_stall_timeout
@@ -100,8 +115,7 @@ class Transfer:
         self._generation += 1
         self._offer, self._manifest, self._number = offer, None, 0
         self._bad_chunks, self._is_handed_over = 0, False
-        self._progress_at = self._began = now
-        self._bytes = 0
+        self._progress_at = self._next_fetch = now
         log.info(
             "image offered",
             extra={"index": message.last_index, "from": offer.address, "image": offer.image_id},
@@ -120,6 +134,7 @@ class Transfer:
     def _fetch(self, name: str, got: Callable[[bytes], None]) -> None:
         offer, generation = self._offer, self._generation
         assert offer is not None
+        self._fetching_since = self._loop.monotonic()
 
         def done(part: bytes | None, error: BaseException | None) -> None:
             if generation != self._generation:
@@ -130,11 +145,7 @@ class Transfer:
                 log.info("the image is gone where it was", extra={"image": offer.image_id})
                 self._give_up()
             else:
-                self._loop.call_later(RETRY_PAUSE_S, again)
-
-        def again() -> None:
-            if generation == self._generation:
-                self._fetch(name, got)
+                self._later(RETRY_PAUSE_S, lambda: self._fetch(name, got))
 
         self._network.fetch(offer.address, name, done, timeout_s=FETCH_TIMEOUT_S)
 
@@ -146,51 +157,76 @@ class Transfer:
             log.warning("an image without a manifest: %s", error)
             self._give_up()
             return
-        if not self._has_room(manifest.size):
-            log.warning("no room for the image", extra={"bytes": manifest.size})
-            self._give_up()
-            return
         self._manifest = manifest
         path = self._path
-        self._in_thread(lambda: _begin(path, manifest), self._begun)
+        self._in_thread(lambda: _prepare(path), self._prepared)
+
+    def _prepared(self, there_bytes: int) -> None:
+        assert self._manifest is not None
+        if self._has_room(self._manifest.size - there_bytes):
+            self._look(0, self._begun)
+        else:
+            log.warning("no room for the image", extra={"bytes": self._manifest.size})
+            self._give_up()
+
+    def _look(self, first: int, then: Callable[[int], None]) -> None:
+        """How many chunks are there and sound? `first` are known to be. A stretch at a time: to
+        look at all of a large image takes longer than anybody waits for a sign of life."""
+        path, manifest, began = self._path, self._manifest, self._loop.monotonic()
+        assert manifest is not None
+
+        def looked(number: int) -> None:
+            self._progress_at = now = self._loop.monotonic()
+            if number < first + STRETCH_CHUNKS or number == len(manifest.digests):
+                then(number)
+            else:
+                self._later(rest_s(now - began), lambda: self._look(number, then))
+
+        self._in_thread(lambda: _sound_chunks(path, manifest, first), looked)
 
     def _begun(self, number: int) -> None:
         self._number = number
         self._next()
 
     def _next(self) -> None:
-        """Fetch the next chunk, no sooner than the bound on the rate allows."""
-        assert self._manifest is not None
-        if self._number == len(self._manifest.digests):
-            path, manifest = self._path, self._manifest
+        """Fetch the next chunk, no sooner than the bound on the rate allows, and after a rest."""
+        offer, path, manifest = self._offer, self._path, self._manifest
+        assert offer is not None
+        assert manifest is not None
+        if self._number == len(manifest.digests):
             self._is_handed_over = True
-            cluster_id = self._cluster_id()
-            self._in_thread(lambda: _finish(path, manifest, cluster_id), self._hand_over)
+            self._in_thread(lambda: _sync(path, manifest), lambda _: self._look(0, self._whole))
             return
-        due = self._began + self._bytes / self._settings.image_bytes_per_second
-        pause = due - self._loop.monotonic()
-        generation = self._generation
-
-        def fetch() -> None:
-            if generation == self._generation:
-                assert self._offer is not None
-                self._fetch(f"{self._offer.image_id}/{self._number}", self._got_chunk)
-
+        name = f"{offer.image_id}/{self._number}"
+        pause = self._next_fetch - self._loop.monotonic()
         if pause > 0:
-            self._loop.call_later(pause, fetch)
+            self._later(pause, lambda: self._fetch(name, self._got_chunk))
         else:
-            fetch()
+            self._fetch(name, self._got_chunk)
+
+    def _whole(self, number: int) -> None:
+        """All of it is there and durable. Is it what it was said to be?"""
+        path, manifest, cluster_id = self._path, self._manifest, self._cluster_id()
+        assert manifest is not None
+        if number < len(manifest.digests):
+            log.warning("the image is not what was fetched", extra={"chunk": number})
+            self._give_up()
+        else:
+            self._in_thread(lambda: _examine(path, manifest, cluster_id), self._hand_over)
 
     def _got_chunk(self, chunk: bytes) -> None:
         path, manifest, number = self._path, self._manifest, self._number
         assert manifest is not None
-        self._bytes += len(chunk)
         self._in_thread(lambda: _store(path, manifest, number, chunk), self._stored)
 
     def _stored(self, is_sound: bool) -> None:
+        assert self._manifest is not None
+        now, began = self._loop.monotonic(), self._fetching_since
+        bound_s = self._manifest.chunk_size(self._number) / self._settings.image_bytes_per_second
+        self._next_fetch = max(began + bound_s, now + rest_s(now - began))
         if is_sound:
             self._number += 1
-            self._progress_at = self._loop.monotonic()
+            self._progress_at = now
             self._next()
             return
         self._bad_chunks += 1
@@ -207,6 +243,11 @@ class Transfer:
             extra={"bytes": self._manifest.size, "index": self._manifest.last_index},
         )
         self._arrived(self._path, self._manifest)
+
+    def _later(self, pause_s: float, then: Callable[[], None]) -> None:
+        """Go on after a pause, unless the transfer was given up meanwhile."""
+        generation = self._generation
+        self._loop.call_later(pause_s, lambda: then() if generation == self._generation else None)
 
     def _in_thread(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
         """Disk work beside the loop. What it cannot do is no fault of the node's: the image is not
@@ -227,21 +268,49 @@ class Transfer:
     def _give_up(self) -> None:
         self._generation += 1
         self._offer = self._manifest = None
+        self._idle_since = self._loop.monotonic()
+        self._has_leftovers = True
+
+    def _clear(self) -> None:
+        self._is_clearing = True
+        self._has_leftovers = False
+        directory = self._directory
+
+        def done(_: None, error: BaseException | None) -> None:
+            self._is_clearing = False
+            if error is not None:
+                log.warning("what is left of an image cannot be removed: %s", error)
+
+        self._loop.submit(lambda: _remove_all(directory), done)
 
 
-def _begin(path: str, manifest: Manifest) -> int:
-    """In a thread: how many chunks are there already, from before a break?"""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    for other in os.listdir(os.path.dirname(path)):
-        if other != os.path.basename(path):
-            os.unlink(os.path.join(os.path.dirname(path), other))
-    with open(path, "ab"):
-        pass
+def _prepare(path: str) -> int:
+    """In a thread: make room for it; how many bytes of it are there, from before a break."""
+    directory = os.path.dirname(path)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    _remove_all(directory, but=path)
+    with open(path, "ab") as file:
+        return file.tell()
+
+
+def _remove_all(directory: str, *, but: str = "") -> None:
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    for name in names:
+        other = os.path.join(directory, name)
+        if other != but:
+            os.unlink(other)
+
+
+def _sound_chunks(path: str, manifest: Manifest, first: int) -> int:
+    """In a thread: the first chunk from `first` on that is not there as it should be; of a stretch,
+    or its end."""
+    digests = manifest.digests[first : first + STRETCH_CHUNKS]
     with open(path, "rb") as file:
-        for number, digest in enumerate(manifest.digests):
+        file.seek(first * manifest.chunk_bytes)
+        for number, digest in enumerate(digests, first):
             if digest_of(file.read(manifest.chunk_size(number))) != digest:
                 return number
-    return len(manifest.digests)
+    return first + len(digests)
 
 
 def _store(path: str, manifest: Manifest, number: int, chunk: bytes) -> bool:
@@ -251,20 +320,21 @@ def _store(path: str, manifest: Manifest, number: int, chunk: bytes) -> bool:
     offset = number * manifest.chunk_bytes
     with open(path, "r+b", buffering=0) as file:
         file.seek(offset)
-        file.write(chunk)
+        write_all(file, chunk)
         if (offset + len(chunk)) // SYNC_BYTES != offset // SYNC_BYTES:
             os.fdatasync(file.fileno())
     return True
 
 
-def _finish(path: str, manifest: Manifest, cluster_id: str | None) -> None:
-    """In a thread: all of it is there; make that durable, and look whether it is what it was said
-    to be."""
+def _sync(path: str, manifest: Manifest) -> None:
+    """In a thread: all of it was fetched; make that durable."""
     with open(path, "r+b", buffering=0) as file:
         file.truncate(manifest.size)
         os.fsync(file.fileno())
-    if _begin(path, manifest) != len(manifest.digests):
-        raise DamagedFile("the image is not what was fetched")
+
+
+def _examine(path: str, manifest: Manifest, cluster_id: str | None) -> None:
+    """In a thread: DamagedFile if it is no database, or another one than was said."""
     index, term, configuration = read_image(path)
     if configuration.cluster_id != cluster_id:
         raise DamagedFile(f"the image is of cluster {configuration.cluster_id}")

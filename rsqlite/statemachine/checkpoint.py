@@ -27,10 +27,10 @@ import apsw
 
 from rsqlite.config import Settings
 from rsqlite.errors import DiskFault, NodeFault
-from rsqlite.ports import Worker
+from rsqlite.ports import Handle, Worker
 from rsqlite.statemachine import results, schema
 from rsqlite.statemachine.connection import Writer
-from rsqlite.statemachine.image import ImageUnwritten, Manifest, copy_database
+from rsqlite.statemachine.image import Copying, ImageUnwritten, Manifest, rest_s
 from rsqlite.statemachine.opening import PAGE_BYTES, configure, expect
 from rsqlite.statemachine.vfs import load_checksum_vfs, sync_database
 
@@ -47,6 +47,7 @@ class Checkpointer:
         *,
         worker: Worker,
         clock: Callable[[], float],
+        later: Callable[..., Handle],
         writer: Writer,
         settings: Settings,
         fail: Callable[[NodeFault], None],
@@ -54,11 +55,13 @@ class Checkpointer:
         self._path = path
         self._worker = worker
         self._clock = clock
+        self._later = later
         self._writer = writer
         self._settings = settings
         self._fail = fail
         self._connection: apsw.Connection | None = None
         self._is_in_thread = False
+        self._copying: Copying | None = None
         self._passes = 0
         """Times that step one has gone through this WAL."""
         self._copied_pages = 0
@@ -130,29 +133,16 @@ class Checkpointer:
             return False
         self._is_in_thread = True
 
-        def work() -> tuple[tuple[int, int, int], tuple[str, Manifest] | ImageUnwritten]:
-            copied = self._copy()
-            try:
-                return copied, copy_database(self._path, directory)
-            except ImageUnwritten as error:
-                return copied, error  # the image's trouble, not the database's
-
-        def ended(
-            found: tuple[tuple[int, int, int], tuple[str, Manifest] | ImageUnwritten] | None,
-            error: BaseException | None,
-        ) -> None:
-            if found is None:
-                self._copied(None, error)
+        def checkpointed(found: tuple[int, int, int] | None, error: BaseException | None) -> None:
+            self._copied(found, error)
+            if error is not None:
                 done(None, error)
                 return
-            copied, image = found
-            self._copied(copied, None)
-            if isinstance(image, ImageUnwritten):
-                done(None, image)
-            else:
-                done(image, None)
+            self._is_in_thread = True  # still: nobody may write into what is copied now
+            self._copying = Copying(self._path, directory)
+            self._copy_on(self._copying, done)
 
-        self._worker.submit(work, ended)
+        self._worker.submit(self._copy, checkpointed)
         return True
 
     @property
@@ -160,8 +150,33 @@ class Checkpointer:
         """The worker copies, or cuts the WAL."""
         return self._is_in_thread
 
+    def _copy_on(
+        self,
+        copying: Copying,
+        done: Callable[[tuple[str, Manifest] | None, BaseException | None], None],
+    ) -> None:
+        """Copy the next stretch, and rest."""
+        if self._copying is not copying:
+            return  # closed meanwhile
+        began = self._clock()
+
+        def stepped(found: tuple[str, Manifest] | None, error: BaseException | None) -> None:
+            if found is None and error is None:
+                self._later(rest_s(self._clock() - began), self._copy_on, copying, done)
+                return
+            self._copying = None
+            self._is_in_thread = False
+            if error is not None and not isinstance(error, ImageUnwritten):
+                self._failed(error)  # the image's trouble is not the database's
+            done(found, error)
+
+        self._worker.submit(copying.step, stepped)
+
     def close(self) -> None:
         """Call when the worker has ended."""
+        if self._copying is not None:
+            self._copying.give_up()
+            self._copying = None
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -3,7 +3,7 @@
 The database file itself is the image, as a checkpoint left it: whole up to a commit, and nobody
 writes into it until the next checkpoint, which is held back while it is copied. Writers go on, into
 the WAL. The copy goes through SQLite's own file layer: to open the live file in any other way, and
-to close it again, would drop SQLite's locks.
+to close it again, would drop SQLite's locks. It is made in stretches with a rest after each.
 
 An image is sent in chunks. The manifest has a digest of each, so a transfer that was cut off goes
 on where it was, and a chunk that was damaged on the way is fetched again.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from io import FileIO
 from typing import Any
 
 import apsw
@@ -25,6 +26,10 @@ from rsqlite.statemachine import schema
 from rsqlite.statemachine.vfs import load_checksum_vfs
 
 CHUNK_BYTES = 1 << 20
+PIECE_BYTES = 1 << 18
+STRETCH_CHUNKS = 4
+"""Copied, or looked at, without a rest: some milliseconds of work."""
+REST_MAX_S = 0.1
 SUFFIX = ".image"
 
 _READ_ONLY = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_MAIN_DB
@@ -59,35 +64,97 @@ class Manifest(msgspec.Struct, frozen=True):
 
 def digest_of(chunk: bytes) -> str:
     """How a manifest names the content of a chunk."""
-    return hashlib.blake2b(chunk, digest_size=16).hexdigest()
+    hasher = _hasher()
+    hasher.update(chunk)
+    return hasher.hexdigest()
 
 
-def copy_database(path: str, directory: str) -> tuple[str, Manifest]:
-    """Copy the database at `path`, into which nobody may write meanwhile, to a new image in
-    `directory`: the path of the image, and its manifest. In a thread: it takes seconds."""
-    image_id = secrets.token_hex(8)
-    target = os.path.join(directory, image_id + SUFFIX)
-    digests: list[str] = []
-    size = 0
-    source = apsw.VFSFile(apsw.vfs_names()[0], path, [_READ_ONLY, 0])
-    try:
-        size = source.xFileSize()
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        with open(target, "wb") as file:
-            for offset in range(0, size, CHUNK_BYTES):
-                chunk = source.xRead(min(CHUNK_BYTES, size - offset), offset)
-                digests.append(digest_of(chunk))
-                file.write(chunk)
-    except BaseException as error:
-        if os.path.exists(target):
-            os.unlink(target)
-        if isinstance(error, OSError):
-            raise ImageUnwritten(f"cannot write the image {target}: {error}") from error
-        raise
-    finally:
-        source.xClose()
-    index, term, _ = read_image(target)
-    return target, Manifest(image_id, index, term, size, CHUNK_BYTES, digests)
+def rest_s(took_s: float) -> float:
+    """How long to rest after a piece of an image that took so long to copy or to fetch: as long.
+    A busy machine takes longer for a piece, so the writers are given way to where it is needed; a
+    slow network does, too, but is no reason to wait."""
+    return min(took_s, REST_MAX_S)
+
+
+def _hasher() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=16)
+
+
+class Copying:
+    """A copy of the database at `path` to a new image in `directory`, a stretch at a time. Nobody
+    may write into the file from the first `step` to the last, or until it is given up."""
+
+    def __init__(self, path: str, directory: str) -> None:
+        self._path = path
+        self._directory = directory
+        self._image_id = secrets.token_hex(8)
+        self._target = os.path.join(directory, self._image_id + SUFFIX)
+        self._digests: list[str] = []
+        self._size = 0
+        self._source: apsw.VFSFile | None = None
+
+    def step(self) -> tuple[str, Manifest] | None:
+        """In a thread: copy the next stretch. The path of the image and its manifest when that was
+        the last one. After an error it is given up."""
+        try:
+            return self._step()
+        except BaseException as error:
+            self.give_up()
+            if isinstance(error, OSError):
+                text = f"cannot write the image {self._target}: {error}"
+                raise ImageUnwritten(text) from error
+            raise
+
+    def give_up(self) -> None:
+        """Nothing is left of it."""
+        self._close()
+        if os.path.exists(self._target):
+            os.unlink(self._target)
+
+    def _step(self) -> tuple[str, Manifest] | None:
+        if self._source is None:
+            self._source = apsw.VFSFile(apsw.vfs_names()[0], self._path, [_READ_ONLY, 0])
+            self._size = self._source.xFileSize()
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            with open(self._target, "xb"):
+                pass
+        with open(self._target, "ab", buffering=0) as file:
+            for _ in range(STRETCH_CHUNKS):
+                if len(self._digests) * CHUNK_BYTES >= self._size:
+                    break
+                self._digests.append(self._copy_chunk(self._source, file))
+        if len(self._digests) * CHUNK_BYTES < self._size:
+            return None
+        self._close()
+        index, term, _ = read_image(self._target)
+        return self._target, Manifest(
+            self._image_id, index, term, self._size, CHUNK_BYTES, self._digests
+        )
+
+    def _copy_chunk(self, source: apsw.VFSFile, file: FileIO) -> str:
+        """In pieces that stay in the processor's cache between reading, hashing and writing: half
+        the time of whole chunks (measured)."""
+        offset = len(self._digests) * CHUNK_BYTES
+        end = min(offset + CHUNK_BYTES, self._size)
+        hasher = _hasher()
+        while offset < end:
+            piece = source.xRead(min(PIECE_BYTES, end - offset), offset)
+            hasher.update(piece)
+            write_all(file, piece)
+            offset += len(piece)
+        return hasher.hexdigest()
+
+    def _close(self) -> None:
+        if self._source is not None:
+            self._source.xClose()
+            self._source = None
+
+
+def write_all(file: FileIO, data: bytes) -> None:
+    """Write all of `data`: a raw file may take less at a time."""
+    written = file.write(data)
+    while written < len(data):
+        written += file.write(data[written:])
 
 
 def read_image(path: str) -> tuple[int, int, Configuration]:

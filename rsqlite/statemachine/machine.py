@@ -76,6 +76,7 @@ class StateMachine:
             path,
             worker=self._checkpoint_worker,
             clock=loop.monotonic,
+            later=loop.call_later,
             writer=self._writer,
             settings=settings,
             fail=self._fail,

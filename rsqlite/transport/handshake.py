@@ -191,7 +191,11 @@ class Exchange(asyncio.Protocol):
         if error is not None:
             self.answer.set_exception(LinkRefused(str(error) or type(error).__name__))
             return
-        head, _, body = bytes(self._received).partition(b"\r\n\r\n")
+        # A body may be long: it is copied once.
+        received = self._received
+        end = received.find(b"\r\n\r\n")
+        head = bytes(received if end < 0 else memoryview(received)[:end])
+        body = b"" if end < 0 else bytes(memoryview(received)[end + 4 :])
         if self._upgraded is None and head.startswith(b"HTTP/1.1 200 "):
             if _headers(head).get("content-length", str(len(body))) != str(len(body)):
                 self.answer.set_exception(LinkRefused("the answer was cut off"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import pytest
 
 from rsqlite.config import KIB
 from rsqlite.errors import DamagedDatabase, DiskFault, Unavailable
+from rsqlite.node import transfer
 from rsqlite.node.engine import Engine
 from rsqlite.request import Outcome, ReadLevel, Request, RequestKind
-from rsqlite.statemachine import generations, image, schema
+from rsqlite.statemachine import checkpoint, generations, image, schema
 from rsqlite.storage.logstore import LogStore
 from rsqlite.testing.engines import EngineCluster, execute
 
@@ -97,6 +98,9 @@ def test_a_follower_that_was_left_behind_comes_back_by_an_image(three: EngineClu
     assert count(three, again) == count(three, three.leader())
     assert again.log.first_index > 1
     assert three.leader().images.made == 1
+    three.loop.advance(2 * three.settings.image_keep_time)
+    for path in (again.directory.incoming_path, three.leader().directory.images_path):
+        assert not list(Path(path).iterdir()), "it is kept no longer than it is of use"
     # And it is a follower like any other from here on, also after a restart.
     write(three, 20)
     three.kill(number)
@@ -240,6 +244,86 @@ def test_a_snapshot_on_demand_brings_everything_into_the_file_and_cuts_the_log(
     assert ask() == (True, None)
     assert count(cluster, engine) == [(61, 61)]
     cluster.close()
+
+
+def test_what_was_fetched_is_looked_at_with_signs_of_life(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver that starts again with most of a large image takes long to see what it has."""
+    write(three, 150)
+    number = leave_behind(three)
+    half_way(three, number)
+    three.kill(number)
+    hashed: list[bytes] = []
+
+    def digest_of(chunk: bytes) -> str:
+        hashed.append(chunk)
+        return image.digest_of(chunk)
+
+    monkeypatch.setattr(transfer, "digest_of", digest_of)
+    plain = three.loop.submit
+
+    def slow(work: Callable[[], object], done: Callable[..., None]) -> None:
+        before = len(hashed)
+
+        def later(value: object, error: BaseException | None) -> None:
+            three.loop.call_later(0.05 * (len(hashed) - before), done, value, error)
+
+        plain(work, later)
+
+    monkeypatch.setattr(three.loop, "submit", slow)
+    three.own_settings[number] = {"image_stall_timeout": 0.25}
+    again = three.start_node(number)
+    three.until(lambda: is_level(three, again), 30.0)
+    assert len(set(hashed)) * 0.05 > 3 * 0.25, "all of it takes longer than it is patient"
+
+
+def test_the_rest_of_an_image_needs_room_for_the_rest_only(three: EngineCluster) -> None:
+    number = leave_behind(three)
+    before = half_way(three, number)
+    there = sum(one.stat().st_size for one in Path(before.directory.incoming_path).iterdir())
+    three.kill(number)
+    again = three.start_node(number)
+    asked: list[int] = []
+
+    def has_room(size: int) -> bool:
+        asked.append(size)
+        return True
+
+    again.transfer._has_room = has_room
+    three.until(lambda: is_level(three, again), 60.0)
+    size = Path(again.machine.path).stat().st_size
+    assert there > 0
+    assert asked[0] == size - there
+
+
+def test_parts_of_an_image_that_nobody_needs_any_more_are_removed(three: EngineCluster) -> None:
+    number = leave_behind(three)
+    half_way(three, number)
+    three.kill(number)
+    # It comes back when the leader is one that has all the entries: nothing is to be fetched.
+    again = three.start_node(number)
+    incoming = Path(again.directory.incoming_path)
+    assert list(incoming.iterdir())
+    again.transfer.offered = lambda message: None
+    three.loop.advance(3 * three.settings.image_keep_time)
+    assert not list(incoming.iterdir())
+
+
+def test_a_stop_while_an_image_is_copied_leaves_nothing_of_it(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = leave_behind(three)
+    leader = three.leader()
+    monkeypatch.setattr(checkpoint, "rest_s", lambda took_s: 5.0)
+    three.start_node(number)
+    images = Path(leader.directory.images_path)
+    three.until(lambda: images.exists() and bool(list(images.iterdir())))
+    assert leader.images.is_making
+    three.kill(three.number(leader))
+    assert not list(images.iterdir())
+    three.loop.advance(10.0)
+    assert not list(images.iterdir())
 
 
 # A database that is lost, while the log is not

@@ -98,6 +98,7 @@ def test_each_pass_of_step_one_lets_step_two_have_more(lab: Lab) -> None:
         "",
         worker=lab.loop.worker(""),
         clock=lab.loop.monotonic,
+        later=lab.loop.call_later,
         writer=lab.leader._writer,
         settings=Settings(checkpoint_rest_bytes=100 * PAGE_BYTES),
         fail=lambda fault: None,
