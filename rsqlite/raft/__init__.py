@@ -39,6 +39,8 @@ How it works
     Always on: pre-vote, check-quorum, refusal of votes while a leader is heard, a no-op on
     election. A configuration is in force from the moment its entry is appended and falls back with
     the log (4.1); every change of voters is joint (4.3). Reads are confirmed by rounds (6.4).
+    While an upgrade is declared (`types.Upgrade`), nodes of two fingerprints take part; those of
+    neither only append, and the older ones lead as long as they can.
     A follower that needs entries cut away here is in the state `snapshot` of `progress.py`: it gets
     heartbeats, and offers of an image (`offer_image`, `Output.image`). How the image travels is not
     the core's; once it is installed, a core is made anew from the log and the database.

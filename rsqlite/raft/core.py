@@ -46,8 +46,10 @@ class Raft:
         configuration: Configuration,
         applied: Index,
         random: random.Random,
+        fingerprint: str = "",
     ) -> None:
-        """`configuration` is the database's, at `applied`. All that is in `log` is durable now."""
+        """`configuration` is the database's, at `applied`. All that is in `log` is durable now.
+        `fingerprint` is how this node computes SQL."""
         self._state = RaftState(
             node_id=node_id,
             settings=settings,
@@ -56,6 +58,7 @@ class Raft:
             configuration=configuration,
             applied=applied,
             random=random,
+            fingerprint=fingerprint,
         )
         self._before = invariants.look(self._state) if self.checks_every_step else None
 
@@ -118,6 +121,16 @@ class Raft:
     def may_change_configuration(self) -> bool:
         """Whether `propose_configuration` would be taken now."""
         return self._state.may_change_configuration
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether a configuration that is known here lets this node's fingerprint in."""
+        return self._state.is_admitted
+
+    @property
+    def is_reluctant(self) -> bool:
+        """Whether other voters are to lead rather than this node, if one of them can."""
+        return self._state.is_reluctant
 
     @property
     def is_ready(self) -> bool:

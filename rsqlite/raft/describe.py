@@ -52,6 +52,8 @@ def configuration_text(configuration: Configuration) -> str:
         ids = sorted(getattr(configuration, name))
         if ids or name == "voters":
             parts.append(f"{name} {','.join(map(str, ids)) or '-'}")
+    if configuration.upgrade is not None:
+        parts.append(f"upgraded {','.join(map(str, sorted(configuration.upgrade.members))) or '-'}")
     return " ".join(parts)
 
 

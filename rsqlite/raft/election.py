@@ -1,7 +1,8 @@
 """Who leads: campaigns, votes, pre-votes, the check of the quorum, and handing leadership over.
 
 Only `become_*` change the role. Always on: pre-vote (thesis 9.6), check-quorum (6.2), refusal of
-votes while the leader is heard (4.2.3), and a no-op on election (6.4).
+votes while the leader is heard (4.2.3), and a no-op on election (6.4). While an upgrade is declared
+(`types.Upgrade`), a voter that it has reached waits longer, and hands over to one that it has not.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from rsqlite.raft.messages import ReadIndexReply, RequestVote, RequestVoteReply,
 from rsqlite.raft.output import ReadState
 from rsqlite.raft.progress import Progress
 from rsqlite.raft.quorum import VoteResult, quorum_votes
-from rsqlite.raft.state import RaftState
+from rsqlite.raft.state import RELUCTANCE_TIMEOUTS, RaftState
 from rsqlite.raft.types import EntryKind, Index, NodeId, Role, Term, require
 
 # -- roles ----------------------------------------------------------------------------------------
@@ -166,7 +167,11 @@ def handle_request_vote(state: RaftState, message: RequestVote) -> None:
         or (state.voted_for is None and state.leader_id is None)
         or (message.pre_vote and message.term > state.current_term)
     )
-    granted = may_vote and state.log.is_up_to_date(message.last_log_index, message.last_log_term)
+    granted = (
+        may_vote
+        and state.is_admitted
+        and state.log.is_up_to_date(message.last_log_index, message.last_log_term)
+    )
     if message.pre_vote:
         granted = granted and not _is_rival(state, message)
         refuse_or_grant(state, message, granted=granted)
@@ -191,7 +196,7 @@ def _is_rival(state: RaftState, message: RequestVote) -> bool:
     """
     if state.role is not Role.PRE_CANDIDATE:
         return False
-    if state.election_elapsed >= state.settings.heartbeat_ticks:
+    if state.election_elapsed >= state.settings.heartbeat_ticks or state.is_reluctant:
         return False
     ours = (state.log.last_term, state.log.last_index, state.node_id)
     return ours > (message.last_log_term, message.last_log_index, message.source)
@@ -229,7 +234,10 @@ def tick_follower(state: RaftState, n: int) -> None:
             state.read_states.append(ReadState(context, None))
         if question is not None:
             confirmation.send_question(state, question)
-    if state.election_elapsed >= state.randomized_election_ticks:
+    timeout = state.randomized_election_ticks
+    if state.election_elapsed >= timeout and state.is_reluctant:
+        timeout += RELUCTANCE_TIMEOUTS * settings.election_ticks
+    if state.election_elapsed >= timeout:
         campaign(state)
 
 
@@ -280,12 +288,17 @@ def transfer(state: RaftState, target: NodeId | None) -> bool:
 
 
 def _most_advanced(state: RaftState) -> NodeId | None:
-    """The voter that has most of our log; of two that have the same, one heard lately."""
-    return max(
-        (one for one in sorted(state.progress) if is_voter(state.configuration, one)),
-        key=lambda one: (state.progress[one].match_index, state.progress[one].is_active),
-        default=None,
-    )
+    """The voter that has most of our log; of two that have the same, one heard lately. One that is
+    to lead before others, if it has all that is committed."""
+    first = state.configuration.older_voters
+
+    def merit(one: NodeId) -> tuple[bool, Index, bool]:
+        progress = state.progress[one]
+        is_ready = progress.is_active and progress.match_index >= state.commit_index
+        return (one in first and is_ready, progress.match_index, progress.is_active)
+
+    voters = (one for one in sorted(state.progress) if is_voter(state.configuration, one))
+    return max(voters, key=merit, default=None)
 
 
 def handle_timeout_now(state: RaftState, message: TimeoutNow) -> None:

@@ -117,6 +117,9 @@ def _check_role(state: RaftState) -> None:
         require(not state.progress and not state.departing, "10: followers of {}", state.role)
         require(not len(state.leader_reads), "10: reads")
         require(state.transfer_target is None, "10: transfer")
+    # 23. Who campaigns or leads computes SQL as a configuration of the cluster says (design 5.2).
+    if state.role is not Role.FOLLOWER:
+        require(state.is_admitted, "23: {} with fingerprint {}", state.role, state.fingerprint)
     # 11. Reads are forwarded to a leader that is known.
     if state.leader_id is None or is_leader:
         require(not len(state.forwarded_reads), "11: reads for nobody")

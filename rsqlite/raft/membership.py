@@ -94,6 +94,19 @@ class ConfigurationHistory:
         certain to be over."""
         return any(is_voter(configuration, node_id) for _, configuration in self._stack)
 
+    @property
+    def fingerprints(self) -> frozenset[str]:
+        """Those that one of the configurations kept lets in; none: any. One that is not known to be
+        committed counts: after a power loss nobody knows that of any, and somebody has to lead."""
+        found = [configuration.fingerprints for _, configuration in self._stack]
+        return frozenset().union(*found) if all(found) else frozenset()
+
+    def accepts(self, node_id: NodeId, fingerprint: str) -> bool:
+        """Whether a member that computes SQL so may take part: vote, lead, apply, serve. One that
+        is alone has nobody to agree with."""
+        known = self.fingerprints
+        return not known or fingerprint in known or self.current.is_alone(node_id)
+
     def appended(self, index: Index, configuration: Configuration) -> None:
         """An entry with this configuration was appended; it is in force from now on."""
         require(index > self.index, "configuration at {} after that at {}", index, self.index)

@@ -31,6 +31,9 @@ from rsqlite.raft.types import (
     require,
 )
 
+RELUCTANCE_TIMEOUTS = 2
+"""Election timeouts that a node waits longer where others are to lead before it: all of theirs end
+within two, so one of them is elected if one can be."""
 CONTEXT_BITS = 62
 """A follower's questions to its leader start at a random number of so many bits."""
 SCAN_BYTES = 4 * 1024 * 1024
@@ -69,6 +72,7 @@ class RaftState:
         "current_term",
         "departing",
         "election_elapsed",
+        "fingerprint",
         "forwarded_reads",
         "hard_state_claims",
         "hard_state_durable",
@@ -113,8 +117,10 @@ class RaftState:
         configuration: Configuration,
         applied: Index,
         random: random.Random,
+        fingerprint: str,
     ) -> None:
         self.node_id = node_id
+        self.fingerprint = fingerprint
         self.settings = settings
         self.random = random
         self.log = Log(log)
@@ -200,6 +206,24 @@ class RaftState:
         return self.configurations.current
 
     @property
+    def is_admitted(self) -> bool:
+        """Whether this node computes SQL as its cluster does, or as an upgrade that is declared
+        (design 5.2). Else it neither votes nor campaigns."""
+        return self.configurations.accepts(self.node_id, self.fingerprint)
+
+    @property
+    def is_reluctant(self) -> bool:
+        """Whether others are to lead before this node: it is upgraded, and a voter is not. It makes
+        entries that the older ones understand, but what SQLite computed the older one has to
+        compute again."""
+        upgrade = self.configuration.upgrade
+        return (
+            upgrade is not None
+            and self.fingerprint == upgrade.target
+            and bool(self.configuration.older_voters - {self.node_id})
+        )
+
+    @property
     def is_promotable(self) -> bool:
         """Whether this node may campaign: a voter, whose disk answers (raft.md rules 10, 13, 46).
 
@@ -207,7 +231,11 @@ class RaftState:
         it may hold the longest log, and then nobody else can be elected. Its own vote does not
         count (thesis 4.2.2).
         """
-        return not self.is_disk_stalled and self.configurations.is_voter_in_any(self.node_id)
+        return (
+            not self.is_disk_stalled
+            and self.configurations.is_voter_in_any(self.node_id)
+            and self.is_admitted
+        )
 
     @property
     def may_change_configuration(self) -> bool:

@@ -2,7 +2,7 @@
 
 `Configuration` is the value of a configuration entry. Its joint form (`outgoing` not empty) is
 there from the start: agreement then needs a majority of both halves (thesis 4.3). The addresses of
-a member are data to the core; it only looks at ids.
+a member are data to the core; it only looks at ids, and compares fingerprints.
 """
 
 from __future__ import annotations
@@ -72,13 +72,22 @@ class Member(NamedTuple):
     http_addr: str
 
 
+class Upgrade(NamedTuple):
+    """Declared: beside the members that compute SQL as the configuration's own fingerprint says,
+    there may be others that do as `target` says. `members` are those known to do so."""
+
+    target: str
+    members: frozenset[NodeId] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """Who votes and who only learns.
 
     `voters` is the incoming half; `outgoing` is empty except during a joint change. `members` holds
     everybody named anywhere in it, sorted by id. `fingerprint` is the SQL behaviour that members
-    must share (design 5.2); the core carries it and the cluster's id along unread.
+    share (design 5.2), and by which entries are made; `upgrade` lets a second one in. Both are
+    texts that the core compares; the cluster's id it carries along unread.
     """
 
     members: tuple[Member, ...] = ()
@@ -87,6 +96,7 @@ class Configuration:
     learners: frozenset[NodeId] = frozenset()
     fingerprint: str = ""
     cluster_id: str = ""
+    upgrade: Upgrade | None = None
 
     @property
     def is_joint(self) -> bool:
@@ -99,10 +109,37 @@ class Configuration:
                 return member
         return None
 
+    @property
+    def fingerprints(self) -> frozenset[str]:
+        """Those that members may have; none: any."""
+        own = {self.fingerprint} if self.fingerprint else set()
+        return frozenset(own if self.upgrade is None else own | {self.upgrade.target})
+
+    def fingerprint_of(self, node_id: NodeId) -> str:
+        """How this member is known to compute SQL."""
+        upgrade = self.upgrade
+        is_ahead = upgrade is not None and node_id in upgrade.members
+        return upgrade.target if upgrade is not None and is_ahead else self.fingerprint
+
+    @property
+    def older_voters(self) -> frozenset[NodeId]:
+        """While an upgrade is declared, the voters that it has not reached."""
+        return frozenset() if self.upgrade is None else self.voters - self.upgrade.members
+
+    def is_alone(self, node_id: NodeId) -> bool:
+        """Whether this node is the only member."""
+        return [member.node_id for member in self.members] == [node_id]
+
     def to_bytes(self) -> bytes:
-        """The stable form that a configuration entry carries (JSON, keys sorted, version 1)."""
-        value = {
-            "version": 1,
+        """The stable form that a configuration entry carries: JSON, keys sorted.
+
+        Version 2 while an upgrade is declared, which who cannot read it must not ignore; else 1. A
+        reader ignores keys that it does not know, so a later release may add what may be ignored.
+        A higher version it writes only after the upgrade to it has ended: the entry that ends one
+        is still for everybody.
+        """
+        value: dict[str, object] = {
+            "version": 1 if self.upgrade is None else 2,
             "members": [list(member) for member in sorted(self.members)],
             "voters": sorted(self.voters),
             "outgoing": sorted(self.outgoing),
@@ -110,6 +147,11 @@ class Configuration:
             "fingerprint": self.fingerprint,
             "cluster_id": self.cluster_id,
         }
+        if self.upgrade is not None:
+            value["upgrade"] = {
+                "target": self.upgrade.target,
+                "members": sorted(self.upgrade.members),
+            }
         return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
     @classmethod
@@ -117,8 +159,12 @@ class Configuration:
         """The inverse of `to_bytes`; ValueError for anything it did not write."""
         try:
             value = json.loads(data)
-            if value["version"] != 1:
-                raise ValueError(f"configuration version {value['version']!r} is unknown")
+            version, upgrade = value["version"], None
+            if version == 2:
+                declared = value["upgrade"]
+                upgrade = Upgrade(declared["target"], frozenset(map(NodeId, declared["members"])))
+            elif version != 1:
+                raise ValueError(f"configuration version {version!r} is unknown")
             members = tuple(Member(NodeId(i), la, ra, ha) for i, la, ra, ha in value["members"])
             return cls(
                 members=members,
@@ -127,6 +173,7 @@ class Configuration:
                 learners=frozenset(map(NodeId, value["learners"])),
                 fingerprint=value["fingerprint"],
                 cluster_id=value["cluster_id"],
+                upgrade=upgrade,
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a configuration: {error}") from error

@@ -19,13 +19,19 @@ from rsqlite.raft.types import (
     HardState,
     Member,
     Role,
+    Upgrade,
 )
 
 SETTINGS = CoreSettings(heartbeat_ticks=3, election_ticks=10)
 
 
 def configuration(
-    voters: Iterable[int], *, outgoing: Iterable[int] = (), learners: Iterable[int] = ()
+    voters: Iterable[int],
+    *,
+    outgoing: Iterable[int] = (),
+    learners: Iterable[int] = (),
+    fingerprint: str = "",
+    upgrade: Upgrade | None = None,
 ) -> Configuration:
     """A configuration of nodes that are called by their numbers."""
     voters, outgoing, learners = set(voters), set(outgoing), set(learners)
@@ -37,6 +43,8 @@ def configuration(
         voters=frozenset(voters),
         outgoing=frozenset(outgoing),
         learners=frozenset(learners),
+        fingerprint=fingerprint,
+        upgrade=upgrade,
     )
 
 
@@ -142,7 +150,9 @@ class Server:
         settings: CoreSettings = SETTINGS,
         log: MemoryLog | None = None,
         applied: int = 0,
+        fingerprint: str = "",
     ) -> None:
+        self.fingerprint = fingerprint
         self.node_id = node_id
         self.settings = settings
         self.random = rng
@@ -168,6 +178,7 @@ class Server:
             configuration=self.database.configuration,
             applied=len(self.database.applied),
             random=self.random,
+            fingerprint=self.fingerprint,
         )
 
     def crash(self, rng: random.Random | None = None) -> None:
@@ -198,11 +209,13 @@ class Cluster:
         *,
         spare: Iterable[int] = (),
         settings: CoreSettings = SETTINGS,
+        initial: Configuration | None = None,
     ) -> None:
-        """`spare` servers begin with an empty configuration, waiting to be added."""
+        """`spare` servers begin with an empty configuration, waiting to be added. `initial` instead
+        of a plain one of the voters."""
         self.random = random.Random(seed)
         self.settings = settings
-        self.initial = configuration(voters)
+        self.initial = initial or configuration(voters)
         self.servers: dict[int, Server] = {}
         self.network: list[Message] = []
         self.oracle = Oracle(self)
@@ -213,7 +226,9 @@ class Cluster:
 
     def add_server(self, node_id: int, initial: Configuration) -> Server:
         rng = random.Random(self.random.getrandbits(64))
-        server = Server(node_id, initial, rng, settings=self.settings)
+        server = Server(
+            node_id, initial, rng, settings=self.settings, fingerprint=self.initial.fingerprint
+        )
         self.servers[node_id] = server
         return server
 

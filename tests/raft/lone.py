@@ -26,6 +26,7 @@ class Lone(Server):
         applied: int = 0,
         settings: CoreSettings = SETTINGS,
         initial: Configuration | None = None,
+        fingerprint: str = "",
     ) -> None:
         log = entries(*terms)
         hard_state = HardState(term if term is not None else (terms or (0,))[-1], vote)
@@ -36,6 +37,7 @@ class Lone(Server):
             settings=settings,
             log=MemoryLog(log, hard_state),
             applied=applied,
+            fingerprint=fingerprint,
         )
         self.left: list[Message] = []
         """Messages that may have left by now."""

@@ -2,8 +2,9 @@
 
 Messages are lost, repeated and reordered; disks are slow; servers crash and lose what was not
 synced; links break one way; leadership is handed over; reads arrive anywhere; the configuration
-changes. After every step the promises of `cluster.Oracle` and of `invariants.py` are checked. At
-the end faults stop, and the cluster must come to agree.
+changes; servers come back with the other fingerprint of a declared upgrade. After every step the
+promises of `cluster.Oracle` and of `invariants.py` are checked. At the end faults stop, and the
+cluster must come to agree.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rsqlite.raft.state import CoreSettings
+from rsqlite.raft.types import Configuration, Upgrade
 from tests.raft.cluster import Cluster, Server, configuration
 
 SETTINGS = CoreSettings(
@@ -30,12 +32,24 @@ class Simulation:
     """One run. `counts` says what happened, so that a test can see that it tests something."""
 
     def __init__(
-        self, seed: int, voters: int, *, spare: int = 0, changes: bool = False, faults: bool = True
+        self,
+        seed: int,
+        voters: int,
+        *,
+        spare: int = 0,
+        changes: bool = False,
+        faults: bool = True,
+        upgrade: bool = False,
     ) -> None:
         ids = range(1, voters + 1)
         self.ids = range(1, voters + spare + 1)
+        self.upgrade = Upgrade("newer") if upgrade else None
         self.cluster = Cluster(
-            ids, seed, spare=range(voters + 1, voters + spare + 1), settings=SETTINGS
+            ids,
+            seed,
+            spare=range(voters + 1, voters + spare + 1),
+            settings=SETTINGS,
+            initial=self.configuration(list(ids), []),
         )
         self.random = self.cluster.random
         self.broken: set[tuple[int, int]] = set()
@@ -197,9 +211,18 @@ class Simulation:
                 # Mostly by one, so that a quorum is often there.
                 voters = sorted(leader.configuration.voters ^ {ids[0]}) or voters
             learners = [one for one in ids if one not in voters and self.random.random() < 0.5]
-            if leader.propose_configuration(configuration(voters, learners=learners)):
+            if leader.propose_configuration(self.configuration(voters, learners)):
                 self.count("changes begun")
             self.acted(self.cluster.servers[leader.node_id])
+
+    def configuration(self, voters: list[int], learners: list[int]) -> Configuration:
+        """With an upgrade that is declared, and has reached whom it has."""
+        if self.upgrade is None:
+            return configuration(voters, learners=learners)
+        servers = self.cluster.servers if hasattr(self, "cluster") else {}
+        ahead = [one for one, server in servers.items() if server.fingerprint == "newer"]
+        upgrade = self.upgrade._replace(members=frozenset(ahead))
+        return configuration(voters, learners=learners, fingerprint="older", upgrade=upgrade)
 
     def crash(self) -> None:
         server = self.some()
@@ -211,6 +234,9 @@ class Simulation:
         down = [server for server in self.cluster.servers.values() if server.raft is None]
         if down:
             server = self.random.choice(down)
+            if self.upgrade is not None:
+                server.fingerprint = self.random.choice(("older", "newer"))
+                self.count(f"starts of the {server.fingerprint}")
             server.start()
             self.acted(server)
 

@@ -18,6 +18,12 @@ def test_a_cluster_under_faults_keeps_its_promises_and_recovers(
     assert simulation.cluster.oracle.committed
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_promises_are_kept_while_two_fingerprints_live_together(seed: int) -> None:
+    simulation = Simulation(seed, 3, spare=2, changes=True, upgrade=True).run(1500)
+    assert simulation.cluster.oracle.committed
+
+
 def test_without_faults_everything_that_was_accepted_is_committed() -> None:
     simulation = Simulation(1, 3, faults=False).run(1500)
     counts = simulation.counts
@@ -43,12 +49,16 @@ def test_the_same_seed_gives_the_same_run() -> None:
 def test_many_seeds(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # The checks inside a core cost most of the time; without them more runs fit in.
     monkeypatch.setattr(Raft, "checks_every_step", block == 0)
-    elections = changes = transfers = reads = 0
+    elections = changes = transfers = reads = upgraded = 0
     for seed in range(1000 * block, 1000 * block + (8 if block == 0 else 25)):
         voters = 3 if seed % 3 else 5
-        simulation = Simulation(seed, voters, spare=2, changes=seed % 2 == 0).run(5000)
+        simulation = Simulation(
+            seed, voters, spare=2, changes=seed % 2 == 0, upgrade=seed % 4 in (0, 3)
+        ).run(5000)
         elections += len(simulation.cluster.oracle.leaders)
         changes += simulation.counts.get("changes begun", 0)
         transfers += simulation.counts.get("transfers begun", 0)
         reads += simulation.cluster.oracle.confirmed_reads
-    assert min(elections, changes, transfers, reads) >= 10, "the runs miss what they test"
+        upgraded += simulation.counts.get("starts of the newer", 0)
+    seen = (elections, changes, transfers, reads, upgraded)
+    assert min(seen) >= 10, "the runs miss what they test"
