@@ -39,6 +39,10 @@ is an error of its statement.
 History of behaviour (`fingerprint.BEHAVIOUR`)
 ----------------------------------------------
 1: the first.
+
+What a new one is to be like: `command.py` says which of its fields are read in which way, what is
+done differently asks `Writer.behaviour`, and the formats of the files (`schema.FORMAT`) stay as the
+older release reads them until the upgrade has ended, so that one can go back.
 """
 
 from rsqlite.statemachine.batch import Batch

@@ -57,9 +57,11 @@ class Decoded:
 
     __slots__ = ("command", "entry")
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: Entry, newest_behaviour: int) -> None:
         self.entry = entry
-        self.command = decode(entry.data) if entry.kind is EntryKind.COMMAND else None
+        self.command: Command | None = None
+        if entry.kind is EntryKind.COMMAND:
+            self.command = decode(entry.data, newest_behaviour)
 
 
 class Application:
@@ -176,6 +178,7 @@ class Application:
         return len(part)
 
     def _command(self, command: Command) -> None:
+        self._writer.behaviour = command.version
         if command.digest_from == 0:
             self._recorder.follow()
         if _is_simple(command):

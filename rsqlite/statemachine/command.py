@@ -2,8 +2,9 @@
 
 Format, version 1: a msgpack array of columns, one position for each field of `Command` in the order
 below. Fields are only ever appended, with a default that means what the absence meant; anything
-that changes what a replica does with the old ones gets a new version. Golden files in
-`tests/statemachine/golden/` hold one entry of each kind byte by byte.
+that changes what a replica does with the old ones gets a new version, which is the behaviour of
+`fingerprint.py`. Golden files in `tests/statemachine/golden/` hold one entry of each kind byte by
+byte.
 
 Positions count logged statements of the whole entry, from 0. Columns that would say the same for
 every statement or request of an ordinary batch are empty, so that a single INSERT stays small.
@@ -16,8 +17,8 @@ from typing import Any
 import msgspec
 
 from rsqlite.errors import NodeFault
+from rsqlite.statemachine.fingerprint import BEHAVIOUR
 
-VERSION = 1
 KIND_SQL = 1
 
 FLAG_LONG = 1
@@ -31,7 +32,7 @@ statistics at the same index."""
 class Command(msgspec.Struct, array_like=True, gc=False):
     """One entry. `[]` in a column that may be empty stands for the value named there."""
 
-    version: int = VERSION
+    version: int = BEHAVIOUR
     kind: int = KIND_SQL
     flags: int = 0
     times: list[int] = []
@@ -81,26 +82,26 @@ def encode(command: Command) -> bytes:
     return _encoder.encode(command)
 
 
-def decode(data: bytes) -> Command:
-    """The inverse of `encode`. NodeFault for an entry that this release cannot carry out: to skip
-    it would be to differ from the nodes that can."""
+def decode(data: bytes, newest: int = BEHAVIOUR) -> Command:
+    """The inverse of `encode`. NodeFault for an entry that this release, which knows versions up to
+    `newest`, cannot carry out: to skip it would be to differ from the nodes that can."""
     try:
         command = _decoder.decode(data)
     except msgspec.DecodeError as error:
         raise NodeFault(
-            f"an entry of the log cannot be read: {error}; {_version_of(data)}"
+            f"an entry of the log cannot be read: {error}; {_version_of(data, newest)}"
         ) from error
-    if command.version != VERSION or command.kind != KIND_SQL:
+    if not 1 <= command.version <= newest or command.kind != KIND_SQL:
         raise NodeFault(
             f"an entry of the log has version {command.version} and kind {command.kind};"
-            f" this release knows version {VERSION} and kind {KIND_SQL}: upgrade this node"
+            f" this release knows versions up to {newest} and kind {KIND_SQL}: upgrade this node"
         )
     return command
 
 
-def _version_of(data: bytes) -> str:
+def _version_of(data: bytes, newest: int) -> str:
     try:
         fields = msgspec.msgpack.decode(data)
-        return f"it says version {fields[0]!r}, this release knows version {VERSION}"
+        return f"it says version {fields[0]!r}, this release knows versions up to {newest}"
     except (msgspec.DecodeError, TypeError, IndexError, KeyError):
         return "it is no entry of any version"

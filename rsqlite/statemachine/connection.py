@@ -15,6 +15,7 @@ from rsqlite.config import Settings
 from rsqlite.errors import DamagedFile
 from rsqlite.statemachine import functions, schema
 from rsqlite.statemachine.authorizer import Guard
+from rsqlite.statemachine.fingerprint import BEHAVIOUR
 from rsqlite.statemachine.opening import configure, expect, loop_value_bytes, require_sqlite
 from rsqlite.statemachine.shapes import Shapes
 from rsqlite.statemachine.vfs import RESERVED_BYTES, ClockVfs, load_checksum_vfs
@@ -58,6 +59,8 @@ class Writer:
         self.interrupted_by = ""
         """What stopped the last statement: "steps" (or the time for them), "deadline", "cancel", or
         nothing of ours."""
+        self.behaviour = BEHAVIOUR
+        """By which rules the present transaction, or the present entry of one, is carried out."""
         self.known_schema_version = -1
         """The one that `shapes` are true of, as far as `refresh_facts` has seen."""
         self.has_reserved_rowid = False

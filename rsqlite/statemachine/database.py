@@ -31,8 +31,7 @@ def load(writer: Writer, path: str) -> State:
     found = dict(writer.engine("SELECT name, value FROM _rsqlite_meta"))
     schema.check_format(found.get("format"), path)
     index, term, time_ms = writer.engine(schema.SELECT_APPLIED)[0]
-    data = found.get("configuration")
-    configuration = Configuration() if data is None else Configuration.from_bytes(data)
+    configuration = schema.configuration_in(found, path)
     overruled = msgspec.json.decode(found.get(OVERRULED, b"{}"), type=dict[int, str])
     return State(Index(index), Term(term), int(time_ms), configuration, overruled)
 

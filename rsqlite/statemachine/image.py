@@ -175,6 +175,4 @@ def read_image(path: str) -> tuple[int, int, Configuration]:
         raise DamagedFile(f"{path} is no image of a database: {error}") from error
     meta = dict(found)
     schema.check_format(meta.get("format"), path)
-    data = meta.get("configuration")
-    configuration = Configuration() if data is None else Configuration.from_bytes(data)
-    return int(rows[0][0]), int(rows[0][1]), configuration
+    return int(rows[0][0]), int(rows[0][1]), schema.configuration_in(meta, path)

@@ -68,6 +68,7 @@ class Journal:
     def command(
         self,
         *,
+        version: int,
         flags: int,
         time_ms: int,
         settings: tuple[tuple[str, int], ...],
@@ -76,6 +77,7 @@ class Journal:
     ) -> Command:
         """The entry. Columns that say the same everywhere are left empty."""
         return Command(
+            version=version,
             flags=flags,
             times=[time_ms],
             settings=list(settings),

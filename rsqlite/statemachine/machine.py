@@ -29,7 +29,7 @@ from rsqlite.statemachine.connection import Writer
 from rsqlite.statemachine.content import Content, hash_content
 from rsqlite.statemachine.database import load
 from rsqlite.statemachine.digest import Recorder
-from rsqlite.statemachine.fingerprint import fingerprint
+from rsqlite.statemachine.fingerprint import BEHAVIOUR, behaviour_of, fingerprint
 from rsqlite.statemachine.opening import PAGE_BYTES, open_error
 from rsqlite.statemachine.reader import Readers
 from rsqlite.statemachine.session import restore_session
@@ -92,6 +92,8 @@ class StateMachine:
         self._statements = 0
         self._long_writes = 0
         self.fingerprint = fingerprint(self._writer.connection)
+        self.newest_behaviour = BEHAVIOUR
+        """Entries of a higher one cannot be carried out here."""
 
     @staticmethod
     def open(
@@ -135,6 +137,13 @@ class StateMachine:
     # Leading
 
     @property
+    def behaviour(self) -> int:
+        """By which rules entries are made now: those of the cluster, as of what is applied. They
+        are older than this node's as long as it is ahead in an upgrade."""
+        known = self.configuration.fingerprint
+        return behaviour_of(known) if known else self.newest_behaviour
+
+    @property
     def is_speculating(self) -> bool:
         """A transaction is open, or being run in a thread."""
         return self._speculation is not None
@@ -176,6 +185,7 @@ class StateMachine:
         self._require_idle()
         writer = self._writer
         writer.is_cancelled = False
+        writer.behaviour = self.behaviour
         writer.refresh_facts()
         time_ms = max(self.last_time_ms, int(self._loop.wall() * 1000))
         return Speculation(
@@ -291,7 +301,7 @@ class StateMachine:
         time for, or as `time_max` allows."""
         self._require_idle()
         try:
-            decoded = [Decoded(entry) for entry in entries]
+            decoded = [Decoded(entry, self.newest_behaviour) for entry in entries]
         except NodeFault as fault:
             done(fault)
             return

@@ -13,8 +13,11 @@ or written by users.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from rsqlite.errors import DamagedFile, ForeignDirectory
+from rsqlite.raft.types import Configuration
 
 FORMAT = 1
 CURRENT = "CURRENT"
@@ -97,6 +100,15 @@ def sync_directory(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def configuration_in(meta: Mapping[str, Any], path: str) -> Configuration:
+    """The configuration that `_rsqlite_meta` holds; ForeignDirectory for one of a later form."""
+    data = meta.get("configuration")
+    try:
+        return Configuration() if data is None else Configuration.from_bytes(data)
+    except ValueError as error:
+        raise ForeignDirectory(f"{path}: {error}; use the release that wrote it") from error
 
 
 def check_format(value: object, path: str) -> None:

@@ -341,6 +341,7 @@ class Speculation:
             writer.raise_schema_version()
         digest_from, digest = self._recorder.end_leading()
         entry = attempt.journal.command(
+            version=writer.behaviour,
             flags=flags,
             time_ms=self.time_ms,
             settings=attempt.session,

@@ -34,8 +34,12 @@ def test_a_cut_takes_back_what_came_after_the_mark() -> None:
 def test_columns_that_say_the_same_everywhere_are_left_empty() -> None:
     journal = filled("a", "a")
     journal.counts = [1, 1]
-    command = journal.command(flags=0, time_ms=5, settings=(), digest_from=-1, digest=b"")
+    command = journal.command(
+        version=1, flags=0, time_ms=5, settings=(), digest_from=-1, digest=b""
+    )
     assert (command.counts, command.texts, command.times) == ([], [], [5])
     journal.counts = [2]
-    command = journal.command(flags=0, time_ms=5, settings=(), digest_from=-1, digest=b"")
+    command = journal.command(
+        version=1, flags=0, time_ms=5, settings=(), digest_from=-1, digest=b""
+    )
     assert command.counts == [2]

@@ -8,6 +8,7 @@ import apsw
 import pytest
 
 from rsqlite.errors import DamagedFile, ForeignDirectory
+from rsqlite.raft.types import Configuration
 from rsqlite.statemachine import schema
 from rsqlite.statemachine.vfs import load_checksum_vfs
 from tests.statemachine.lab import Lab
@@ -71,3 +72,10 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ForeignDirectory, match="format 99"):
         lab.open("leader")
     lab.replica.close()
+
+
+def test_a_configuration_of_a_later_form_is_for_the_release_that_wrote_it() -> None:
+    assert schema.configuration_in({}, "x") == Configuration()
+    later = Configuration(cluster_id="c").to_bytes().replace(b'"version":1', b'"version":9')
+    with pytest.raises(ForeignDirectory, match=r"x: .*version 9.*use the release"):
+        schema.configuration_in({"configuration": later}, "x")
