@@ -1,6 +1,7 @@
 """`rsqlite`: the command for people. For nodes that are stopped: `check DIR` looks at their files,
 `recover DIR` lets a cluster go on that has lost its majority. For a cluster that runs: `verify URL`
-compares what its nodes hold, `vacuum URL` writes their databases anew."""
+compares what its nodes hold, `vacuum URL` writes their databases anew, `upgrade URL` lets another
+release in, which `fingerprint` names."""
 
 from __future__ import annotations
 
@@ -180,6 +181,69 @@ def vacuum(url: str, timeout: float) -> None:
         click.echo(f"  {node['id']:{width}}  {node['step']:6}  {text}")
     if not report["complete"]:
         sys.exit(1)
+
+
+@main.command()
+@click.argument("url")
+@click.option(
+    "--to", metavar="FINGERPRINT", help="The newer release; default: the one of this command."
+)
+@click.option("--abandon", is_flag=True, help="Take the declaration back; no node may run it.")
+@click.option("--show", is_flag=True, help="Say who runs what, and change nothing.")
+@click.option(
+    "--timeout",
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    type=click.FloatRange(min=0.1),
+    help="Wait no longer for the answer.",
+)
+def upgrade(url: str, to: str | None, abandon: bool, show: bool, timeout: float) -> None:
+    """Declare that the nodes of a running cluster go over to another release.
+
+    URL is the HTTP address of any of them. Needed when the fingerprints of the two releases differ
+    (another SQLite, say); run it from the newer one, then restart node after node with that. The
+    exit code of --show is 0 when no upgrade is declared, 1 while one is.
+    """
+    from rsqlite.cli.asking import address_of, ask
+    from rsqlite.cli.upgrading import NEXT_STEPS, PATH, explain, read_state
+    from rsqlite.config import Settings
+    from rsqlite.statemachine.fingerprint import fingerprint_here
+
+    if bool(to) + abandon + show > 1:
+        raise click.UsageError("--to, --abandon and --show exclude each other")
+    try:
+        address = address_of(url)
+        path = f"{PATH}?timeout={timeout:g}s"
+        if show:
+            state = read_state(address, timeout)
+            for line in explain(state):
+                click.echo(line)
+            sys.exit(0 if state["to"] is None else 1)
+        if abandon:
+            ask(address, "DELETE", path, timeout_s=timeout + 5)
+            click.echo("No upgrade is declared any more.")
+            return
+        target = to or fingerprint_here(Settings())
+        state = read_state(address, timeout)
+        if state["to"] is None and state["fingerprint"] == target:
+            click.echo(f"The cluster computes SQL as {target} already: nothing is to be declared.")
+            return
+        ask(address, "POST", path, body={"to": target}, timeout_s=timeout + 5)
+    except (RequestError, Unavailable) as error:
+        click.echo(f"rsqlite: {error}", err=True)
+        sys.exit(Exit.USAGE)
+    click.echo(f"Declared: nodes may come to {target}.")
+    click.echo(NEXT_STEPS)
+
+
+@main.command()
+def fingerprint() -> None:
+    """Print how this release computes SQL: what the nodes of a cluster must have in common."""
+    from rsqlite.config import Settings
+    from rsqlite.statemachine.fingerprint import fingerprint_here
+
+    click.echo(fingerprint_here(Settings()))
 
 
 if __name__ == "__main__":

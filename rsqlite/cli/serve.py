@@ -104,10 +104,13 @@ def version_text() -> str:
     """One line with what a report of a fault needs."""
     import apsw
 
+    from rsqlite.statemachine.fingerprint import fingerprint_here
+
     python = ".".join(map(str, sys.version_info[:3]))
     return (
         f"rsqlited {rsqlite.__version__}, Python {python},"
-        f" SQLite {apsw.sqlite_lib_version()}, APSW {apsw.apsw_version()}"
+        f" SQLite {apsw.sqlite_lib_version()}, APSW {apsw.apsw_version()},"
+        f" fingerprint {fingerprint_here(Settings())}"
     )
 
 

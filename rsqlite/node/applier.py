@@ -35,8 +35,10 @@ class Applier:
         on_applied: Callable[[Index], None],
         on_failed: Callable[[BaseException], None],
         on_check: Callable[[Index], None],
+        may_apply: Callable[[], bool],
     ) -> None:
-        """`on_check` is called when the database is as of an entry of the kind CHECK."""
+        """`on_check` is called when the database is as of an entry of the kind CHECK. Who answers
+        no to `may_apply` calls `hurry` when that changes."""
         self._machine = machine
         self._writer = writer
         self._loop = loop
@@ -46,6 +48,7 @@ class Applier:
         self._on_applied = on_applied
         self._on_failed = on_failed
         self._on_check = on_check
+        self._may_apply = may_apply
         self._queue: deque[Entry] = deque()
         self._is_busy = False
         self._is_scheduled = False
@@ -96,7 +99,7 @@ class Applier:
     def advance(self) -> None:
         """Go on, if there is something to do and the write slot allows it."""
         while self._queue and not (self._is_busy or self.is_stopped or self._is_scheduled):
-            if self.divergence is not None:
+            if self.divergence is not None or not self._may_apply():
                 return
             if self.is_held and not self._writer.holds_slot:
                 return

@@ -6,8 +6,10 @@ leads may carry on with it, and to wish twice changes nothing.
 join      an unknown node becomes a learner; when it has caught up, and wants a vote, a voter
           (thesis 4.2.1). A silent member of the same label or raft address, but another number, is
           a disk that was wiped or replaced: it leaves in the very change that gives the new one its
-          vote. A member that has moved gets its new addresses.
+          vote. A member that has moved gets its new addresses, one that runs another release of
+          a declared upgrade its fingerprint.
 remove    the member leaves, if those that remain can still agree.
+declare, abandon   an upgrade (`upgrade.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import replace
 import msgspec
 
 from rsqlite.errors import RequestError, Unavailable
+from rsqlite.node.upgrade import Abandon, Declare, abandon, declare, recorded
 from rsqlite.raft.types import Configuration, Member, NodeId
 
 
@@ -49,8 +52,8 @@ class Transfer(msgspec.Struct, tag="transfer", frozen=True):
     node: str = ""
 
 
-Change = Join | Remove
-Wish = Join | Remove | Transfer
+Change = Join | Remove | Declare | Abandon
+Wish = Change | Transfer
 
 
 class Standing(enum.Enum):
@@ -82,13 +85,13 @@ def next_configuration(
 ) -> Configuration | Standing:
     """What to propose next, if `current` is settled. RequestError or Unavailable: never, or not
     while things are as they are."""
-    if isinstance(change, Remove):
-        return _remove(current, change, is_reachable)
-    if change.fingerprint != current.fingerprint:
-        raise RequestError(
-            "it computes SQL differently from this cluster (another SQLite version or other"
-            " options): start it with the release that the cluster runs"
-        )
+    match change:
+        case Remove():
+            return _remove(current, change, is_reachable)
+        case Declare():
+            return declare(current, change.target) or Standing.DONE
+        case Abandon():
+            return abandon(current) or Standing.DONE
     return _join(current, change, is_caught_up, is_reachable)
 
 
@@ -100,15 +103,16 @@ def _join(
 ) -> Configuration | Standing:
     member = change.member
     known = current.member(member.node_id)
+    named = recorded(current, member.node_id, change.fingerprint)
     if known is None:
         return replace(
-            current,
+            named,
             members=tuple(sorted((*current.members, member))),
             learners=current.learners | {member.node_id},
         )
-    if known != member:
+    if known != member or named != current:
         others = (one for one in current.members if one.node_id != member.node_id)
-        return replace(current, members=tuple(sorted((*others, member))))
+        return replace(named, members=tuple(sorted((*others, member))))
     if member.node_id not in current.learners:
         return Standing.DONE
     former = [
@@ -152,11 +156,15 @@ def _remove(
 
 
 def _without(configuration: Configuration, leaving: Collection[NodeId]) -> Configuration:
+    upgrade = configuration.upgrade
+    if upgrade is not None:
+        upgrade = upgrade._replace(members=upgrade.members.difference(leaving))
     return replace(
         configuration,
         members=tuple(one for one in configuration.members if one.node_id not in leaving),
         voters=configuration.voters.difference(leaving),
         learners=configuration.learners.difference(leaving),
+        upgrade=upgrade,
     )
 
 

@@ -310,7 +310,7 @@ class ContentChecks:
         log.error(reason)
 
         def give_up() -> None:
-            if engine.fault is None and not (engine.is_stopping or engine.installer.refuses):
+            if engine.fault is None and not (engine.is_stopping or engine.refuses):
                 engine.give_up_database(reason)
 
         engine.loop.call_later(TELL_S, give_up)

@@ -27,6 +27,7 @@ from rsqlite.errors import (
     Unavailable,
 )
 from rsqlite.node import recovery
+from rsqlite.node.admission import Admission
 from rsqlite.node.applier import Applier
 from rsqlite.node.changes import Wish
 from rsqlite.node.cluster import Discovery, first_configuration, new_cluster_id
@@ -42,6 +43,7 @@ from rsqlite.node.reader import Reader
 from rsqlite.node.report import PeerLinks, status_of
 from rsqlite.node.status import Status
 from rsqlite.node.transfer import Transfer
+from rsqlite.node.upgrade import HandBack
 from rsqlite.node.vacuum import Vacuum
 from rsqlite.node.vacuums import Vacuumed, Vacuums, answer_to, is_vacuum
 from rsqlite.node.verdict import Verdict
@@ -63,6 +65,7 @@ from rsqlite.raft.types import (
     Term,
 )
 from rsqlite.request import Done, ReadLevel, Request, RequestKind
+from rsqlite.statemachine.fingerprint import behaviour_of
 from rsqlite.statemachine.machine import StateMachine
 from rsqlite.storage.directory import DataDirectory, give_up_identity
 from rsqlite.storage.logstore import LogStore
@@ -84,6 +87,8 @@ class Engine:
 
     machine: StateMachine
     """The database; another object after an image was installed."""
+    machine_class = StateMachine
+    """Opens them; a test takes one that computes as another release does."""
 
     def __init__(
         self,
@@ -108,6 +113,8 @@ class Engine:
         self.is_stopping = False
         self._is_open = False
         self.installer = Installer(self)
+        self.admission = Admission(self)
+        self.hand_back = HandBack(self)
         self.verdict = Verdict(self)
         self.content = ContentChecks(self)
         self.vacuum = Vacuum(self)
@@ -158,11 +165,12 @@ class Engine:
         )
         self.open_parts.append(self.log)
         self.installer.open_database()
-        configured = self.machine.configuration
-        if configured.fingerprint and configured.fingerprint != self.machine.fingerprint:
+        known = self.installer.configuration.fingerprint
+        if known and behaviour_of(known) > self.machine.newest_behaviour:
             raise ForeignDirectory(
-                "this node computes SQL differently from its cluster (SQLite version or options): "
-                "run the release that the cluster runs"
+                f"the cluster of {self.path} is of a newer release ({known}), whose entries this"
+                f" one ({self.machine.fingerprint}) cannot carry out: start the release that the"
+                " cluster runs"
             )
 
     def close_files(self) -> None:
@@ -231,7 +239,8 @@ class Engine:
             network=self.network,
             loop=self.loop,
             settings=settings,
-            own_id=self.node_id,
+            own=self.own_member,
+            fingerprint=self.machine.fingerprint,
             leader=lambda: self.leader,
         )
         self.place = Place(
@@ -290,6 +299,7 @@ class Engine:
             on_applied=self._applied,
             on_failed=self.fail,
             on_check=self.content.reached,
+            may_apply=lambda: self.admission.is_admitted,
         )
 
     def change_machine(self, machine: StateMachine) -> StateMachine:
@@ -445,7 +455,9 @@ class Engine:
             configuration=self.installer.configuration,
             applied=self.installer.applied_index,
             random=self._random,
+            fingerprint=self.machine.fingerprint,
         )
+        self.admission.look()
         self.driver = Driver(
             core=self.core,
             log=self.log,
@@ -525,10 +537,16 @@ class Engine:
             **self.own_member()._asdict(),
             "cluster_id": self.cluster_id,
             "fingerprint": self.machine.fingerprint,
+            "fingerprints": [] if history is None else sorted(history.fingerprints),
             "members": {str(member.node_id): member.raft_addr for member in members},
             "term": 0 if self.core is None else self.core.current_term,
             "configuration_index": 0 if history is None else history.committed_index,
         }
+
+    @property
+    def refuses(self) -> bool:
+        """Nothing can be asked of this node's database now."""
+        return self.installer.refuses or not self.admission.is_admitted
 
     def status(self) -> Status:
         """A picture of everything, taken now."""
@@ -539,7 +557,7 @@ class Engine:
     def submit(self, request: Request, done: Done) -> None:
         """Serve a request; `done` gets its outcome or the reason why there is none, exactly once,
         possibly before this returns."""
-        if self.fault is not None or self.is_stopping or self.installer.refuses:
+        if self.fault is not None or self.is_stopping or self.refuses:
             done(self._stopped())
             return
         self.writer.commit_now()  # before anything is read after the answer to it
@@ -602,7 +620,7 @@ class Engine:
 
     def verify(self, done: Verified, timeout_s: float = 0.0) -> None:
         """Have the contents of all nodes compared as of one index; `done` is called once."""
-        if self.fault is not None or self.is_stopping or self.installer.refuses:
+        if self.fault is not None or self.is_stopping or self.refuses:
             done(None, self._stopped())
             return
         self.content.verify(done, timeout_s)
@@ -610,7 +628,7 @@ class Engine:
     def vacuum_all(self, done: Vacuumed, timeout_s: float = 0.0) -> None:
         """Have the databases of all nodes written anew, one after the other; `done` is called
         once."""
-        if self.fault is not None or self.is_stopping or self.installer.refuses:
+        if self.fault is not None or self.is_stopping or self.refuses:
             done(None, self._stopped())
             return
         self.vacuums.submit(done, timeout_s)
@@ -648,8 +666,9 @@ class Engine:
     def _stopped(self) -> RsqliteError:
         if isinstance(self.fault, RsqliteError):
             return self.fault
-        if self.installer.refuses and not self.is_stopping:
-            return self.installer.refusal()
+        if self.refuses and not self.is_stopping:
+            refuser = self.installer if self.installer.refuses else self.admission
+            return refuser.refusal()
         return Stopped("the node is stopping" if self.fault is None else str(self.fault))
 
     # ------------------------------------------------------------------ what the parts tell
@@ -680,6 +699,8 @@ class Engine:
     def committed(self, entries: tuple[Entry, ...]) -> None:
         """From the driver."""
         is_urgent = self.is_leader or self.reader.is_waiting_for_index
+        if any(entry.kind is EntryKind.CONFIGURATION for entry in entries):
+            self.admission.look()  # before it applies what comes after the end of an upgrade
         self.applier.committed(entries, is_urgent=is_urgent)
         for entry in entries:
             if entry.kind is EntryKind.CONFIGURATION:
@@ -739,7 +760,7 @@ class Engine:
     ) -> None:
         """From the network: a question of another node about the membership."""
         if self._is_open and "image" in question:
-            if question["image"] != self.cluster_id or self.installer.refuses:
+            if question["image"] != self.cluster_id or self.refuses:
                 answer({"error": "Unavailable", "text": "no image can be had here now"})
             else:
                 self.images.asked(answer)
@@ -834,6 +855,8 @@ class Engine:
         self.membership.sweep(now)
         self.place.sweep(now)
         if self.core is not None and not self.installer.is_under_way:
+            self.admission.sweep(now)
+            self.hand_back.sweep(now)
             self.installer.sweep(now)
             self.transfer.sweep(now)
             self.verdict.sweep(now)

@@ -36,7 +36,6 @@ from rsqlite.statemachine.generations import (
     set_aside,
 )
 from rsqlite.statemachine.image import Manifest
-from rsqlite.statemachine.machine import StateMachine
 from rsqlite.storage.directory import read_configuration
 
 if TYPE_CHECKING:
@@ -136,7 +135,7 @@ class Installer:
 
     def _open(self) -> None:
         engine = self._engine
-        engine.machine = StateMachine.open(
+        engine.machine = engine.machine_class.open(
             engine.directory.database_root, loop=engine.loop, settings=engine.settings
         )
         engine.open_parts.append(engine.machine)

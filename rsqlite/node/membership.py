@@ -30,6 +30,7 @@ from rsqlite.errors import (
     Unavailable,
 )
 from rsqlite.node.changes import (
+    Change,
     Join,
     Remove,
     Standing,
@@ -39,8 +40,9 @@ from rsqlite.node.changes import (
     next_configuration,
 )
 from rsqlite.node.driver import Driver
+from rsqlite.node.upgrade import Abandon, Declare, by_itself
 from rsqlite.ports import Loop, Network
-from rsqlite.raft.types import Index, Member, NodeId, Role
+from rsqlite.raft.types import Configuration, Index, Member, NodeId, Role
 
 log = logging.getLogger(__name__)
 
@@ -76,13 +78,16 @@ class Membership:
         network: Network,
         loop: Loop,
         settings: Settings,
-        own_id: NodeId,
+        own: Callable[[], Member],
+        fingerprint: str,
         leader: Callable[[], Member | None],
     ) -> None:
+        """`fingerprint` is how this node computes SQL."""
         self._network = network
         self._loop = loop
         self._settings = settings
-        self._own_id = own_id
+        self._own = own
+        self._fingerprint = fingerprint
         self._leader = leader
         self._driver: Driver | None = None
         self._open: list[Open] = []
@@ -165,6 +170,8 @@ class Membership:
 
     def advance(self) -> None:
         """Take the next steps that are possible now."""
+        if self._leads and self._is_settled and self._see_to_itself():
+            return
         for one in list(self._open):
             if not self._leads:
                 self._close(one, self._end_of_leadership(one.wish))
@@ -189,7 +196,15 @@ class Membership:
         assert self._driver is not None
         return self._driver.core.may_change_configuration
 
-    def _step(self, one: Open, change: Join | Remove) -> bool:
+    def _see_to_itself(self) -> bool:
+        """True when a configuration was proposed that nobody wished for."""
+        assert self._driver is not None
+        step = by_itself(self._driver.core.configuration, self._own(), self._fingerprint)
+        if step is not None:
+            self._propose(step)
+        return step is not None
+
+    def _step(self, one: Open, change: Change) -> bool:
         """False when a configuration was proposed: nothing else can be, for now."""
         assert self._driver is not None
         current = self._driver.core.configuration
@@ -210,17 +225,26 @@ class Membership:
             one.answer(None)  # it goes on; whoever asked sees the rest in its own log
             return True
         assert not isinstance(step, Standing)
-        entry_id = self._driver.propose_configuration(step)
-        if entry_id is not None:
-            log.info(
-                "membership changes",
-                extra={
-                    "index": entry_id.index,
-                    "voters": _labels(step.members, step.voters),
-                    "learners": _labels(step.members, step.learners),
-                },
-            )
+        self._propose(step)
         return False
+
+    def _propose(self, target: Configuration) -> None:
+        assert self._driver is not None
+        before = self._driver.core.configuration
+        entry_id = self._driver.propose_configuration(target)
+        if entry_id is None:
+            return
+        told: dict[str, object] = {
+            "index": entry_id.index,
+            "voters": _labels(target.members, target.voters),
+            "learners": _labels(target.members, target.learners),
+        }
+        if target.upgrade is not None:
+            told["upgrade"] = target.upgrade.target
+            told["upgraded"] = _labels(target.members, target.upgrade.members)
+        if target.fingerprint != before.fingerprint:
+            told["fingerprint"] = target.fingerprint
+        log.info("membership changes", extra=told)
 
     def _transfer(self, one: Open, wish: Transfer) -> None:
         assert self._driver is not None
@@ -232,8 +256,11 @@ class Membership:
             return
         if wish.node and (target is None or target.node_id not in core.configuration.voters):
             self._close(one, RequestError(f"{wish.node!r} is no voter of this cluster"))
-        elif target is not None and target.node_id == self._own_id:
+        elif target is not None and target.node_id == self._own().node_id:
             self._close(one, None)
+        elif target is not None and self._is_ahead(target.node_id):
+            text = "is upgraded, and a voter that is not leads until the upgrade has reached all"
+            self._close(one, RequestError(f"{wish.node!r} {text}"))
         elif not one.is_begun:
             node_id = None if target is None else target.node_id
             if not self._driver.transfer_leadership(node_id):
@@ -250,6 +277,10 @@ class Membership:
         assert self._driver is not None
         core = self._driver.core
         committed = core.configurations.committed
+        if isinstance(wish, Declare) and wish.target in committed.fingerprints:
+            return None
+        if isinstance(wish, Abandon) and committed.members and committed.upgrade is None:
+            return None
         if isinstance(wish, Remove) and committed.members:
             try:
                 if find_member(committed, wish.node) is None:
@@ -266,8 +297,14 @@ class Membership:
                 return one.match_index >= self._seen_last_index > 0
         return False
 
+    def _is_ahead(self, node_id: NodeId) -> bool:
+        """Would it hand leadership back to a voter that answers?"""
+        assert self._driver is not None
+        older = self._driver.core.configuration.older_voters
+        return node_id not in older and any(map(self._is_reachable, older))
+
     def _is_reachable(self, node_id: NodeId) -> bool:
-        if node_id == self._own_id:
+        if node_id == self._own().node_id:
             return True
         assert self._driver is not None
         heard = self._driver.last_contact_s.get(node_id)

@@ -89,8 +89,9 @@ class Place:
         core = self._core()
         if core is not None and core.leader_id is None:
             self._leaderless_since = self._leaderless_since or now
-        else:
+        elif self._leaderless_since is not None:
             self._leaderless_since = None
+            self._next_look = now  # somebody can be asked what has to be
         if now >= self._next_look and not self._is_asking and not self._is_stopped:
             self._look()
 
@@ -115,7 +116,13 @@ class Place:
         if known is None or core.leader_id is None:
             return
         wants_vote = own.node_id in configuration.learners and not self._settings.raft_non_voter
-        if known != own or wants_vote:
+        fingerprint = self._fingerprint
+        has_changed = configuration.fingerprint_of(own.node_id) != fingerprint
+        if (
+            known != own
+            or wants_vote
+            or (has_changed and fingerprint in configuration.fingerprints)
+        ):
             self._ask(self._addresses(core))
 
     def _addresses(self, core: Raft | None) -> list[str]:

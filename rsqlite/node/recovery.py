@@ -104,12 +104,16 @@ def forced(current: Configuration, own: Member, peers: list[Peer]) -> Configurat
     if own.node_id not in {member.node_id for member in members}:
         raise RequestError(f"{PEERS_NAME} does not name this node, {own.label!r}")
     learners = {member.node_id for member in members} - voters
+    upgrade = current.upgrade
+    if upgrade is not None:
+        upgrade = upgrade._replace(members=upgrade.members & (voters | learners))
     return replace(
         current,
         members=tuple(sorted(members)),
         voters=frozenset(voters),
         outgoing=frozenset(),
         learners=frozenset(learners),
+        upgrade=upgrade,
     )
 
 

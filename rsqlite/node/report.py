@@ -43,6 +43,11 @@ def status_of(node: Engine) -> Status:
         directory=node.path,
         uptime_s=node.loop.monotonic() - node.started_at,
         fault=None if node.fault is None else str(node.fault),
+        fingerprint=machine.fingerprint,
+        cluster_fingerprint="" if core is None else core.configuration.fingerprint,
+        upgrade=None
+        if core is None or core.configuration.upgrade is None
+        else core.configuration.upgrade.target,
         content_check=node.content.last,
         vacuum=node.vacuum.progress,
         counters=_counters(node),
@@ -75,6 +80,7 @@ def _members(node: Engine) -> tuple[MemberStatus, ...]:
                 contact_age_s=0.0 if is_self else None if heard is None else now - heard,
                 match_index=None if known is None else known.match_index,
                 error="" if link is None else link.error,
+                fingerprint=core.configuration.fingerprint_of(member.node_id),
             )
         )
     return tuple(found)

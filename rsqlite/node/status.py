@@ -28,6 +28,8 @@ class MemberStatus:
     match_index: int | None = None
     """What is known to be on its disk, as the leader knows it."""
     error: str = ""
+    fingerprint: str = ""
+    """How it is known to compute SQL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,12 @@ class Status:
     directory: str
     uptime_s: float
     fault: str | None
+    fingerprint: str
+    """How this node computes SQL."""
+    cluster_fingerprint: str
+    """How its cluster does, by what is in force."""
+    upgrade: str | None
+    """The fingerprint that an upgrade is declared to."""
     content_check: Report | None
     """What came of the last check of all nodes' contents that ended here."""
     vacuum: Progress

@@ -129,7 +129,7 @@ class Vacuum:
         size = engine.machine.statistics().database_bytes
         self._progress = Progress(token=token, step=Step.COPYING, bytes_before=size)
         is_running = engine.core is not None and engine.fault is None and not engine.is_stopping
-        if not is_running or engine.installer.refuses:
+        if not is_running or engine.refuses:
             self._fail("the node has no database to write anew now")
             return
         if not engine.installer.has_room(size):
@@ -190,7 +190,7 @@ class Vacuum:
         self.keeps_from = Index(last.index + 1)
         engine = self._engine
         try:
-            self._copy = StateMachine.open_at(
+            self._copy = engine.machine_class.open_at(
                 self._path, loop=engine.loop, settings=engine.settings
             )
         except NodeFault as fault:
@@ -276,7 +276,7 @@ class Vacuum:
                 return
             self._next_hold = engine.loop.monotonic() + SLICE_S
             self._catch_up()
-        elif engine.machine.is_hashing or engine.images.is_making or engine.installer.refuses:
+        elif engine.machine.is_hashing or engine.images.is_making or engine.refuses:
             self._next_hold = engine.loop.monotonic() + HOLD_PAUSE_S
             self._catch_up()
         else:

@@ -56,7 +56,7 @@ class Verdict:
         applied = engine.machine.applied_index
         if isinstance(engine.fault, Divergence) and index == applied + 1:
             return engine.fault.effects
-        if engine.installer.refuses or index > applied:
+        if engine.refuses or index > applied:
             return None
         return engine.machine.overruled.get(index, AS_IT_SAYS)
 

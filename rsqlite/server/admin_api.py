@@ -153,6 +153,8 @@ def _node(member: MemberStatus, picture: Status) -> dict[str, Any]:
         "reachable": member.reachable,
         "leader": member.is_leader,
     }
+    if member.fingerprint:
+        node["fingerprint"] = member.fingerprint
     if member.is_self:
         node["version"] = f"v{picture.version}"
     if member.error:
@@ -172,11 +174,14 @@ def _status_tree(site: Site) -> dict[str, Any]:
             "version": f"v{picture.version}",
             "compiler": platform.python_implementation(),
             "python": platform.python_version(),
+            "fingerprint": picture.fingerprint,
         },
         "cluster": {
             "addr": settings.raft_adv_addr or settings.raft_addr,
             "api_addr": settings.http_adv_addr or site.address,
             "cluster_id": picture.cluster_id,
+            "fingerprint": picture.cluster_fingerprint,
+            "upgrade_to": picture.upgrade,
             "https": "false",
         },
         "extensions": {"names": []},

@@ -17,6 +17,7 @@ from aiohttp import web
 from rsqlite.config import Settings
 from rsqlite.errors import RequestError
 from rsqlite.node.changes import Wish
+from rsqlite.node.upgrade import Abandon
 from rsqlite.request import Answer, Request, RequestKind
 from rsqlite.server import admin_api, cluster_api
 from rsqlite.server.answers import Reply, text_reply
@@ -262,6 +263,18 @@ async def _transfer(call: Call) -> Reply:
     return await _change(call, lambda body: cluster_api.transfer(body, content_type))
 
 
+async def _declare(call: Call) -> Reply:
+    return await _change(call, cluster_api.declaration)
+
+
+async def _abandon(call: Call) -> Reply:
+    return await _change(call, lambda body: Abandon())
+
+
+async def _upgrade(call: Call) -> Reply:
+    return cluster_api.upgrade(call.server.node, call.flags)
+
+
 async def _snapshot(call: Call) -> Reply:
     return await cluster_api.snapshot(call.server.node, call.flags)
 
@@ -316,6 +329,7 @@ ROUTES = (
     Route("/snapshot", {"POST": _snapshot}, is_prefix=False),
     Route("/verify", {"GET": _last_check, "POST": _verify}, is_prefix=False),
     Route("/vacuum", {"POST": _vacuum}, is_prefix=False),
+    Route("/upgrade", {"GET": _upgrade, "POST": _declare, "DELETE": _abandon}, is_prefix=False),
     Route("/reap", {"POST": _not_supported}, is_prefix=False),
     Route("/remove", {"DELETE": _remove}),
 )

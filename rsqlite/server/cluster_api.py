@@ -1,9 +1,10 @@
-"""The cluster over HTTP: DELETE /remove, POST /leader and /snapshot in rqlite's forms; /verify and
-/vacuum beyond it.
+"""The cluster over HTTP: DELETE /remove, POST /leader and /snapshot in rqlite's forms; /verify,
+/vacuum and /upgrade beyond it.
 
-The first two are carried out by the leader, whoever is asked, or sent there with 301 if `redirect`
-asks for it. The answer comes when the change is committed (or the leadership is gone), with 200 and
-an empty body; 400 for what can never be, 503 for what cannot be now.
+The first two and POST or DELETE /upgrade are carried out by the leader, whoever is asked, or sent
+there with 301 if `redirect` asks for it. The answer comes when the change is committed (or the
+leadership is gone), with 200 and an empty body; 400 for what can never be, 503 for what cannot be
+now.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import orjson
 from rsqlite.errors import RequestError, RsqliteError, Stopped
 from rsqlite.node.changes import Remove, Transfer, Wish
 from rsqlite.node.content import NodeReport, Report
+from rsqlite.node.upgrade import Declare
 from rsqlite.node.vacuums import NodeVacuum, VacuumReport
 from rsqlite.server import gojson
 from rsqlite.server.answers import Reply, error_reply, json_reply
@@ -40,6 +42,34 @@ def transfer(body: bytes, content_type: str) -> Transfer:
     if not set(value) <= {"id"}:
         raise RequestError('the body must be {"id": "..."}')
     return Transfer(_name(value["id"]) if "id" in value else "")
+
+
+def declaration(body: bytes) -> Declare:
+    """What `{"to": "<fingerprint>"}` declares."""
+    value = _object(body)
+    if list(value) != ["to"] or not isinstance(value["to"], str):
+        raise RequestError('the body must be {"to": "..."} and nothing else')
+    return Declare(value["to"])
+
+
+def upgrade(node: NodeService, flags: Flags) -> Reply:
+    """GET /upgrade: how the cluster computes SQL, what it is to come to (or null), and who does."""
+    picture = node.status()
+    value = {
+        "fingerprint": picture.cluster_fingerprint,
+        "to": picture.upgrade,
+        "nodes": [
+            {
+                "id": member.label,
+                "voter": member.is_voter,
+                "leader": member.is_leader,
+                "reachable": member.reachable,
+                "fingerprint": member.fingerprint,
+            }
+            for member in picture.members
+        ],
+    }
+    return json_reply(gojson.dumps(value, is_pretty=flags.pretty))
 
 
 async def change(node: NodeService, wish: Wish, flags: Flags, target: str) -> Reply:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random as random_module
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import apsw
 
@@ -95,25 +96,31 @@ class StateMachine:
         self.newest_behaviour = BEHAVIOUR
         """Entries of a higher one cannot be carried out here."""
 
-    @staticmethod
+    @classmethod
     def open(
+        cls,
         directory: str,
         *,
         loop: Loop,
         settings: Settings,
         random: random_module.Random | None = None,
-    ) -> StateMachine:
+    ) -> Self:
         """The database under `directory`, made if there is none. NodeFault says what to do."""
         path = schema.current_database(directory)
-        return StateMachine.open_at(path, loop=loop, settings=settings, random=random)
+        return cls.open_at(path, loop=loop, settings=settings, random=random)
 
-    @staticmethod
+    @classmethod
     def open_at(
-        path: str, *, loop: Loop, settings: Settings, random: random_module.Random | None = None
-    ) -> StateMachine:
+        cls,
+        path: str,
+        *,
+        loop: Loop,
+        settings: Settings,
+        random: random_module.Random | None = None,
+    ) -> Self:
         """The database at `path`, whether it is the one in use or not."""
         try:
-            return StateMachine(
+            return cls(
                 path, loop=loop, settings=settings, random=random or random_module.SystemRandom()
             )
         except apsw.Error as error:

@@ -17,6 +17,7 @@ from rsqlite.errors import RsqliteError
 from rsqlite.node.changes import Wish
 from rsqlite.node.engine import Engine
 from rsqlite.request import Answer, Outcome, ReadLevel, Request, RequestKind
+from rsqlite.statemachine.machine import StateMachine
 from rsqlite.storage.disk import RealDisk
 from rsqlite.testing.loop import ManualLoop
 from rsqlite.testing.network import MemoryNetwork, Switchboard
@@ -40,6 +41,8 @@ class EngineCluster:
         self.addresses = addresses
         self.own_settings: dict[int, dict[str, Any]] = {}
         """What differs for single nodes."""
+        self.releases: dict[int, type[StateMachine]] = {}
+        """Nodes that compute SQL as another release does."""
         self.engines: list[Engine | None] = [None] * size
         self.networks: list[MemoryNetwork | None] = [None] * size
         self.faults: list[tuple[int, BaseException]] = []
@@ -73,6 +76,7 @@ class EngineCluster:
             random=random.Random(self.random.getrandbits(64)),
             failed=lambda error: self.faults.append((number, error)),
         )
+        engine.machine_class = self.releases.get(number, StateMachine)
         engine.open_files()
         network = self.board.network(
             node_id=engine.node_id,

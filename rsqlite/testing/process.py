@@ -61,7 +61,7 @@ class ProcessNode:
         self.options = list(options)
         self.state = NodeState.DOWN
         self.process: subprocess.Popen[bytes] | None = None
-        self._python = list(python)
+        self.python = list(python)
         self._environment = environment
 
     def __repr__(self) -> str:
@@ -88,7 +88,7 @@ class ProcessNode:
     def command(self) -> list[str]:
         """The whole command line of this node."""
         own = ["-node-id", self.label, "-http-addr", self.http_addr, "-raft-addr", self.raft_addr]
-        return [*self._python, "-m", "rsqlite.cli.serve", *own, *self.options, str(self.directory)]
+        return [*self.python, "-m", "rsqlite.cli.serve", *own, *self.options, str(self.directory)]
 
     def start(self) -> None:
         """Start the process; returns at once. `wait_ready` tells when it serves."""

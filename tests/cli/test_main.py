@@ -7,6 +7,9 @@ from click.testing import CliRunner
 
 import rsqlite
 from rsqlite.cli.main import main
+from rsqlite.cli.serve import version_text
+from rsqlite.cli.upgrading import explain
+from rsqlite.statemachine.fingerprint import is_fingerprint
 
 
 def test_help_lists_the_commands() -> None:
@@ -18,6 +21,40 @@ def test_help_lists_the_commands() -> None:
 def test_version_is_that_of_the_package() -> None:
     result = CliRunner().invoke(main, ["--version"])
     assert rsqlite.__version__ in result.output
+
+
+def test_the_fingerprint_is_that_of_the_nodes_that_this_release_starts() -> None:
+    result = CliRunner().invoke(main, ["fingerprint"])
+    assert is_fingerprint(result.output.removesuffix("\n"))
+    assert result.output.strip() in version_text()
+
+
+def test_only_one_thing_can_be_done_with_an_upgrade() -> None:
+    for words in (["--abandon", "--show"], ["--to", "x", "--abandon"], ["--to", "x", "--show"]):
+        result = CliRunner().invoke(main, ["upgrade", "localhost:1", *words])
+        assert result.exit_code == 2
+        assert "exclude each other" in result.output
+
+
+def test_an_upgrade_is_explained_node_by_node() -> None:
+    node = {"voter": True, "leader": False, "reachable": True}
+    state = {
+        "fingerprint": "a",
+        "to": "b",
+        "nodes": [
+            {**node, "id": "1", "fingerprint": "a", "leader": True},
+            {**node, "id": "22", "fingerprint": "b", "voter": False},
+            {**node, "id": "3", "fingerprint": "a", "reachable": False},
+        ],
+    }
+    assert list(explain(state)) == [
+        "The cluster computes SQL as a.",
+        "An upgrade to b is declared; 2 of 3 nodes are left:",
+        "  1   older, leader",
+        "  22  upgraded, read-only",
+        "  3   older, not reachable",
+    ]
+    assert list(explain({**state, "to": None}))[1:] == ["No upgrade is declared."]
 
 
 def test_an_unknown_command_is_an_error() -> None:

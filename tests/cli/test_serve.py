@@ -38,7 +38,8 @@ def test_help_names_every_flag_and_fits_the_screen(capsys: pytest.CaptureFixture
 def test_version_names_what_a_report_needs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["-version"], {}) == Exit.OK
     assert re.fullmatch(
-        r"rsqlited \S+, Python 3\.\S+, SQLite 3\.\S+, APSW \S+\n", capsys.readouterr().out
+        r"rsqlited \S+, Python 3\.\S+, SQLite 3\.\S+, APSW \S+, fingerprint \d+-sqlite-3\.\S+\n",
+        capsys.readouterr().out,
     )
 
 
@@ -117,7 +118,7 @@ def test_a_signal_stops_a_node_cleanly_and_its_data_stays(
 def test_the_limit_of_open_files_is_raised_for_the_connections(
     cluster: ProcessCluster, node: ProcessNode
 ) -> None:
-    node._python = ["sh", "-c", 'ulimit -S -n 256; exec "$0" "$@"', sys.executable]
+    node.python = ["sh", "-c", 'ulimit -S -n 256; exec "$0" "$@"', sys.executable]
     node.options += ["-connections-max", "300"]
     cluster.start()
     limits = Path(f"/proc/{node.pid}/limits").read_text()

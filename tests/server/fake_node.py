@@ -58,6 +58,8 @@ class FakeNode:
         self.other = Member(NodeId(2), "two", "leader.example:4002", "leader.example:4001")
         self.leader: Member | None = self.own if leads else self.other
         self.fault: str | None = None
+        self.fingerprint = "1-sqlite-old"
+        self.upgrade: str | None = None
         self.leader_reachable = True
 
     def submit(self, request: Request, done: Done) -> None:
@@ -154,6 +156,9 @@ class FakeNode:
                 is_leader=member == self.leader,
                 is_self=member == self.own,
                 reachable=self.leader_reachable or member != self.leader,
+                fingerprint=self.upgrade or self.fingerprint
+                if member == self.own
+                else "1-sqlite-old",
             )
             for member in (
                 self.own,
@@ -179,6 +184,9 @@ class FakeNode:
             directory="/var/lib/rsqlite",
             uptime_s=90.0,
             fault=self.fault,
+            fingerprint=self.fingerprint,
+            cluster_fingerprint="1-sqlite-old",
+            upgrade=self.upgrade,
             content_check=self.report,
             vacuum=Progress(token="", step=Step.NONE),
             counters={"writer_batches": 3, "log_syncs": 5},

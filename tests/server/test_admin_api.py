@@ -25,6 +25,8 @@ async def test_status_has_the_keys_that_clients_read(bench: Bench) -> None:
     assert store["snapshot_store"]["snapshots"] == []
     assert tree["http"]["executions"] == 1
     assert tree["node"]["uptime"] == "1m30s"
+    assert tree["build"]["fingerprint"] == tree["cluster"]["fingerprint"] == "1-sqlite-old"
+    assert tree["cluster"]["upgrade_to"] is None
 
 
 async def test_status_by_key(bench: Bench) -> None:
@@ -45,6 +47,7 @@ async def test_nodes_as_map_and_as_list(bench: Bench) -> None:
         "voter": True,
         "reachable": True,
         "leader": True,
+        "fingerprint": "1-sqlite-old",
         "version": "v0.1.0",
     }
     assert list((await bench.get("/nodes?nonvoters")).json) == ["one", "two", "three"]

@@ -1,4 +1,4 @@
-"""DELETE /remove, POST /leader and /snapshot, and /verify."""
+"""DELETE /remove, POST /leader and /snapshot, /verify, /vacuum and /upgrade."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from rsqlite.errors import NoLeader, RequestError, Unavailable
 from rsqlite.node.changes import Remove, Transfer
 from rsqlite.node.content import Finding, NodeReport, Report
+from rsqlite.node.upgrade import Abandon, Declare
 from rsqlite.node.vacuums import NodeVacuum, VacuumReport
 from tests.server.conftest import Bench, Start
 from tests.server.fake_node import FakeNode
@@ -140,3 +141,34 @@ async def test_a_vacuum_is_reported_node_by_node(bench: Bench) -> None:
     }
     bench.node.vacuum_report, bench.node.error = None, NoLeader()
     assert (await bench.call("POST", "/vacuum")).status == 503
+
+
+async def test_an_upgrade_is_declared_shown_and_abandoned(bench: Bench) -> None:
+    got = await bench.get("/upgrade")
+    assert got.json["fingerprint"] == "1-sqlite-old"
+    assert got.json["to"] is None
+    got = await bench.post("/upgrade", {"to": "1-sqlite-new"})
+    assert (got.status, got.body) == (200, b"")
+    assert (await bench.call("DELETE", "/upgrade")).status == 200
+    assert bench.node.wishes == [Declare("1-sqlite-new"), Abandon()]
+    bench.node.upgrade = "1-sqlite-new"
+    got = await bench.get("/upgrade")
+    assert got.json["to"] == "1-sqlite-new"
+    assert [node["fingerprint"] for node in got.json["nodes"]] == [
+        "1-sqlite-new",
+        "1-sqlite-old",
+        "1-sqlite-old",
+    ]
+    assert got.json["nodes"][0] == {
+        "id": "one",
+        "voter": True,
+        "leader": True,
+        "reachable": True,
+        "fingerprint": "1-sqlite-new",
+    }
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"to":2}', b'{"to":"x","more":1}', b"{nope"])
+async def test_anything_but_one_fingerprint_is_a_mistake(bench: Bench, body: bytes) -> None:
+    assert (await bench.call("POST", "/upgrade", body)).status == 400
+    assert bench.node.wishes == []
