@@ -29,7 +29,7 @@ LONG_FUNCTIONS: dict[str, str] = {
 }
 TESTED_ELSEWHERE: dict[str, str] = {
     "rsqlite/errors.py": "a hierarchy without logic; tests/server/test_answers.py walks all of it",
-    "rsqlite/node/admission.py": "tests/node/test_upgrade.py: whole nodes on virtual time",
+    "rsqlite/node/admission.py": "tests/node/test_upgrading.py: whole nodes on virtual time",
     "rsqlite/node/applier.py": "tests/node/test_engine.py: whole nodes on virtual time",
     "rsqlite/node/driver.py": "tests/node/test_engine.py",
     "rsqlite/node/loop.py": "tests/testing/test_loop.py holds it and its fake to one contract",

@@ -899,9 +899,10 @@ class Engine:
 
     def give_up_database(self, reason: str) -> None:
         """The others agree that this node's database is wrong: it ends, and its next start has that
-        one set aside and another one fetched."""
+        one set aside and another one fetched. Its own log would do for a page that was damaged, and
+        not for SQL that is computed otherwise here."""
         damage = DamagedDatabase(reason)
-        self.installer.note(damage)
+        self.installer.note(damage, wants_image=True)
         log.error("the database is given up", extra={"reason": reason})
         self.fault = damage
         self._end(damage)

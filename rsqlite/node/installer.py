@@ -34,6 +34,7 @@ from rsqlite.statemachine.generations import (
     noted_damage,
     remove_others,
     set_aside,
+    wanted_image,
 )
 from rsqlite.statemachine.image import Manifest
 from rsqlite.storage.directory import read_configuration
@@ -121,7 +122,10 @@ class Installer:
                 f"its log ends at {entries.last_index}: the log was lost. Move the directory "
                 "away and let the node come back empty, under a new identity"
             )
-        if machine.applied_index + 1 >= entries.first_index:
+        wanted = wanted_image(machine.path)
+        if wanted is not None:
+            self._lost = wanted
+        elif machine.applied_index + 1 >= entries.first_index:
             self._lost = ""  # the log has all that is missing
         elif not self._lost:
             self._lost = "its database is older than what is left of its log"
@@ -179,13 +183,15 @@ class Installer:
             engine.applier.is_stopped = True
             engine.reader.stop(self.refusal())
 
-    def note(self, fault: BaseException) -> None:
-        """The node fails. If it is its database, the next start must not use that one."""
+    def note(self, fault: BaseException, *, wants_image: bool = False) -> None:
+        """The node fails. If it is its database, the next start must not use that one; nor make it
+        from the log again, if it `wants_image`."""
+        engine = self._engine
         if isinstance(fault, DamagedDatabase):
             try:
-                note_damage(self._engine.machine.path, str(fault))
-                if self._engine.vacuum.replacing:  # it may be in use at the next start
-                    note_damage(self._engine.vacuum.replacing, str(fault))
+                note_damage(engine.machine.path, str(fault), wants_image=wants_image)
+                if engine.vacuum.replacing:  # it may be in use at the next start
+                    note_damage(engine.vacuum.replacing, str(fault), wants_image=wants_image)
             except DiskFault as error:
                 log.error("%s", error)
 

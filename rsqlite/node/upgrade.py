@@ -118,7 +118,8 @@ class HandBack:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._next_attempt = 0.0
-        self._pause_s = HAND_BACK_PAUSE_S
+        self._pause_s = 0.0
+        """The last one; none yet, or it is long over."""
 
     def __repr__(self) -> str:
         return f"<HandBack pause={self._pause_s}>"
@@ -127,9 +128,6 @@ class HandBack:
         """Hand over, if there is somebody."""
         core, driver = self._engine.core, self._engine.driver
         if core is None or driver is None:
-            return
-        if core.configuration.upgrade is None:
-            self._pause_s = HAND_BACK_PAUSE_S
             return
         if not (core.is_ready and core.is_reluctant) or now < self._next_attempt:
             return
@@ -142,8 +140,10 @@ class HandBack:
         if not able or core.is_transferring:
             return
         # One that never takes over must not cost a pause of writes again and again.
+        if now > self._next_attempt + HAND_BACK_PAUSE_MAX_S:
+            self._pause_s = 0.0
+        self._pause_s = min(max(HAND_BACK_PAUSE_S, 2 * self._pause_s), HAND_BACK_PAUSE_MAX_S)
         self._next_attempt = now + self._pause_s
-        self._pause_s = min(2 * self._pause_s, HAND_BACK_PAUSE_MAX_S)
         target = max(able, key=lambda one: one.match_index).node_id
         log.info("leadership goes to a member that is not upgraded yet", extra={"to": target})
         driver.transfer_leadership(target)

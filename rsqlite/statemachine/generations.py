@@ -21,6 +21,7 @@ from rsqlite.statemachine import schema
 
 INSTALLED = "installed"
 DAMAGED = "damaged"
+WANTS_IMAGE = "wants-image"
 COMPACT = "compact"
 QUARANTINED_MAX = 2
 """Damaged databases that are kept."""
@@ -117,11 +118,15 @@ def installed_of(database: str) -> Installed | None:
         raise DamagedFile(f"{path} cannot be read: {error}") from error
 
 
-def note_damage(database: str, reason: str) -> None:
-    """Write beside the database that it must not be used any more, and why."""
+def note_damage(database: str, reason: str, *, wants_image: bool = False) -> None:
+    """Write beside the database that it must not be used any more, and why. `wants_image`: only one
+    of the others may take its place, for this node might compute the same again from its log."""
+    folder = os.path.dirname(database)
     try:
-        _write(os.path.join(os.path.dirname(database), DAMAGED), reason.encode())
-        schema.sync_directory(os.path.dirname(database))
+        if wants_image:
+            _write(os.path.join(folder, WANTS_IMAGE), reason.encode())
+        _write(os.path.join(folder, DAMAGED), reason.encode())
+        schema.sync_directory(folder)
     except OSError as error:
         raise disk_fault(f"cannot note the damage of {database}: {error}", error) from error
 
@@ -130,7 +135,17 @@ def noted_damage(root: str) -> str | None:
     """Why the database in use under `root` must not be used; None if nothing is said."""
     if not os.path.exists(os.path.join(root, schema.CURRENT)):
         return None
-    path = os.path.join(os.path.dirname(schema.find_current_database(root)), DAMAGED)
+    return _noted(schema.find_current_database(root), DAMAGED)
+
+
+def wanted_image(database: str) -> str | None:
+    """Why an image must take the place of this database, which is an empty one; None if nothing is
+    said."""
+    return _noted(database, WANTS_IMAGE)
+
+
+def _noted(database: str, name: str) -> str | None:
+    path = os.path.join(os.path.dirname(database), name)
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(4096)
@@ -140,7 +155,7 @@ def noted_damage(root: str) -> str | None:
 
 def set_aside(root: str, quarantine: str) -> str:
     """Move the database in use to `quarantine`, where the newest few are kept, and begin a
-    generation without one; where it went."""
+    generation without one, which wants an image if this one did; where it went."""
     try:
         folder = os.path.dirname(schema.find_current_database(root))
         number = max(_numbers(root), default=0) + 1
@@ -149,7 +164,12 @@ def set_aside(root: str, quarantine: str) -> str:
         for old in kept[: max(0, len(kept) - QUARANTINED_MAX + 1)]:
             shutil.rmtree(os.path.join(quarantine, str(old)))
         target = os.path.join(quarantine, str(max(kept, default=0) + 1))
-        os.mkdir(os.path.join(root, str(number)), 0o700)
+        begun = os.path.join(root, str(number))
+        os.mkdir(begun, 0o700)
+        reason = _noted(os.path.join(folder, schema.DATABASE), WANTS_IMAGE)
+        if reason is not None:
+            _write(os.path.join(begun, WANTS_IMAGE), reason.encode())
+            schema.sync_directory(begun)
         schema.set_current(root, number)
         if os.path.exists(folder):
             os.rename(folder, target)

@@ -26,7 +26,9 @@ Handshake
     dialler checks in turn. Refusals carry a sentence: 400 not a dialler's headers, 409 another
     cluster (or the listener's own id: a copied directory), 421 another node, 426 another
     protocol, 503 stopping. A listener without a cluster may be adopted by the first that dials
-    (`accept_cluster`); a dialler without a cluster stays silent.
+    (`accept_cluster`); a dialler without a cluster stays silent. A release that brings another
+    protocol speaks this one as well, or nodes could not be upgraded one by one: it grants links of
+    either, and who gets 426 for the newer dials again with the older.
 
 Pieces
     After the 101 the stream is pieces, in both directions:

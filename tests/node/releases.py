@@ -11,6 +11,12 @@ from rsqlite.request import Outcome
 from rsqlite.statemachine.machine import StateMachine
 from rsqlite.testing.engines import EngineCluster, execute
 
+OLD = f"1-sqlite-3.54.1-{'a' * 24}"
+NEW = f"1-sqlite-3.55.0-{'b' * 24}"
+OTHER = f"1-sqlite-3.55.0-{'c' * 24}"
+LATER = f"2-sqlite-3.55.0-{'d' * 24}"
+"""Of behaviour 2."""
+
 
 def release(
     fingerprint: str, *, behaviour: int = 1, dress: Callable[[StateMachine], None] | None = None
