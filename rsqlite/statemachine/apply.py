@@ -18,7 +18,12 @@ import msgspec
 from rsqlite.errors import Divergence
 from rsqlite.raft.types import Configuration, Entry, EntryKind
 from rsqlite.statemachine import results, schema
-from rsqlite.statemachine.command import FLAG_STATISTICS, Command, decode
+from rsqlite.statemachine.command import (
+    FLAG_FOREIGN_KEYS,
+    FLAG_STATISTICS,
+    Command,
+    decode,
+)
 from rsqlite.statemachine.connection import Writer
 from rsqlite.statemachine.digest import Recorder
 from rsqlite.statemachine.session import (
@@ -121,18 +126,30 @@ class Application:
 
     def _is_alone(self, decoded: Decoded) -> bool:
         """Session settings are set before BEGIN; what a majority computed otherwise begins anew."""
-        return bool(_session(decoded)) or decoded.entry.index in self._overruled
+        return bool(self._session(decoded)) or decoded.entry.index in self._overruled
+
+    def _session(self, decoded: Decoded) -> Session:
+        """The settings that the entry brings; whether foreign keys are enforced is one of them
+        where this node's own setting is another than its leader's was."""
+        command = decoded.command
+        if command is None:
+            return ()
+        session = tuple((name, value) for name, value in command.settings)
+        enforces = bool(command.flags & FLAG_FOREIGN_KEYS)
+        if enforces != self._writer.settings.fk and "foreign_keys" not in dict(session):
+            session = (*session, ("foreign_keys", int(enforces)))
+        return session
 
     def _abandon(self, part: Sequence[Decoded]) -> None:
         self._recorder.discard()
         self._writer.rollback()
         self._writer.shapes.forget()
-        restore_session(self._writer, _session(part[0]))
+        restore_session(self._writer, self._session(part[0]))
 
     def _transaction(self, part: Sequence[Decoded]) -> int:
         """Carry out the entries, or the first of them; how many."""
         writer = self._writer
-        session = _session(part[0])
+        session = self._session(part[0])
         if session:
             apply_session(writer, session)
         version = writer.schema_version() if _may_change_schema(part) else None
@@ -337,12 +354,6 @@ def _first_positions(command: Command) -> frozenset[int]:
         found.append(position)
         position += count
     return frozenset(found)
-
-
-def _session(decoded: Decoded) -> Session:
-    if decoded.command is None:
-        return ()
-    return tuple((name, value) for name, value in decoded.command.settings)
 
 
 def _text(command: Command, position: int) -> str:

@@ -27,6 +27,8 @@ it in a thread."""
 FLAG_STATISTICS = 2
 """ANALYZE took part: the schema version is raised, so that other connections read the new
 statistics at the same index."""
+FLAG_FOREIGN_KEYS = 4
+"""Foreign keys were enforced, by the leader's setting `fk` or by a setting of the request."""
 
 
 class Command(msgspec.Struct, array_like=True, gc=False):

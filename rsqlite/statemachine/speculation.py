@@ -339,6 +339,8 @@ class Speculation:
         if attempt.has_analyze:
             flags |= commands.FLAG_STATISTICS
             writer.raise_schema_version()
+        if attempt.enforces_keys:
+            flags |= commands.FLAG_FOREIGN_KEYS
         digest_from, digest = self._recorder.end_leading()
         entry = attempt.journal.command(
             version=writer.behaviour,

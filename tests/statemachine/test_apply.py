@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rsqlite.config import Settings
 from rsqlite.errors import DiskFault, Divergence, InvariantViolation, NodeFault
 from rsqlite.raft.types import Configuration, Entry, EntryKind, Index, Term
 from rsqlite.statemachine.command import Command, decode, encode
@@ -203,3 +204,26 @@ def test_statistics_of_analyze_reach_other_connections_at_the_same_index(lab: La
     assert before[0] == before[1]
     assert after[0] == after[1] > before[0]
     assert lab.rows("SELECT tbl, idx, stat FROM sqlite_stat1") == [("t", "i", "50 17")]
+
+
+@pytest.mark.parametrize("leads_with_fk", [True, False])
+def test_foreign_keys_are_enforced_as_on_the_leader_whatever_the_own_setting(
+    tmp_path: Path, leads_with_fk: bool
+) -> None:
+    lab = Lab(tmp_path / "keys", fk=leads_with_fk)
+    lab.replica.close()
+    lab.settings = Settings(fk=not leads_with_fk)
+    lab.replica = lab.open("other")
+    lab.do(
+        "CREATE TABLE p(id INTEGER PRIMARY KEY)",
+        "CREATE TABLE c(p REFERENCES p ON DELETE CASCADE)",
+        "INSERT INTO p VALUES(1), (2)",
+        "INSERT INTO c VALUES(1), (2)",
+        "DELETE FROM p WHERE id = 1",
+    )
+    expected = [(2,)] if leads_with_fk else [(1,), (2,)]
+    assert lab.rows("SELECT p FROM c ORDER BY p") == expected
+    # What a request says for itself counts on both.
+    lab.do(f"PRAGMA foreign_keys = {int(not leads_with_fk)}", "DELETE FROM p WHERE id = 2")
+    assert lab.rows("SELECT p FROM c ORDER BY p") == ([(2,)] if leads_with_fk else [(1,)])
+    lab.close()
