@@ -40,6 +40,7 @@ class Admission:
         self._votes: dict[NodeId, bool] = {}
         """Whether the others would let this node in, by the answers to the last questions."""
         self._theirs: frozenset[str] = frozenset()
+        """Whom the last one lets in that said no."""
 
     def __repr__(self) -> str:
         return f"<Admission admitted={self.is_admitted} votes={self._votes}>"
@@ -79,6 +80,8 @@ class Admission:
             return
         self._next_question = now + engine.settings.join_interval
         self._votes.clear()
+        self._theirs = core.configurations.fingerprints
+        self._decide()  # a voter without any other needs nobody's answer
         members = (one.raft_addr for one in engine.members if one.node_id != engine.node_id)
         for address in dict.fromkeys((*members, *join_addresses(engine.settings))):
             engine.network.identify(address, self._identified)

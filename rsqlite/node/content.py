@@ -292,8 +292,11 @@ class ContentChecks:
             self._settle(one)
 
     def _settle(self, one: Round) -> None:
-        """Give this node's database up if a quorum shares another content."""
+        """Give this node's database up if a quorum shares another content. Not while two releases
+        live together: another SQLite may word what it finds differently."""
         engine = self._engine
+        if engine.core is None or engine.core.configuration.upgrade is not None:
+            return
         own, chosen = self._finding(one.index), self._chosen(one)
         is_sick = chosen is not None and own.state == "done" and own.digest != chosen
         if not is_sick or one.is_settled or engine.fault is not None or engine.is_stopping:

@@ -17,6 +17,7 @@ from rsqlite.request import ReadLevel, Request, RequestKind
 from rsqlite.statemachine.machine import StateMachine
 from rsqlite.testing.engines import EngineCluster
 from tests.node.releases import LATER, NEW, OLD, OTHER, Load, configuration_of, is_ahead, release
+from tests.node.test_content import tamper, verdicts, verify
 from tests.node.test_images import SMALL, leave_behind
 from tests.statemachine.test_fingerprint import WALL, knows_two
 
@@ -465,6 +466,37 @@ def test_status_says_who_runs_which(three: EngineCluster) -> None:
 
 def _select(level: ReadLevel) -> Request:
     return Request(RequestKind.QUERY, ["SELECT 1"], [None], level=level)
+
+
+def test_a_voter_without_others_is_refused_at_once_when_read_only_nodes_are_there(
+    tmp_path: Path,
+) -> None:
+    cluster = make(tmp_path, 1)
+    cluster.releases[1] = release(OLD)
+    reader = cluster.grow(raft_non_voter=True)
+    cluster.until(lambda: reader.is_synced and len(cluster.leader().members) == 2)
+    cluster.kill(1)
+    restart(cluster, 0, NEW)
+    assert f"the cluster takes {OLD}." in wait_for_fault(cluster, 0)
+    cluster.close()
+
+
+def test_contents_that_differ_are_reported_and_judged_when_the_upgrade_is_over(
+    three: EngineCluster,
+) -> None:
+    """Another SQLite may word differently what it finds."""
+    leader, sick = three.leader(), three.followers()[0]
+    assert three.change(leader, Declare(NEW)) is None
+    three.execute(leader, "INSERT INTO t VALUES(1, 'a')")
+    three.until(lambda: sick.machine.applied_index == leader.machine.applied_index)
+    tamper(sick, "DELETE FROM t WHERE id = 1")
+    assert verdicts(verify(three, leader))[sick.label] == "differs"
+    three.loop.advance(5.0)
+    assert three.faults == []
+    assert three.change(leader, Abandon()) is None
+    assert verdicts(verify(three, leader))[sick.label] == "differs"
+    three.until(lambda: bool(three.faults))
+    assert [at for at, _ in three.faults] == [three.number(sick)]
 
 
 def differs(machine: StateMachine) -> None:
