@@ -32,7 +32,7 @@ from rsqlite.statemachine import results, schema
 from rsqlite.statemachine.connection import Writer
 from rsqlite.statemachine.image import Copying, ImageUnwritten, Manifest, rest_s
 from rsqlite.statemachine.opening import PAGE_BYTES, configure, expect
-from rsqlite.statemachine.vfs import load_checksum_vfs, sync_database
+from rsqlite.statemachine.vfs import OpenFile, load_checksum_vfs
 
 FRAME_BYTES = 24 + PAGE_BYTES
 """A page in the WAL, with its header."""
@@ -224,7 +224,7 @@ class Checkpointer:
         connection = self._own_connection()
         index = _applied_index(connection)
         pages, copied = connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
-        sync_database(connection)
+        OpenFile(connection).sync()
         return index, pages, copied
 
     def _copied(self, found: tuple[int, int, int] | None, error: BaseException | None) -> None:

@@ -15,14 +15,12 @@ from dataclasses import dataclass, field
 
 import apsw
 
+from rsqlite.statemachine.livepages import LOCK_BYTE
 from rsqlite.statemachine.opening import PAGE_BYTES
 from rsqlite.statemachine.vfs import RESERVED_BYTES, load_checksum_vfs
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100
-_LOCK_BYTE = 1 << 30
-"""The page with this byte is never written."""
-
 _WAL_HEADER = struct.Struct(">8I")
 _WAL_MAGIC = 0x377F0682
 """The lowest bit says in which byte order the WAL's own checksums are computed."""
@@ -103,7 +101,7 @@ def _damaged_pages(descriptor: int, header: bytes, image: WalImage) -> Iterator[
     try:
         for page in range(1, min(count, size // page_bytes) + 1):
             offset = (page - 1) * page_bytes
-            if page not in image.offsets and offset != _LOCK_BYTE:
+            if page not in image.offsets and offset != LOCK_BYTE:
                 problem = _problem(verifier, descriptor, page_bytes, offset)
                 if problem:
                     yield f"page {page} (at byte {offset}) {problem}"

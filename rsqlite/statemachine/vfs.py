@@ -17,6 +17,7 @@ import ctypes
 import itertools
 import os
 import threading
+from typing import Any
 
 import apsw
 import apsw.sqlite_extra
@@ -30,8 +31,10 @@ RESERVED_BYTES = 8
 JULIAN_UNIX_MS = 210_866_760_000_000
 """SQLite counts milliseconds from noon of 24 November 4714 BC; this many later 1970 begins."""
 
+_READ_METHOD = 2
 _SYNC_METHOD = 5
-"""Place of xSync in `sqlite3_io_methods`, after a version and four other methods."""
+_SIZE_METHOD = 6
+"""Places in `sqlite3_io_methods`, after a version of the same size as a pointer."""
 _SYNC_DATA = 0x02 | 0x10
 """SQLITE_SYNC_NORMAL and SQLITE_SYNC_DATAONLY."""
 
@@ -71,19 +74,53 @@ def load_checksum_vfs() -> str:
     return CHECKSUM_VFS
 
 
-def sync_database(connection: apsw.Connection) -> None:
-    """Return when everything written to the database file is on the disk. Call in a thread.
+class OpenFile:
+    """The file that a connection of SQLite's has open, used without the interpreter held: APSW's
+    own `VFSFile` stops every other thread for as long as the disk takes. Not to be used once the
+    connection is closed.
 
-    It goes through SQLite's own open file: if this process opened the file and closed it again,
-    all of SQLite's locks on it would be gone (POSIX).
+    Nobody else may open the file: if this process opened it and closed it again, all of SQLite's
+    locks on it would be gone (POSIX).
     """
-    file = ctypes.c_void_p()
-    connection.file_control("main", apsw.SQLITE_FCNTL_FILE_POINTER, ctypes.addressof(file))
-    assert file.value is not None
-    methods = ctypes.c_void_p.from_address(file.value).value
-    assert methods is not None
-    place = methods + _SYNC_METHOD * ctypes.sizeof(ctypes.c_void_p)
-    sync = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int).from_address(place)
-    code = sync(file, _SYNC_DATA)
-    if code != apsw.SQLITE_OK:
-        raise DiskFault(f"{connection.filename} cannot be synced: SQLite answers {code}")
+
+    def __init__(self, connection: apsw.Connection, *, is_wal: bool = False) -> None:
+        """The database, or its WAL, which is open once something was read."""
+        pointer = ctypes.c_void_p()
+        which = apsw.SQLITE_FCNTL_JOURNAL_POINTER if is_wal else apsw.SQLITE_FCNTL_FILE_POINTER
+        connection.file_control("main", which, ctypes.addressof(pointer))
+        assert pointer.value is not None
+        methods = ctypes.c_void_p.from_address(pointer.value).value
+        assert methods is not None
+        self.name = f"{connection.filename}-wal" if is_wal else connection.filename
+        self._file = pointer
+        self._methods = methods
+
+    def read(self, length: int, offset: int) -> bytes:
+        """At most `length` bytes at `offset`; fewer only at the end of the file."""
+        buffer = ctypes.create_string_buffer(length)
+        types = (ctypes.c_void_p, ctypes.c_int, ctypes.c_int64)
+        code = self._call(_READ_METHOD, types, buffer, length, offset)
+        if code == apsw.SQLITE_IOERR_SHORT_READ:
+            length = min(length, max(0, self.size() - offset))
+        elif code != apsw.SQLITE_OK:
+            raise DiskFault(f"{self.name} cannot be read: SQLite answers {code}")
+        return buffer.raw[:length]
+
+    def size(self) -> int:
+        """Its length in bytes."""
+        size = ctypes.c_int64()
+        code = self._call(_SIZE_METHOD, (ctypes.c_void_p,), ctypes.byref(size))
+        if code != apsw.SQLITE_OK:
+            raise DiskFault(f"{self.name} cannot be asked for its size: SQLite answers {code}")
+        return size.value
+
+    def sync(self) -> None:
+        """Return when everything that was written to it is on the disk."""
+        code = self._call(_SYNC_METHOD, (ctypes.c_int,), _SYNC_DATA)
+        if code != apsw.SQLITE_OK:
+            raise DiskFault(f"{self.name} cannot be synced: SQLite answers {code}")
+
+    def _call(self, place: int, types: tuple[Any, ...], *arguments: Any) -> int:
+        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, *types)
+        method = kind.from_address(self._methods + place * ctypes.sizeof(ctypes.c_void_p))
+        return int(method(self._file, *arguments))

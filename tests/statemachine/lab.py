@@ -176,6 +176,16 @@ class _WatchedFile(apsw.VFSFile):
         self._vfs.on_write(self._name)
 
 
+def flip(path: str | Path, offset: int) -> None:
+    """Change a bit of a database that this process has open, or of its WAL: through SQLite's file
+    layer, for to close another descriptor would drop the locks."""
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_MAIN_DB
+    file = apsw.VFSFile(apsw.vfs_names()[0], str(path), [flags, 0])
+    (byte,) = file.xRead(1, offset)
+    file.xWrite(bytes([byte ^ 4]), offset)
+    file.xClose()
+
+
 def refusal(results: list[Result]) -> str:
     """The text of the only result, which is a Failure."""
     (result,) = results

@@ -9,10 +9,10 @@ from typing import Any
 import apsw
 import pytest
 
-from rsqlite.errors import DamagedFile, ForeignDirectory
+from rsqlite.errors import DamagedDatabase, DamagedFile, ForeignDirectory
 from rsqlite.statemachine import schema
 from rsqlite.statemachine.image import ImageUnwritten, Manifest, digest_of, read_image
-from tests.statemachine.lab import Lab
+from tests.statemachine.lab import Lab, flip
 
 INSERT = "INSERT INTO t(v) VALUES(?)"
 
@@ -83,6 +83,23 @@ def test_an_image_that_cannot_be_written_leaves_nothing(lab: Lab, tmp_path: Path
     assert isinstance(error, ImageUnwritten)
     lab.leader.maintain()
     lab.do((INSERT, "b"))
+
+
+def test_no_image_is_made_of_a_damaged_page_whatever_it_holds(lab: Lab, tmp_path: Path) -> None:
+    for number in range(20):
+        lab.do((INSERT, "x" * 1000 * number))
+    (path, manifest), _ = made(lab, tmp_path / "images")
+    flip(lab.leader.path, manifest.size // 2)
+    found: list[Any] = []
+    directory = str(tmp_path / "images")
+    lab.leader.checkpointer.make_image(directory, lambda *answer: found.append(answer))
+    lab.loop.run()
+    ((value, error),) = found
+    assert value is None
+    assert isinstance(error, DamagedDatabase)
+    assert "fails its checksum" in str(error)
+    assert lab.leader.fault is error, "who has such a page must not be used any more"
+    assert os.listdir(tmp_path / "images") == [os.path.basename(path)]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from rsqlite.statemachine.vfs import (
     CHECKSUM_VFS,
     RESERVED_BYTES,
     ClockVfs,
+    OpenFile,
     load_checksum_vfs,
-    sync_database,
 )
 from tests.statemachine.lab import Lab, WatchedVfs, ask
 
@@ -95,7 +95,7 @@ def test_the_database_file_is_synced_through_the_file_that_sqlite_has_open(tmp_p
     connection = apsw.Connection(str(tmp_path / "x.db"), vfs=vfs.name)
     connection.execute("CREATE TABLE t(a)")
     vfs.synced.clear()
-    sync_database(connection)
+    OpenFile(connection).sync()
     assert vfs.synced == ["x.db"]
     connection.close()
 
@@ -110,7 +110,23 @@ def test_a_sync_that_fails_is_a_fault_of_the_disk(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.dup2(reading, file)  # a pipe cannot be synced
     with pytest.raises(DiskFault, match="cannot be synced"):
-        sync_database(connection)
+        OpenFile(connection).sync()
     connection.close()
     os.close(reading)
     os.close(writing)
+
+
+def test_an_open_file_is_read_up_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    connection = apsw.Connection(str(path))
+    connection.execute("PRAGMA journal_mode = wal")
+    connection.execute("CREATE TABLE t(a)")
+    for is_wal, name in ((False, path), (True, f"{path}-wal")):
+        with open(name, "rb") as other:
+            data = other.read()
+        file = OpenFile(connection, is_wal=is_wal)
+        assert file.size() == len(data) >= 4096
+        assert file.read(100, 0) == data[:100]
+        assert file.read(1000, len(data) - 10) == data[-10:]
+        assert file.read(10, len(data)) == file.read(10, len(data) + 1) == b""
+    connection.close()
