@@ -201,6 +201,19 @@ class HardStateFile:
         self._file.sync()
         self.slot = slot
 
+    def problems(self, path: str) -> list[str]:
+        """What is wrong with the slots on the disk, which is at `path`."""
+        content = read_hard_state(path, self._file)
+        found = [str(one) for one in content.findings if (one.offset or 0) < 4 * PAGE_BYTES]
+        if not found and content.slot != self.slot:
+            found.append(f"{path}: term and vote are not what was written last")
+        return found
+
+    def renew(self) -> None:
+        """Write both slots again."""
+        for _ in range(2):
+            self.write(self.slot.state)
+
     def write_mark(self, mark: Mark) -> None:
         """Note how far the log is on disk. Not synced."""
         serial = self._mark_serial = self._mark_serial + 1

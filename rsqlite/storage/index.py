@@ -117,6 +117,14 @@ class PlaceTable:
             self._firsts[n] = index
             del self._offsets[n][:]
 
+    def first_after(self, sequence: int) -> int | None:
+        """The first index of the first segment after this one with which the log could begin; None
+        if there is none."""
+        for n, one in enumerate(self._sequences):
+            if one > sequence and self._firsts[n] == self._opened[n]:
+                return self._firsts[n]
+        return None
+
     def cut(self, keep_from: int) -> tuple[int, list[int]]:
         """Forget whole segments without an entry from `keep_from` on: the first index that is left,
         and the sequences that went. One in which entries of a segment before were taken back needs

@@ -22,7 +22,8 @@ from rsqlite.storage.finding import Finding
 from rsqlite.storage.index import PlaceTable, TermRuns
 from rsqlite.storage.opening import open_log
 from rsqlite.storage.reading import SegmentReader
-from rsqlite.storage.segment import segment_name
+from rsqlite.storage.scrub import RecordsRead, read_records
+from rsqlite.storage.segment import ScanEnd, segment_name
 from rsqlite.storage.writer import LogWriter, Placement, Space, Step
 
 logger = logging.getLogger(__name__)
@@ -365,7 +366,7 @@ class LogStore:
         is let go must be in the database for good. The files go in the thread."""
         if self._failure is not None or self._is_closed or self._is_preparing or self._in_kernel:
             return  # it is asked again
-        first_index, gone = self._places.cut(min(keep_from, self.durable_index))
+        first_index, gone = self._places.cut(min(keep_from, self.durable_index + 1))
         if not gone:
             return
         self._terms.cut(first_index)
@@ -381,6 +382,66 @@ class LogStore:
     def _cut(self, first_segment: int, gone: list[int]) -> Space:
         self._writer.cut(first_segment, gone)
         return self._writer.space
+
+    def roll(self) -> None:
+        """Begin the next segment now, if nothing else is being done: then what was written so far
+        can be cut. It is asked again."""
+        if self._failure is not None or self._is_closed or self._is_preparing or self._in_kernel:
+            return
+
+        def work() -> Space:
+            self._writer.roll()
+            return self._writer.space
+
+        def ended(space: Space | None, error: BaseException | None) -> None:
+            if error is None:
+                self._places.open_segment(self._writer.sequence)
+            self._prepared(space, error)
+
+        self._is_preparing = True
+        self._worker.submit(work, ended)
+
+    def first_index_after(self, sequence: int) -> Index | None:
+        """Where the log could begin without this segment and those before; None: it could not."""
+        first = self._places.first_after(sequence)
+        return None if first is None else Index(first)
+
+    # Reading again what is on the disk
+
+    def durable_segments(self) -> list[int]:
+        """Those that hold something, in order."""
+        newest = self._writer.mark.segment
+        return [one for one in self._places.sequences if one <= newest]
+
+    def rereading(
+        self, sequence: int, place: ScanEnd | None, bytes_max: int
+    ) -> Callable[[], RecordsRead] | None:
+        """What is to be done in a thread to verify some bytes of a segment; None when it is no part
+        of the log any more."""
+        if sequence not in self.durable_segments():
+            return None
+        mark, path, following = self._writer.mark, self._path(sequence), self._path(sequence + 1)
+        end = mark if mark.segment == sequence else following
+        return lambda: read_records(self._disk, path, end, place, bytes_max)
+
+    def renew_hard_state(self, done: Callable[[list[str]], None]) -> bool:
+        """Read term and vote back from the disk, and write them again if they are not there as they
+        should be; `done` gets what was wrong. False: not now."""
+        if self._failure is not None or self._is_closed or self._is_preparing or self._in_kernel:
+            return False
+
+        def work() -> tuple[list[str], Space]:
+            return self._writer.renew_hard_state(), self._writer.space
+
+        def ended(found: tuple[list[str], Space] | None, error: BaseException | None) -> None:
+            problems, space = found or ([], None)
+            self._prepared(space, error)
+            if found is not None:
+                done(problems)
+
+        self._is_preparing = True
+        self._worker.submit(work, ended)
+        return True
 
     def reset(self, index: Index, term: Term, done: Finished) -> None:
         """Begin anew behind the entry at `index`, which an image holds: nothing that is here counts
@@ -574,13 +635,15 @@ class LogStore:
             raise DiskFault(f"cannot read the log in {self._directory}: {error}") from error
         return taken
 
+    def _path(self, sequence: int) -> str:
+        return os.path.join(self._directory, segment_name(sequence))
+
     def _reader(self, sequence: int) -> SegmentReader:
         reader = self._readers.get(sequence)
         if reader is not None:
             self._readers.move_to_end(sequence)
             return reader
-        path = os.path.join(self._directory, segment_name(sequence))
-        reader = self._readers[sequence] = SegmentReader(path, self._disk)
+        reader = self._readers[sequence] = SegmentReader(self._path(sequence), self._disk)
         if len(self._readers) > self._readers_max:
             self._readers.popitem(last=False)[1].close()
         return reader

@@ -115,17 +115,27 @@ Visit = Callable[[int, int, int, int, int, int], None]
 """Called with kind, term, index, offset, end and chain value of each sound record, in order."""
 
 
-def scan_records(file: DiskFile, header: SegmentHeader, visit: Visit) -> ScanEnd:
-    """Read and verify the records one after the other."""
+def scan_records(
+    file: DiskFile,
+    header: SegmentHeader,
+    visit: Visit,
+    *,
+    begin: ScanEnd | None = None,
+    stop: int | None = None,
+) -> ScanEnd:
+    """Read and verify the records one after the other, from where `begin` says that one was read
+    until one begins at `stop` or after it."""
     size = file.size()
     seed = header.checksum
     unpack = HEADER.unpack_from
-    offset, chain = PAGE_BYTES, seed
+    offset, chain = begin or (PAGE_BYTES, seed)
+    stop = size if stop is None else min(size, stop)
+    window_bytes = max(HEADER_BYTES, min(WINDOW_BYTES, stop - offset))
     window, window_start = b"", offset
-    while offset + HEADER_BYTES <= size:
+    while offset + HEADER_BYTES <= size and offset < stop:
         at = offset - window_start
         if at + HEADER_BYTES > len(window):
-            window, window_start, at = file.pread(WINDOW_BYTES, offset), offset, 0
+            window, window_start, at = file.pread(window_bytes, offset), offset, 0
             if len(window) < HEADER_BYTES:
                 break
         length, kind, term, index, group, previous, stored, check = unpack(window, at)
@@ -140,7 +150,7 @@ def scan_records(file: DiskFile, header: SegmentHeader, visit: Visit) -> ScanEnd
             break
         start = at + HEADER_BYTES
         if start + length > len(window):
-            window = file.pread(max(WINDOW_BYTES, HEADER_BYTES + length), offset)
+            window = file.pread(max(window_bytes, HEADER_BYTES + length), offset)
             window_start, start = offset, HEADER_BYTES
             if len(window) < HEADER_BYTES + length:
                 break

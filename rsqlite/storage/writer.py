@@ -16,6 +16,7 @@ from typing import NamedTuple
 from rsqlite.config import Settings
 from rsqlite.ports import Disk, DiskFile
 from rsqlite.raft.types import Entry, HardState
+from rsqlite.storage import hardstate
 from rsqlite.storage.hardstate import HardStateFile, Mark
 from rsqlite.storage.record import PADDING, TRUNCATE, encode_record, record_bytes
 from rsqlite.storage.segment import (
@@ -270,6 +271,23 @@ class LogWriter:
         """Begin anew behind the entry at `index`, of `term`; nothing of what was there counts."""
         self._guarded(lambda: self._reset(index, term, hard_state, sequences))
 
+    def roll(self) -> None:
+        """Go on in the next segment from here on."""
+        self._guarded(self._roll_now)
+
+    def renew_hard_state(self) -> list[str]:
+        """Read term and vote back; if they are not there as they should be, write them again, for
+        they are known here. What was wrong."""
+        problems: list[str] = []
+
+        def work() -> None:
+            problems.extend(self._hard.problems(os.path.join(self._directory, hardstate.NAME)))
+            if problems:
+                self._hard.renew()
+
+        self._guarded(work)
+        return problems
+
     def _guarded(self, work: Callable[[], None]) -> None:
         if self._failure is not None:
             raise self._failure
@@ -278,6 +296,11 @@ class LogWriter:
         except BaseException as error:
             self._failure = error
             raise
+
+    def _roll_now(self) -> None:
+        self._roll(0)
+        self._flush()
+        self.write_mark()
 
     def _cut(self, first_segment: int, sequences: Sequence[int]) -> None:
         self._hard.write(self._hard.slot.state, first_segment=first_segment)
