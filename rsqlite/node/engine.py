@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -75,6 +76,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_INTERVAL_S = 0.1
 """How often deadlines and free space are looked at."""
+REPAIRS_KEPT = 16
+"""What was damaged and repaired last is remembered for `/status`."""
 
 
 class Closable(Protocol):
@@ -128,6 +131,8 @@ class Engine:
         self._synced_at = -math.inf
         self._watchers: list[Callable[[], None]] = []
         self.open_parts: list[Closable] = []
+        self.repairs: deque[str] = deque(maxlen=REPAIRS_KEPT)
+        """What was found damaged in this life of the node, and did not end it."""
 
     def __repr__(self) -> str:
         role = self.core.role.value if self.core is not None else "no cluster"
@@ -149,7 +154,7 @@ class Engine:
                 raise
             self.close_files()
             place = give_up_identity(self.path, self.disk, str(damage))
-            log.error("identity given up", extra={"reason": str(damage), "place": place})
+            self.repaired(f"identity given up: {damage}", place=place)
             self._open_files()
 
     def _open_files(self) -> None:
@@ -896,6 +901,11 @@ class Engine:
             self._tell_watchers()
             return
         self._end(error)
+
+    def repaired(self, what: str, **details: object) -> None:
+        """Something was damaged; it is mended, or will be by the others."""
+        log.error(what, extra=details)
+        self.repairs.append(what)
 
     def give_up_database(self, reason: str) -> None:
         """The others agree that this node's database is wrong: it ends, and its next start has that

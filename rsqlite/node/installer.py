@@ -21,11 +21,13 @@ from rsqlite.errors import (
     NodeFault,
     RsqliteError,
     Unavailable,
+    disk_fault,
 )
 from rsqlite.node.images import Offer
 from rsqlite.ports import Disk
 from rsqlite.raft.messages import InstallSnapshot
 from rsqlite.raft.types import Configuration, EntryId, Index, NodeId, Role, Term
+from rsqlite.statemachine import schema
 from rsqlite.statemachine.generations import (
     Installed,
     install,
@@ -35,6 +37,7 @@ from rsqlite.statemachine.generations import (
     remove_others,
     set_aside,
     wanted_image,
+    write_installed,
 )
 from rsqlite.statemachine.image import Manifest
 from rsqlite.storage.directory import read_configuration
@@ -63,6 +66,8 @@ class Installer:
         self._engine = engine
         self._unfinished: Installed | None = None
         """A database whose installation is to be completed first."""
+        self._installed: Installed | None = None
+        """What the database in use was when it came; None: it began here."""
         self._is_installing = False
         self._lost = ""
         """Why there is no database to speak of; empty: there is one."""
@@ -102,19 +107,22 @@ class Installer:
         try:
             reason = noted_damage(root)
             if reason is not None:
-                raise DamagedDatabase(reason)
+                raise DamagedDatabase(reason or "it was given up")
+            if problem := schema.read_current(root).problem:
+                engine.repaired(problem)
             self._open()
+            self._installed = self._read_installed()
         except DamagedDatabase as damage:
             if not self._has_others():
                 raise
+            self._close()
             place = set_aside(root, engine.directory.quarantine_path)
-            log.error("database set aside", extra={"reason": str(damage), "place": place})
+            engine.repaired(f"database set aside: {damage}", place=place)
             self._lost = str(damage)
             self._open()
         machine, entries = engine.machine, engine.log
-        installed = installed_of(machine.path)
-        if installed is not None and not self._is_reset(installed):
-            self._unfinished = installed
+        if self._installed is not None and not self._is_reset(self._installed):
+            self._unfinished = self._installed
         remove_others(machine.path)
         if self._unfinished is None and machine.applied_index > entries.last_index:
             raise DamagedFile(
@@ -129,8 +137,31 @@ class Installer:
             self._lost = ""  # the log has all that is missing
         elif not self._lost:
             self._lost = "its database is older than what is left of its log"
-        if self._lost and engine.directory.saved_configuration() is None:
-            raise DamagedDatabase(f"{self._lost}; and who the others are is not known here")
+        if self._lost and not has_others(engine.path, engine.disk):
+            raise DamagedDatabase(f"{self._lost}; and who has another one is not known here")
+
+    def _read_installed(self) -> Installed | None:
+        """What is written beside the database. It is needed until the log begins behind; where log
+        and database agree, it can be written again. DamagedDatabase where they do not."""
+        engine = self._engine
+        machine, entries = engine.machine, engine.log
+        try:
+            return installed_of(machine.path)
+        except DamagedDatabase as damage:
+            if entries.term(machine.applied_index) != machine.applied_term:
+                raise
+            installed = Installed(machine.applied_index, machine.applied_term)
+            self.write_installed(installed)
+            engine.repaired(str(damage))
+            return installed
+
+    def write_installed(self, installed: Installed) -> None:
+        """Write it beside the database in use."""
+        path = self._engine.machine.path
+        try:
+            write_installed(path, installed)
+        except OSError as error:
+            raise disk_fault(f"cannot write beside {path}: {error}", error) from error
 
     def _has_others(self) -> bool:
         """Is there anything to make the database from again?"""
@@ -143,6 +174,12 @@ class Installer:
             engine.directory.database_root, loop=engine.loop, settings=engine.settings
         )
         engine.open_parts.append(engine.machine)
+
+    def _close(self) -> None:
+        """Close what `_open` has opened, if it has."""
+        parts = self._engine.open_parts
+        if isinstance(parts[-1], self._engine.machine_class):
+            parts.pop().close()
 
     def _is_reset(self, installed: Installed) -> bool:
         """Does the log begin behind an installed database, or hold its last entry?"""

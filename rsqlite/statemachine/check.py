@@ -10,6 +10,7 @@ import apsw
 
 from rsqlite.errors import NodeFault
 from rsqlite.statemachine import schema
+from rsqlite.statemachine.generations import installed_of
 from rsqlite.statemachine.pages import damaged_pages
 from rsqlite.statemachine.vfs import load_checksum_vfs
 
@@ -24,9 +25,19 @@ def check_database(directory: str) -> list[str]:
     the WAL stays as it is.
     """
     try:
-        path = schema.find_current_database(directory)
+        current = schema.read_current(directory)
     except (NodeFault, OSError) as error:
         return [str(error)]
+    path = os.path.join(directory, str(current.generation), schema.DATABASE)
+    notes = [current.problem] if current.problem else []
+    try:
+        installed_of(path)
+    except NodeFault as error:
+        notes.append(str(error))
+    return notes + _check(path)
+
+
+def _check(path: str) -> list[str]:
     if not os.path.exists(path):
         return [f"{path} is missing"]
     try:

@@ -16,7 +16,7 @@ import shutil
 
 import msgspec
 
-from rsqlite.errors import DamagedFile, InvariantViolation, disk_fault
+from rsqlite.errors import DamagedDatabase, DiskFault, InvariantViolation, disk_fault
 from rsqlite.statemachine import schema
 
 INSTALLED = "installed"
@@ -38,11 +38,11 @@ def install(root: str, image: str, installed: Installed) -> str:
     """Steps 1 and 2: make the file `image`, which is on the same volume, synced and nobody's, the
     database in use; the path of the database. DiskFault when the disk refuses."""
     try:
-        number = max(_numbers(root), default=0) + 1
+        number = max(schema.generations_in(root), default=0) + 1
         folder = os.path.join(root, str(number))
         os.mkdir(folder, 0o700)
         os.replace(image, os.path.join(folder, schema.DATABASE))
-        _write(os.path.join(folder, INSTALLED), msgspec.json.encode(installed))
+        write_installed(os.path.join(folder, schema.DATABASE), installed)
         schema.sync_directory(folder)
         schema.sync_directory(os.path.dirname(image))
         schema.sync_directory(root)
@@ -56,7 +56,7 @@ def begin_generation(root: str) -> str:
     """Make the folder of another generation, which is not in use until `use_generation`; the path
     of the database that is to be there. What a crash leaves of it `remove_others` takes away."""
     try:
-        folder = os.path.join(root, str(max(_numbers(root), default=0) + 1))
+        folder = os.path.join(root, str(max(schema.generations_in(root), default=0) + 1))
         os.mkdir(folder, 0o700)
         schema.sync_directory(root)
     except OSError as error:
@@ -106,16 +106,26 @@ def noted_compact(database: str) -> float | None:
         raise disk_fault(f"cannot read beside {database}: {error}", error) from error
 
 
+def write_installed(database: str, installed: Installed) -> None:
+    """Write beside the database what it held when it came. The caller syncs the folder."""
+    path = os.path.join(os.path.dirname(database), INSTALLED)
+    _write(path, schema.encode_note(msgspec.json.encode(installed).decode()))
+
+
 def installed_of(database: str) -> Installed | None:
-    """What is written beside the database at this path; None for one that began here."""
+    """What is written beside the database at this path; None for one that began here.
+    DamagedDatabase when that cannot be believed: a wrong index would cost the log."""
     path = os.path.join(os.path.dirname(database), INSTALLED)
     try:
         with open(path, "rb") as file:
-            return msgspec.json.decode(file.read(1024), type=Installed)
+            text = schema.decode_note(file.read(1024))
+        return msgspec.json.decode(text, type=Installed)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
-        raise DamagedFile(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise DiskFault(f"{path} cannot be read: {error}") from error
+    except ValueError as error:
+        raise DamagedDatabase(f"{path} is damaged: {error}") from error
 
 
 def note_damage(database: str, reason: str, *, wants_image: bool = False) -> None:
@@ -133,8 +143,6 @@ def note_damage(database: str, reason: str, *, wants_image: bool = False) -> Non
 
 def noted_damage(root: str) -> str | None:
     """Why the database in use under `root` must not be used; None if nothing is said."""
-    if not os.path.exists(os.path.join(root, schema.CURRENT)):
-        return None
     return _noted(schema.find_current_database(root), DAMAGED)
 
 
@@ -154,25 +162,35 @@ def _noted(database: str, name: str) -> str | None:
 
 
 def set_aside(root: str, quarantine: str) -> str:
-    """Move the database in use to `quarantine`, where the newest few are kept, and begin a
-    generation without one, which wants an image if this one did; where it went."""
+    """Move the database in use, or all where that is not known, to `quarantine`, where the newest
+    few are kept, and begin a generation without one, which wants an image if this one did; where it
+    went."""
     try:
-        folder = os.path.dirname(schema.find_current_database(root))
-        number = max(_numbers(root), default=0) + 1
+        numbers = schema.generations_in(root)
+        try:
+            folders = [os.path.dirname(schema.find_current_database(root))]
+        except DamagedDatabase:
+            folders = [os.path.join(root, str(one)) for one in numbers]
+        number = max(numbers, default=0) + 1
         os.makedirs(quarantine, mode=0o700, exist_ok=True)
-        kept = sorted(_numbers(quarantine))
+        kept = schema.generations_in(quarantine)
         for old in kept[: max(0, len(kept) - QUARANTINED_MAX + 1)]:
             shutil.rmtree(os.path.join(quarantine, str(old)))
         target = os.path.join(quarantine, str(max(kept, default=0) + 1))
         begun = os.path.join(root, str(number))
         os.mkdir(begun, 0o700)
-        reason = _noted(os.path.join(folder, schema.DATABASE), WANTS_IMAGE)
-        if reason is not None:
-            _write(os.path.join(begun, WANTS_IMAGE), reason.encode())
-            schema.sync_directory(begun)
+        for folder in folders:
+            reason = _noted(os.path.join(folder, schema.DATABASE), WANTS_IMAGE)
+            if reason is not None:
+                _write(os.path.join(begun, WANTS_IMAGE), reason.encode())
+                schema.sync_directory(begun)
         schema.set_current(root, number)
-        if os.path.exists(folder):
-            os.rename(folder, target)
+        if len(folders) > 1:
+            os.mkdir(target, 0o700)
+        for folder in folders:
+            place = target if len(folders) == 1 else os.path.join(target, os.path.basename(folder))
+            if os.path.exists(folder):
+                os.rename(folder, place)
         schema.sync_directory(quarantine)
         schema.sync_directory(root)
     except OSError as error:
@@ -185,16 +203,12 @@ def remove_others(database: str) -> None:
     folder = os.path.dirname(database)
     root = os.path.dirname(folder)
     try:
-        for number in _numbers(root):
+        for number in schema.generations_in(root):
             if str(number) != os.path.basename(folder):
                 shutil.rmtree(os.path.join(root, str(number)))
         schema.sync_directory(root)
     except OSError as error:
         raise disk_fault(f"cannot remove an old database in {root}: {error}", error) from error
-
-
-def _numbers(root: str) -> list[int]:
-    return [int(name) for name in os.listdir(root) if name.isascii() and name.isdigit()]
 
 
 def _write(path: str, data: bytes) -> None:

@@ -3,6 +3,8 @@
 `<data>/db/CURRENT` names the generation in use, `<data>/db/<n>/main.db` is its database. A
 database that is installed later gets a folder of its own, and CURRENT is replaced by rename and
 synced: a new file swapped in under the old name would be undone by the old `-wal` after a crash.
+Its second line is a checksum of the first. Where it is damaged, it is the only generation there
+that is in use; if there are several, the database is lost, and nothing but the database.
 
 `_rsqlite_applied` holds one row: what has been applied, written in the same transaction as its
 effects. `_rsqlite_meta` holds what changes rarely (the configuration, the format), so that the row
@@ -14,9 +16,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
+from zlib import crc32
 
-from rsqlite.errors import DamagedFile, ForeignDirectory
+from rsqlite.errors import DamagedDatabase, DamagedFile, ForeignDirectory
 from rsqlite.raft.types import Configuration
 
 FORMAT = 1
@@ -50,47 +53,90 @@ RAISE_SCHEMA_VERSION = (
 """The schema version itself cannot be assigned in DEFENSIVE mode."""
 
 
+class Current(NamedTuple):
+    """Which generation is in use, and what is wrong with the file that should say so."""
+
+    generation: int
+    problem: str = ""
+
+
 def current_database(root: str) -> str:
     """The path of the database in use. A new root gets its first generation."""
     os.makedirs(root, mode=0o700, exist_ok=True)
-    if not os.path.exists(os.path.join(root, CURRENT)):
-        if any(os.path.exists(os.path.join(root, name, DATABASE)) for name in os.listdir(root)):
-            raise _current_is_gone(root)
-        set_current(root, 1)
-    path = find_current_database(root)
+    current = read_current(root)
+    if current.problem or not os.path.exists(os.path.join(root, CURRENT)):
+        set_current(root, current.generation)
+    path = os.path.join(root, str(current.generation), DATABASE)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     sync_directory(root)
     return path
 
 
 def find_current_database(root: str) -> str:
-    """The path of the database in use; DamagedFile when CURRENT does not name one."""
-    current = os.path.join(root, CURRENT)
-    if not os.path.exists(current):
-        raise _current_is_gone(root)
-    with open(current, encoding="ascii", errors="replace") as file:
-        text = file.read(64)
-    if not text.endswith("\n") or not text[:-1].isdigit():
-        raise DamagedFile(f"{current} does not name a generation: {text!r}")
-    return os.path.join(root, text[:-1], DATABASE)
+    """The path of the database in use; DamagedDatabase when it cannot be known."""
+    return os.path.join(root, str(read_current(root).generation), DATABASE)
 
 
-def _current_is_gone(root: str) -> DamagedFile:
-    return DamagedFile(
-        f"{root} has no {CURRENT}: a file was removed by hand; write the number of the folder of"
-        f" the database in use into it"
-    )
+def read_current(root: str) -> Current:
+    """What CURRENT says, or else what there is. DamagedDatabase when there is too much."""
+    path = os.path.join(root, CURRENT)
+    numbers = generations_in(root)
+    found = [n for n in numbers if os.path.exists(os.path.join(root, str(n), DATABASE))]
+    try:
+        with open(path, "rb") as file:
+            data = file.read(64)
+    except FileNotFoundError:
+        if not found:
+            return Current(1)
+        problem = f"{path} is missing"
+    else:
+        digits = data.strip()
+        if digits.isdigit() and digits.isascii():
+            return Current(int(digits))  # somebody has written it by hand
+        try:
+            return Current(int(decode_note(data)))
+        except ValueError as error:
+            problem = f"{path} is damaged: {error}"
+    if len(found) > 1:
+        listed = ", ".join(map(str, found))
+        raise DamagedDatabase(
+            f"{problem}, and which of the generations {listed} is in use is not known: write its"
+            " number into that file"
+        )
+    return Current(found[0] if found else max(numbers, default=1), problem)
+
+
+def generations_in(folder: str) -> list[int]:
+    """The numbers that are names in a folder, sorted; none if it is not there."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
 def set_current(root: str, generation: int) -> None:
     """Make this generation the one in use; durable when it returns."""
     temporary = os.path.join(root, f"{CURRENT}.new")
-    with open(temporary, "w", encoding="ascii") as file:
-        file.write(f"{generation}\n")
+    with open(temporary, "wb") as file:
+        file.write(encode_note(str(generation)))
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, os.path.join(root, CURRENT))
     sync_directory(root)
+
+
+def encode_note(text: str) -> bytes:
+    """A line of a small file, and the checksum of it."""
+    return f"{text}\n{crc32(text.encode()):08x}\n".encode()
+
+
+def decode_note(data: bytes) -> str:
+    """The inverse of `encode_note`; ValueError for anything else."""
+    text = data.partition(b"\n")[0].decode()
+    if encode_note(text) != data:
+        raise ValueError("it fails its checksum")
+    return text
 
 
 def sync_directory(path: str) -> None:

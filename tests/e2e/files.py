@@ -16,6 +16,8 @@ from pathlib import Path
 import apsw
 from apsw import sqlite_extra
 
+from rsqlite.statemachine.schema import find_current_database
+
 CHECK_TIMEOUT_S = 120.0
 
 
@@ -30,9 +32,7 @@ class Content:
 
 def database_path(directory: Path) -> Path:
     """The database that the node of this data directory would open."""
-    databases = directory / "db"
-    generation = (databases / "CURRENT").read_text().strip()
-    path = databases / generation / "main.db"
+    path = Path(find_current_database(str(directory / "db")))
     assert path.is_file(), f"{path} is not there"
     return path
 

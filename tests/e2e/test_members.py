@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rsqlite.cli.exits import Exit
+from rsqlite.statemachine.schema import find_current_database
 from rsqlite.testing.cluster import ProcessNode, free_ports, wait_until
 from tests.e2e.calls import execute, leader_and_followers, query
 from tests.e2e.conftest import StartCluster
@@ -21,8 +22,7 @@ SMALL = ("-raft-snap", "16", "-raft-snap-int", "100ms", "-log-keep-bytes", "64Ki
 
 
 def database_of(node: ProcessNode) -> Path:
-    root = node.directory / "db"
-    return root / (root / "CURRENT").read_text().strip() / "main.db"
+    return Path(find_current_database(str(node.directory / "db")))
 
 
 def is_voter(node: ProcessNode) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -413,6 +414,111 @@ def test_alone_and_without_its_whole_log_a_damaged_database_ends_the_node(tmp_pa
     with pytest.raises(DamagedDatabase):
         cluster.start_node(0)
     assert Path(engine.machine.path).read_bytes().startswith(b"gone"), "nothing was touched"
+
+
+def flip(path: Path, bit: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def with_an_installed_database(cluster: EngineCluster) -> int:
+    """Stop a follower whose database came as an image, and whose log has gone on since."""
+    number = leave_behind(cluster)
+    again = cluster.start_node(number)
+    cluster.until(lambda: is_level(cluster, again), 20.0)
+    write(cluster, 5)
+    cluster.until(lambda: is_level(cluster, again), 20.0)
+    cluster.kill(number)
+    return number
+
+
+@pytest.mark.parametrize("name", ["CURRENT", "installed"])
+@pytest.mark.parametrize("bit", [0, 3, 6, 8, 12, 77])
+def test_damage_of_a_note_beside_the_database_costs_neither_log_nor_vote_nor_database(
+    three: EngineCluster, name: str, bit: int
+) -> None:
+    number = with_an_installed_database(three)
+    root = three.directory / f"node{number}"
+    identity = (root / "identity.json").read_text()
+    (path,) = (root / "db").rglob(name)
+    flip(path, bit % (8 * path.stat().st_size))
+    write(three, 3)
+    again = three.start_node(number)
+    assert f'"{again.node_id}"' in identity
+    assert not again.installer.is_without_database
+    three.until(lambda: again.is_synced and is_level(three, again), 30.0)
+    assert count(three, again) == count(three, three.leader())
+    assert not (root / "quarantine").exists()
+    assert three.faults == []
+    assert any(str(path) in repair for repair in again.repairs), "it is said"
+    # And it is mended.
+    three.kill(number)
+    again = three.start_node(number)
+    three.until(lambda: again.is_synced and is_level(three, again), 30.0)
+    assert not again.repairs
+
+
+def test_where_it_is_not_known_which_database_is_in_use_it_is_had_from_the_others(
+    three: EngineCluster,
+) -> None:
+    number = with_an_installed_database(three)
+    root = three.directory / f"node{number}" / "db"
+    identity = (root.parent / "identity.json").read_text()
+    (one,) = (path for path in root.iterdir() if path.is_dir())
+    shutil.copytree(one, root / "9")
+    flip(root / "CURRENT", 4)
+    again = three.start_node(number)
+    assert f'"{again.node_id}"' in identity
+    three.until(lambda: again.is_synced and is_level(three, again), 30.0)
+    assert count(three, again) == count(three, three.leader())
+    kept = Path(again.directory.quarantine_path) / "1"
+    assert {path.name for path in kept.iterdir()} == {one.name, "9"}, "nothing was thrown away"
+
+
+def test_an_installation_that_is_not_finished_needs_its_note_or_another_image(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = leave_behind(three)
+
+    def crash(*arguments: object, **options: object) -> None:
+        raise DiskFault("the power went")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LogStore, "reset", crash)
+        three.start_node(number)
+        with pytest.raises(DiskFault):
+            three.until(lambda: False, 20.0)
+    three.kill(number)
+    three.faults.clear()
+    root = three.directory / f"node{number}"
+    identity = (root / "identity.json").read_text()
+    (path,) = (root / "db").rglob("installed")
+    flip(path, 100)
+    again = three.start_node(number)
+    assert f'"{again.node_id}"' in identity
+    three.until(lambda: again.is_synced and is_level(three, again), 30.0)
+    assert count(three, again) == count(three, three.leader())
+    assert three.faults == []
+
+
+def test_alone_a_node_finds_its_database_again_or_ends(tmp_path: Path) -> None:
+    cluster = EngineCluster(tmp_path, 1, join="", **SMALL)
+    engine = cluster.start()
+    cluster.execute(engine, "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    write(cluster, 200)
+    cluster.loop.advance(1.0)
+    assert engine.log.first_index > 1
+    cluster.kill(0)
+    root = Path(engine.directory.database_root)
+    flip(root / "CURRENT", 1)
+    again = cluster.start()
+    assert count(cluster, again) == [(200, 200)]
+    cluster.kill(0)
+    (root / "1").rename(root / "elsewhere")
+    with pytest.raises(DamagedDatabase):
+        cluster.start_node(0)
+    cluster.close()
 
 
 # What a node is, or what it has promised, is lost

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rsqlite.statemachine import check_database, schema
+from rsqlite.statemachine.generations import Installed, write_installed
 from tests.statemachine.lab import Lab
 
 
@@ -49,8 +50,19 @@ def test_a_missing_applied_row_is_found(tmp_path: Path) -> None:
 def test_a_missing_database_is_found(database: Path) -> None:
     (database / "1" / "main.db").unlink()
     assert "missing" in check_database(str(database))[0]
-    (database / "CURRENT").unlink()
-    assert "CURRENT" in check_database(str(database))[0]
+
+
+@pytest.mark.parametrize("name", ["CURRENT", "1/installed"])
+def test_a_damaged_note_is_found_and_what_it_is_about_looked_at(database: Path, name: str) -> None:
+    write_installed(str(database / "1" / "main.db"), Installed(7, 1))
+    assert check_database(str(database)) == []
+    data = bytearray((database / name).read_bytes())
+    data[3] ^= 2
+    (database / name).write_bytes(data)
+    (found,) = check_database(str(database))
+    assert str(database / name) in found
+    (database / "1" / "main.db").unlink()
+    assert "missing" in check_database(str(database))[-1]
 
 
 def test_a_strange_format_is_found(tmp_path: Path) -> None:

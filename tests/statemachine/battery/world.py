@@ -19,6 +19,7 @@ from rsqlite.errors import RsqliteError
 from rsqlite.raft.types import Entry, EntryId, EntryKind, Index, Term
 from rsqlite.request import Outcome, ReadLevel, Request, RequestKind
 from rsqlite.statemachine import Batch, StateMachine
+from rsqlite.statemachine.schema import find_current_database
 from rsqlite.testing.loop import ManualLoop
 from tests.statemachine.battery.content import content
 from tests.statemachine.battery.model import Ask
@@ -113,8 +114,7 @@ class Node:
     @property
     def database_path(self) -> str:
         """The file that CURRENT names."""
-        generation = (self.directory / "CURRENT").read_text(encoding="ascii").strip()
-        return str(self.directory / generation / "main.db")
+        return find_current_database(str(self.directory))
 
 
 class WatchedLoop(ManualLoop):
