@@ -21,7 +21,6 @@ from rsqlite.errors import (
     NodeFault,
     RsqliteError,
     Unavailable,
-    disk_fault,
 )
 from rsqlite.node.images import Offer
 from rsqlite.ports import Disk
@@ -151,17 +150,9 @@ class Installer:
             if entries.term(machine.applied_index) != machine.applied_term:
                 raise
             installed = Installed(machine.applied_index, machine.applied_term)
-            self.write_installed(installed)
+            write_installed(machine.path, installed)
             engine.repaired(str(damage))
             return installed
-
-    def write_installed(self, installed: Installed) -> None:
-        """Write it beside the database in use."""
-        path = self._engine.machine.path
-        try:
-            write_installed(path, installed)
-        except OSError as error:
-            raise disk_fault(f"cannot write beside {path}: {error}", error) from error
 
     def _has_others(self) -> bool:
         """Is there anything to make the database from again?"""

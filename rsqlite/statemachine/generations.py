@@ -109,7 +109,10 @@ def noted_compact(database: str) -> float | None:
 def write_installed(database: str, installed: Installed) -> None:
     """Write beside the database what it held when it came. The caller syncs the folder."""
     path = os.path.join(os.path.dirname(database), INSTALLED)
-    _write(path, schema.encode_note(msgspec.json.encode(installed).decode()))
+    try:
+        _write(path, schema.encode_note(msgspec.json.encode(installed).decode()))
+    except OSError as error:
+        raise disk_fault(f"cannot write {path}: {error}", error) from error
 
 
 def installed_of(database: str) -> Installed | None:

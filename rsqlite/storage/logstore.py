@@ -24,7 +24,8 @@ from rsqlite.storage.opening import open_log
 from rsqlite.storage.reading import SegmentReader
 from rsqlite.storage.scrub import RecordsRead, read_records
 from rsqlite.storage.segment import ScanEnd, segment_name
-from rsqlite.storage.writer import LogWriter, Placement, Space, Step
+from rsqlite.storage.step import Placement, Space, Step
+from rsqlite.storage.writer import LogWriter
 
 logger = logging.getLogger(__name__)
 

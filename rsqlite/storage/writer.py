@@ -11,11 +11,10 @@ import errno
 import os
 from array import array
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from rsqlite.config import Settings
 from rsqlite.ports import Disk, DiskFile
-from rsqlite.raft.types import Entry, HardState
+from rsqlite.raft.types import HardState
 from rsqlite.storage import hardstate
 from rsqlite.storage.hardstate import HardStateFile, Mark
 from rsqlite.storage.record import PADDING, TRUNCATE, encode_record, record_bytes
@@ -26,35 +25,9 @@ from rsqlite.storage.segment import (
     encode_header,
     segment_name,
 )
+from rsqlite.storage.step import Placement, Space, Step
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-class Step(NamedTuple):
-    """One change of the log, in the order in which they happen."""
-
-    truncate_from: int | None
-    previous_term: int
-    """The term of the entry before `truncate_from`; 0 without a truncation."""
-    entries: Sequence[Entry]
-    hard_state: HardState | None
-
-
-class Placement(NamedTuple):
-    """Where entries came to stand: first a truncation, then these offsets in this segment."""
-
-    truncate_from: int | None
-    sequence: int
-    offsets: array[int]
-
-
-class Space(NamedTuple):
-    """What is prepared. `ahead` bytes are zero-filled and synced; `is_wanted` asks for `prepare`,
-    and `is_urgent` says that the next writes would leave the prepared space."""
-
-    ahead: int
-    is_wanted: bool
-    is_urgent: bool
 
 
 class LogWriter:
