@@ -303,6 +303,15 @@ class Settings:
         minimum=0.1,
         maximum=86_400,
     )
+    scrub_interval: float = setting(
+        86_400.0,
+        "Pause between readings of all that is on the disk, to find damage; 0: only when asked for",
+        unit="s",
+        minimum=0.0,
+    )
+    scrub_bytes_per_second: int = setting(
+        8 * MIB, "Rate of such a reading at most", minimum=64 * KIB
+    )
     digest_memory_max: int = setting(
         64 * MIB,
         "An entry whose row changes take more memory carries no digest",

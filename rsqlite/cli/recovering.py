@@ -11,8 +11,9 @@ from rsqlite.errors import DamagedFile, ForeignDirectory, RequestError
 from rsqlite.node.recovery import Peer, write_peers
 from rsqlite.raft.types import Configuration
 from rsqlite.storage.check import stopped_node
-from rsqlite.storage.directory import LOG_NAME, Identity, read_configuration, read_identity
+from rsqlite.storage.directory import LOG_NAME, read_configuration
 from rsqlite.storage.disk import RealDisk
+from rsqlite.storage.identity import Identity, read_identity
 from rsqlite.storage.recovery import examine_log
 
 

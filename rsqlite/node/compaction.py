@@ -5,10 +5,15 @@ only by followers that lag. The newest `raft_snap` entries are kept for them, bu
 `log_keep_bytes`, and whatever comes behind an image that a follower fetches, or behind a compact
 copy of the database. Who lags further gets an image. Whole segments go, so up to a segment more
 than that is on the disk.
+
+A part of the log that was found damaged goes as soon as all that is in it is in the database for
+good: a log that begins behind it is as good as one that was cut there in time, also for elections,
+which ask for its end. Until then the damage stays where it is, and a start finds it.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 
 from rsqlite.config import Settings
@@ -16,6 +21,8 @@ from rsqlite.errors import Fate, Overloaded, RsqliteError, TimedOut
 from rsqlite.raft.types import Index
 from rsqlite.statemachine.machine import StateMachine
 from rsqlite.storage.logstore import LogStore
+
+log = logging.getLogger(__name__)
 
 Snapshotted = Callable[[bool, RsqliteError | None], None]
 """Called once: whether something was done, or why it could not be."""
@@ -42,6 +49,8 @@ class Compaction:
         self._next_look = 0.0
         self._waiting: list[tuple[Index, float, Snapshotted]] = []
         self.cuts = 0
+        self._damaged = 0
+        """The newest segment that is damaged; 0: none is."""
 
     def __repr__(self) -> str:
         return f"<Compaction from {self.keeps_from()}>"
@@ -66,6 +75,8 @@ class Compaction:
         failed."""
         if self._waiting:
             self._wait(now)
+        if self._damaged:
+            self._let_go()
         if now >= self._next_look:
             self._next_look = now + self._settings.raft_snap_int
             self._cut()
@@ -75,6 +86,33 @@ class Compaction:
         waiting, self._waiting = self._waiting, []
         for _, _, done in waiting:
             done(False, error)
+
+    def let_go(self, sequence: int) -> bool:
+        """Have the log begin behind this segment, which is damaged, as soon as that may be; False
+        when that was known."""
+        is_new = sequence > self._damaged
+        self._damaged = max(self._damaged, sequence)
+        return is_new
+
+    @property
+    def is_damaged(self) -> bool:
+        """A part of the log is damaged, and still there."""
+        return self._damaged != 0
+
+    def _let_go(self) -> None:
+        entries, machine = self._log, self._machine()
+        segments = entries.durable_segments()
+        first = entries.first_index_after(self._damaged)
+        if segments and segments[0] > self._damaged:
+            log.info("the log begins behind what was damaged", extra={"index": entries.first_index})
+            self._damaged = 0
+        elif first is None:
+            entries.roll()  # the newest part is damaged: what comes from now on is in another
+        elif first - 1 <= self._checkpointed:
+            self._cut_from(first)
+        elif first - 1 <= machine.applied_index:
+            machine.checkpointer.request()
+            machine.maintain()
 
     def _wait(self, now: float) -> None:
         self._machine().maintain()
@@ -93,8 +131,11 @@ class Compaction:
             self._machine().checkpointer.request()
 
     def _cut(self) -> None:
+        self._cut_from(self.keeps_from())
+
+    def _cut_from(self, keep_from: Index) -> None:
         first_index = self._log.first_index
-        self._log.cut(self.keeps_from())
+        self._log.cut(keep_from)
         self.cuts += self._log.first_index != first_index
 
     def keeps_from(self) -> Index:

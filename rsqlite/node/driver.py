@@ -24,8 +24,9 @@ from rsqlite.transport.codec import decode_message, encode_message, is_urgent
 
 T = TypeVar("T")
 
-BROKEN_PROMISES = (types.InvariantViolation, errors.InvariantViolation)
-"""The core's own, which may import nothing from outside, and everybody else's."""
+ENDS = (types.InvariantViolation, errors.InvariantViolation, errors.NodeFault)
+"""A broken promise (the core's own kind, for it may import nothing from outside, and everybody
+else's), or a log that cannot be read."""
 
 
 class Listener(Protocol):
@@ -167,7 +168,7 @@ class Driver:
                 if output is not None:
                     self._is_told = bool(output.committed)  # there may be more of them
                     self._carry_out(output)
-        except BROKEN_PROMISES as error:
+        except ENDS as error:
             self._listener.fail(error)
         finally:
             self._is_pumping = False
@@ -176,10 +177,10 @@ class Driver:
 
     def _feed(self, tell: Callable[..., T], *args: object) -> T | None:
         """Tell the core something and carry out what follows. A broken promise of our own code
-        stops the node before it does harm."""
+        stops the node before it does harm, and so does a log that cannot be read."""
         try:
             answer = tell(*args)
-        except BROKEN_PROMISES as error:
+        except ENDS as error:
             self._listener.fail(error)
             return None
         self.pump()

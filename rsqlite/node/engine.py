@@ -42,6 +42,7 @@ from rsqlite.node.membership import Granted, Membership
 from rsqlite.node.place import Place
 from rsqlite.node.reader import Reader
 from rsqlite.node.report import PeerLinks, status_of
+from rsqlite.node.scrub import Scrub
 from rsqlite.node.status import Status
 from rsqlite.node.transfer import Transfer
 from rsqlite.node.upgrade import HandBack
@@ -122,6 +123,7 @@ class Engine:
         self.content = ContentChecks(self)
         self.vacuum = Vacuum(self)
         self.vacuums = Vacuums(self)
+        self.scrub = Scrub(self)
         self.has_database_room = True
         self._next_hand_over = 0.0
         self._discovery: Discovery | None = None
@@ -180,6 +182,7 @@ class Engine:
 
     def close_files(self) -> None:
         """Close what `open_files` opened, last opened first."""
+        self.scrub.close()
         fault: NodeFault | None = None
         while self.open_parts:
             try:
@@ -217,6 +220,7 @@ class Engine:
         self.membership.stop(Stopped("the node is stopping"))
         self.content.stop(Stopped("the node is stopping"))
         self.vacuum.cancel("the node is stopping")
+        self.scrub.stop()
         self.vacuums.stop(Stopped("the node is stopping"))
         self.forwarding.stop()
         self.writer.stop()
@@ -638,6 +642,13 @@ class Engine:
             return
         self.vacuums.submit(done, timeout_s)
 
+    def begin_scrub(self) -> None:
+        """Begin to read through all that is on the disk, unless that goes on already; an error when
+        it cannot be done. `status` tells how far it is."""
+        if self.fault is not None or self.is_stopping or self.core is None:
+            raise self._stopped()
+        self.scrub.begin()
+
     def _only_reads(self, request: Request) -> bool:
         classify = self.machine.classify
         return all(classify(sql) is True for sql in request.sqls)
@@ -868,6 +879,7 @@ class Engine:
             self.content.sweep(now)
             self.vacuum.sweep(now)
             self.vacuums.sweep(now)
+            self.scrub.sweep(now)
             self.images.sweep(now, self.core)
             try:
                 self.compaction.sweep(now)
@@ -890,6 +902,7 @@ class Engine:
         if self.fault is not None or self.is_stopping:
             return
         self.fault = error
+        self.scrub.stop()
         self.installer.note(error)
         log.error("node failed", extra={"fault": str(error), "kind": type(error).__name__})
         fault = error if isinstance(error, RsqliteError) else NodeFault(str(error))

@@ -65,8 +65,8 @@ class Installer:
         self._engine = engine
         self._unfinished: Installed | None = None
         """A database whose installation is to be completed first."""
-        self._installed: Installed | None = None
-        """What the database in use was when it came; None: it began here."""
+        self._installed: tuple[str, Installed] | None = None
+        """The database that came as an image, and what it held then."""
         self._is_installing = False
         self._lost = ""
         """Why there is no database to speak of; empty: there is one."""
@@ -108,9 +108,9 @@ class Installer:
             if reason is not None:
                 raise DamagedDatabase(reason or "it was given up")
             if problem := schema.read_current(root).problem:
-                engine.repaired(problem)
+                engine.repaired(f"{problem}; it was written again")
             self._open()
-            self._installed = self._read_installed()
+            self._read_installed()
         except DamagedDatabase as damage:
             if not self._has_others():
                 raise
@@ -120,8 +120,8 @@ class Installer:
             self._lost = str(damage)
             self._open()
         machine, entries = engine.machine, engine.log
-        if self._installed is not None and not self._is_reset(self._installed):
-            self._unfinished = self._installed
+        if self.installed is not None and not self._is_reset(self.installed):
+            self._unfinished = self.installed
         remove_others(machine.path)
         if self._unfinished is None and machine.applied_index > entries.last_index:
             raise DamagedFile(
@@ -139,20 +139,31 @@ class Installer:
         if self._lost and not has_others(engine.path, engine.disk):
             raise DamagedDatabase(f"{self._lost}; and who has another one is not known here")
 
-    def _read_installed(self) -> Installed | None:
-        """What is written beside the database. It is needed until the log begins behind; where log
-        and database agree, it can be written again. DamagedDatabase where they do not."""
+    @property
+    def installed(self) -> Installed | None:
+        """What the database in use held when it came; None: it was made here."""
+        path, installed = self._installed or ("", None)
+        return installed if path == self._engine.machine.path else None
+
+    def _read_installed(self) -> None:
+        """Learn that. It is needed until the log begins behind; where log and database agree, it
+        can be written again. DamagedDatabase where they do not."""
         engine = self._engine
         machine, entries = engine.machine, engine.log
+        held = Installed(machine.applied_index, machine.applied_term)
         try:
-            return installed_of(machine.path)
+            installed = installed_of(machine.path)
+            if installed and installed != held and not self._is_reset(installed):
+                # Until the log is reset, nothing is added to what came.
+                raise DamagedDatabase(f"{machine.path} is not what is noted beside it: {installed}")
         except DamagedDatabase as damage:
             if entries.term(machine.applied_index) != machine.applied_term:
                 raise
-            installed = Installed(machine.applied_index, machine.applied_term)
+            installed = held
             write_installed(machine.path, installed)
-            engine.repaired(str(damage))
-            return installed
+            engine.repaired(f"{damage}; it was written again")
+        if installed is not None:
+            self._installed = machine.path, installed
 
     def _has_others(self) -> bool:
         """Is there anything to make the database from again?"""
@@ -301,7 +312,8 @@ class Installer:
         try:
             engine.open_parts.remove(engine.machine)
             engine.machine.close()
-            install(engine.directory.database_root, path, installed)
+            database = install(engine.directory.database_root, path, installed)
+            self._installed = database, installed
         except NodeFault as fault:
             engine.fail(fault)
             return
@@ -314,6 +326,7 @@ class Installer:
         self._is_installing = True
         engine.vacuum.cancel("another database is installed")
         engine.driver.stop()
+        engine.scrub.stop()
         refusal = self.refusal()
         engine.writer.stop(refusal)
         engine.reader.stop(refusal)

@@ -50,6 +50,8 @@ def status_of(node: Engine) -> Status:
         else core.configuration.upgrade.target,
         content_check=node.content.last,
         vacuum=node.vacuum.progress,
+        scrub=node.scrub.status,
+        repairs=tuple(node.repairs),
         counters=_counters(node),
     )
 

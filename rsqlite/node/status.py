@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rsqlite.node.content import Report
+    from rsqlite.node.scrub import ScrubStatus
     from rsqlite.node.vacuum import Progress
 
 
@@ -63,5 +64,9 @@ class Status:
     """What came of the last check of all nodes' contents that ended here."""
     vacuum: Progress
     """How far this node's last VACUUM is."""
+    scrub: ScrubStatus
+    """How far the reading of all that is on the disk is."""
+    repairs: tuple[str, ...]
+    """What was found damaged in this life of the node, and mended."""
     counters: Mapping[str, int | float]
     """Names are `part_thing_unit`, such as `writer_batches` or `log_sync_seconds`."""

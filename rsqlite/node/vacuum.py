@@ -132,6 +132,9 @@ class Vacuum:
         if not is_running or engine.refuses:
             self._fail("the node has no database to write anew now")
             return
+        if engine.compaction.is_damaged:
+            self._fail("a part of the log is damaged")
+            return
         if not engine.installer.has_room(size):
             self._fail(f"no room for a copy of {size} bytes")
             return

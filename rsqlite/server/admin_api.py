@@ -259,6 +259,8 @@ def _store(picture: Status, settings: Settings) -> dict[str, Any]:
         if picture.content_check is None
         else cluster_api.report_value(picture.content_check),
         "vacuum": _vacuum(picture.vacuum),
+        "scrub": cluster_api.scrub_value(picture.scrub),
+        "repairs": list(picture.repairs),
         "snapshot_store": {"snapshots": []},
         "sqlite3": {
             "version": apsw.sqlite_lib_version(),

@@ -287,6 +287,14 @@ async def _vacuum(call: Call) -> Reply:
     return await cluster_api.vacuum(call.server.node, call.flags)
 
 
+async def _scrub(call: Call) -> Reply:
+    return cluster_api.scrub(call.server.node, call.flags, begins=True)
+
+
+async def _scrub_status(call: Call) -> Reply:
+    return cluster_api.scrub(call.server.node, call.flags, begins=False)
+
+
 async def _last_check(call: Call) -> Reply:
     return cluster_api.last_check(call.server.node, call.flags)
 
@@ -330,6 +338,7 @@ ROUTES = (
     Route("/verify", {"GET": _last_check, "POST": _verify}, is_prefix=False),
     Route("/vacuum", {"POST": _vacuum}, is_prefix=False),
     Route("/upgrade", {"GET": _upgrade, "POST": _declare, "DELETE": _abandon}, is_prefix=False),
+    Route("/scrub", {"GET": _scrub_status, "POST": _scrub}, is_prefix=False),
     Route("/reap", {"POST": _not_supported}, is_prefix=False),
     Route("/remove", {"DELETE": _remove}),
 )

@@ -1,5 +1,5 @@
 """The cluster over HTTP: DELETE /remove, POST /leader and /snapshot in rqlite's forms; /verify,
-/vacuum and /upgrade beyond it.
+/vacuum, /scrub and /upgrade beyond it.
 
 The first two and POST or DELETE /upgrade are carried out by the leader, whoever is asked, or sent
 there with 301 if `redirect` asks for it. The answer comes when the change is committed (or the
@@ -17,6 +17,7 @@ import orjson
 from rsqlite.errors import RequestError, RsqliteError, Stopped
 from rsqlite.node.changes import Remove, Transfer, Wish
 from rsqlite.node.content import NodeReport, Report
+from rsqlite.node.scrub import ScrubStatus
 from rsqlite.node.upgrade import Declare
 from rsqlite.node.vacuums import NodeVacuum, VacuumReport
 from rsqlite.server import gojson
@@ -111,6 +112,29 @@ async def verify(node: NodeService, flags: Flags) -> Reply:
     if report is None:
         return error_reply(error or Stopped("no report"), is_write=False)
     return _report_reply(report, flags)
+
+
+def scrub(node: NodeService, flags: Flags, *, begins: bool) -> Reply:
+    """GET /scrub: how far this node has read through what is on its disk. POST: begin now."""
+    try:
+        if begins:
+            node.begin_scrub()
+    except RsqliteError as error:
+        return error_reply(error, is_write=False)
+    value = scrub_value(node.status().scrub)
+    return json_reply(gojson.dumps(value, is_pretty=flags.pretty))
+
+
+def scrub_value(status: ScrubStatus) -> dict[str, Any]:
+    """The same as JSON has it."""
+    return {
+        "running": status.is_running,
+        "part": status.part,
+        "bytes": status.bytes,
+        "seconds": round(status.seconds, 3),
+        "problems": list(status.problems),
+        "rounds": status.rounds,
+    }
 
 
 async def vacuum(node: NodeService, flags: Flags) -> Reply:

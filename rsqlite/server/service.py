@@ -47,4 +47,8 @@ class NodeService(Protocol):
         """Have the databases of all nodes written anew; `done` is called exactly once on the loop,
         with a report or an error."""
 
+    def begin_scrub(self) -> None:
+        """Begin to read through all that is on the disk, unless that goes on already; raises an
+        error when it cannot be done now."""
+
     def status(self) -> Status: ...

@@ -28,7 +28,7 @@ def check_database(directory: str) -> list[str]:
         current = schema.read_current(directory)
     except (NodeFault, OSError) as error:
         return [str(error)]
-    path = os.path.join(directory, str(current.generation), schema.DATABASE)
+    path = current.database
     notes = [current.problem] if current.problem else []
     try:
         installed_of(path)

@@ -121,7 +121,9 @@ def installed_of(database: str) -> Installed | None:
     path = os.path.join(os.path.dirname(database), INSTALLED)
     try:
         with open(path, "rb") as file:
-            text = schema.decode_note(file.read(1024))
+            data = file.read(1024)
+        # The first release wrote no checksum.
+        text = data if data.endswith(b"}") else schema.decode_note(data)
         return msgspec.json.decode(text, type=Installed)
     except FileNotFoundError:
         return None

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from rsqlite.errors import DamagedDatabase, DamagedFile, ForeignDirectory
+from rsqlite.errors import DamagedDatabase, DiskFault, ForeignDirectory
 from rsqlite.raft.types import Configuration
 
 FORMAT = 1
@@ -54,56 +54,62 @@ RAISE_SCHEMA_VERSION = (
 
 
 class Current(NamedTuple):
-    """Which generation is in use, and what is wrong with the file that should say so."""
+    """Which generation is in use, its database, what is wrong with the file that should say so, and
+    whether it says so as this program would write it."""
 
     generation: int
-    problem: str = ""
+    database: str
+    problem: str
+    is_written: bool
 
 
 def current_database(root: str) -> str:
     """The path of the database in use. A new root gets its first generation."""
     os.makedirs(root, mode=0o700, exist_ok=True)
     current = read_current(root)
-    if current.problem or not os.path.exists(os.path.join(root, CURRENT)):
+    if not current.is_written:
         set_current(root, current.generation)
-    path = os.path.join(root, str(current.generation), DATABASE)
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    os.makedirs(os.path.dirname(current.database), mode=0o700, exist_ok=True)
     sync_directory(root)
-    return path
+    return current.database
 
 
 def find_current_database(root: str) -> str:
     """The path of the database in use; DamagedDatabase when it cannot be known."""
-    return os.path.join(root, str(read_current(root).generation), DATABASE)
+    return read_current(root).database
 
 
 def read_current(root: str) -> Current:
     """What CURRENT says, or else what there is. DamagedDatabase when there is too much."""
     path = os.path.join(root, CURRENT)
     numbers = generations_in(root)
-    found = [n for n in numbers if os.path.exists(os.path.join(root, str(n), DATABASE))]
+    found = [n for n in numbers if os.path.exists(_database_of(root, n))]
+    data, problem = b"", ""
     try:
         with open(path, "rb") as file:
             data = file.read(64)
+        # A number alone somebody has written by hand, or a program before the checksum was there.
+        is_number = data.strip().isdigit()
+        number = int(data if is_number else decode_note(data))
+        return Current(number, _database_of(root, number), "", is_written=not is_number)
     except FileNotFoundError:
-        if not found:
-            return Current(1)
-        problem = f"{path} is missing"
-    else:
-        digits = data.strip()
-        if digits.isdigit() and digits.isascii():
-            return Current(int(digits))  # somebody has written it by hand
-        try:
-            return Current(int(decode_note(data)))
-        except ValueError as error:
-            problem = f"{path} is damaged: {error}"
+        problem = f"{path} is missing" if found else ""
+    except OSError as error:
+        raise DiskFault(f"{path} cannot be read: {error}") from error
+    except ValueError as error:
+        problem = f"{path} is damaged: {error}"
     if len(found) > 1:
         listed = ", ".join(map(str, found))
         raise DamagedDatabase(
             f"{problem}, and which of the generations {listed} is in use is not known: write its"
             " number into that file"
         )
-    return Current(found[0] if found else max(numbers, default=1), problem)
+    number = found[0] if found else max(numbers, default=1)
+    return Current(number, _database_of(root, number), problem, is_written=False)
+
+
+def _database_of(root: str, number: int) -> str:
+    return os.path.join(root, str(number), DATABASE)
 
 
 def generations_in(folder: str) -> list[int]:

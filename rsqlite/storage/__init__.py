@@ -49,14 +49,16 @@ for what was cut here could be the last copy of an acknowledged write (design 11
 A disk that fails ends the log for good: no write or sync is tried twice. The volume being full is
 noticed ahead (`LogStore.has_room`), while the log still has prepared space and nothing has failed.
 
-The front of the log is never cut yet. The format has its place: a segment's header says its first
-index and the term before, the hard state says which segment is the first.
+The front of the log is cut by whole segments: a segment's header says its first index and the term
+before, the hard state says which segment is the first. What is on the disk can be read again while
+the log is in use (`scrub.py`); a part that is damaged is cut like any other, once it is not needed.
 """
 
 from rsqlite.storage.check import check
-from rsqlite.storage.directory import DataDirectory, Identity
+from rsqlite.storage.directory import DataDirectory
 from rsqlite.storage.disk import RealDisk
 from rsqlite.storage.finding import Finding, Severity
+from rsqlite.storage.identity import Identity
 from rsqlite.storage.logstore import LogStore
 
 __all__ = [

@@ -9,16 +9,10 @@ from contextlib import contextmanager
 from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory
 from rsqlite.ports import Disk
 from rsqlite.storage import hardstate
-from rsqlite.storage.directory import (
-    IDENTITY_NAME,
-    IDENTITY_NEW_NAME,
-    LOG_NAME,
-    Identity,
-    lock_directory,
-    read_identity,
-)
+from rsqlite.storage.directory import IDENTITY_NEW_NAME, LOG_NAME, lock_directory
 from rsqlite.storage.disk import RealDisk
 from rsqlite.storage.finding import REJOIN_ADVICE, Finding, Severity
+from rsqlite.storage.identity import IDENTITY_NAME, Identity, read_identity
 from rsqlite.storage.recovery import examine_log
 from rsqlite.storage.segment import (
     PAGE_BYTES,

@@ -1,17 +1,13 @@
 """The data directory: who owns it, who uses it now, and where its parts are.
 
-    lock            held while a node runs; holds its process id
-    identity.json   who this node is (below), replaced by rename
-    log/            the log (`logstore.py`)
-    db/             the database (`statemachine`)
-    images/         an image of it, for others; incoming/: one that is being fetched
-    configuration.json  the last committed configuration: who can give back what is lost here
-    quarantine/     what was damaged and set aside, kept for whoever wants to know why
-    giving-up.json  while identity, log and database are being set aside
-
-The identity is JSON of one object: format, node_id (decimal string: 64 bits do not fit a JSON
-number), incarnation (how often the directory was opened), cluster_id, label, and checksum, the
-CRC-32 of the same object without it, keys sorted, no spaces.
+lock            held while a node runs; holds its process id
+identity.json   who this node is (below), replaced by rename
+log/            the log (`logstore.py`)
+db/             the database (`statemachine`)
+images/         an image of it, for others; incoming/: one that is being fetched
+configuration.json  the last committed configuration: who can give back what is lost here
+quarantine/     what was damaged and set aside, kept for whoever wants to know why
+giving-up.json  while identity, log and database are being set aside
 """
 
 from __future__ import annotations
@@ -20,22 +16,24 @@ import json
 import os
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from zlib import crc32
 
 from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory, disk_fault
 from rsqlite.ports import Disk
 from rsqlite.storage.finding import REJOIN_ADVICE
-
-FORMAT = 1
-"""Of everything in the directory. Raised when an older program could not read it any more."""
+from rsqlite.storage.identity import (
+    IDENTITY_NAME,
+    Identity,
+    canonical,
+    encode_identity,
+    read_identity,
+)
 
 LOCK_NAME = "lock"
-IDENTITY_NAME = "identity.json"
 IDENTITY_NEW_NAME = "identity.json.new"
 LOG_NAME = "log"
 DATABASE_NAME = "db"
-IDENTITY_BYTES_MAX = 64 * 1024
 CONFIGURATION_NAME = "configuration.json"
 CONFIGURATION_BYTES_MAX = 1024 * 1024
 QUARANTINE_NAME = "quarantine"
@@ -54,64 +52,6 @@ OUR_NAMES = frozenset(
 HARMLESS_NAMES = frozenset({"lost+found"})
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who a node is. `node_id` is never used again for another directory; `incarnation` rises at
-    each start, so that two copies of one directory can be told apart."""
-
-    node_id: int
-    incarnation: int
-    cluster_id: str | None
-    label: str
-    format: int = FORMAT
-
-
-def encode_identity(identity: Identity) -> bytes:
-    """The content of `identity.json`."""
-    value = {
-        "format": identity.format,
-        "node_id": str(identity.node_id),
-        "incarnation": identity.incarnation,
-        "cluster_id": identity.cluster_id,
-        "label": identity.label,
-    }
-    value["checksum"] = f"{crc32(_canonical(value)):08x}"
-    return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
-
-
-def decode_identity(data: bytes, path: str) -> Identity:
-    """The inverse of `encode_identity`; DamagedFile or ForeignDirectory for anything else."""
-    try:
-        value = json.loads(data)
-        checksum = value.pop("checksum")
-        if f"{crc32(_canonical(value)):08x}" != checksum:
-            raise ValueError("it fails its checksum")
-        if value["format"] > FORMAT:
-            raise ForeignDirectory(
-                f"{path} is of format {value['format']}, and this program knows formats up to"
-                f" {FORMAT}: start the version of rsqlite that wrote it, or a newer one"
-            )
-        return Identity(
-            int(value["node_id"]),
-            int(value["incarnation"]),
-            value["cluster_id"],
-            value["label"],
-            value["format"],
-        )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DamagedFile(f"{path} is damaged: {error}. {REJOIN_ADVICE}") from error
-
-
-def read_identity(directory: str, disk: Disk) -> Identity:
-    """The identity in a directory that has one."""
-    path = os.path.join(directory, IDENTITY_NAME)
-    file = disk.open(path, writable=False)
-    try:
-        return decode_identity(file.pread(IDENTITY_BYTES_MAX, 0), path)
-    finally:
-        file.close()
-
-
 class DataDirectory:
     """A data directory in use by this process; nobody else can open it until `close`."""
 
@@ -120,6 +60,8 @@ class DataDirectory:
         self._unlock: Callable[[], None] | None = unlock
         self.path = directory
         self.identity = Identity(0, 0, None, "")
+        self._configuration: bytes | None = None
+        """What is kept of it, as far as this process knows."""
 
     @staticmethod
     def open(
@@ -183,12 +125,42 @@ class DataDirectory:
         """Keep the last committed configuration beside the database, which may be lost: it says who
         can give it back. Durable when this returns."""
         value: dict[str, object] = {"configuration": data.decode()}
-        value["checksum"] = f"{crc32(_canonical(value)):08x}"
+        value["checksum"] = f"{crc32(canonical(value)):08x}"
         self._replace(CONFIGURATION_NAME, json.dumps(value, indent=1).encode() + b"\n")
+        self._configuration = data
 
     def saved_configuration(self) -> bytes | None:
         """What was kept; None if there is none that can be believed."""
         return read_configuration(self.path, self._disk)
+
+    # What this process has written and can write again
+
+    def identity_problem(self) -> str:
+        """What is wrong with the identity on the disk, in words; nothing when all is well."""
+        path = os.path.join(self.path, IDENTITY_NAME)
+        try:
+            if read_identity(self.path, self._disk) == self.identity:
+                return ""
+        except DamagedFile as damage:
+            return f"{path} is damaged: {damage.__cause__}"
+        except FileNotFoundError:
+            return f"{path} is missing"
+        return f"{path} is not what was written last"
+
+    def renew_identity(self) -> None:
+        """Write it again; durable when this returns."""
+        self._store(self.identity)
+
+    def configuration_problem(self) -> str:
+        """The same for the configuration that is kept."""
+        if self.saved_configuration() == self._configuration:
+            return ""
+        return f"{os.path.join(self.path, CONFIGURATION_NAME)} is damaged"
+
+    def renew_configuration(self) -> None:
+        """Write it again; durable when this returns."""
+        if self._configuration is not None:
+            self.save_configuration(self._configuration)
 
     def set_label(self, label: str) -> None:
         """Change the operator's name of the node; durable when this returns."""
@@ -239,7 +211,7 @@ def read_configuration(directory: str, disk: Disk) -> bytes | None:
         finally:
             file.close()
         checksum = value.pop("checksum")
-        if f"{crc32(_canonical(value)):08x}" != checksum:
+        if f"{crc32(canonical(value)):08x}" != checksum:
             return None
         return str(value["configuration"]).encode()
     except OSError as error:
@@ -295,10 +267,6 @@ def _carry_out_giving_up(directory: str, disk: Disk) -> None:
     disk.sync_directory(directory)
 
 
-def _canonical(value: dict[str, object]) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
 def _open(
     directory: str, disk: Disk, label: str, random_bits: Callable[[int], int]
 ) -> DataDirectory:
@@ -327,6 +295,7 @@ def _open(
                 node_id = random_bits(64)
             old = Identity(node_id, 0, None, "")
         data._store(replace(old, incarnation=old.incarnation + 1, label=label or old.label))
+        data._configuration = data.saved_configuration()
         for path in (data.log_path, data.database_root):
             disk.mkdir(path)
         disk.sync_directory(directory)

@@ -204,7 +204,11 @@ class HardStateFile:
     def problems(self, path: str) -> list[str]:
         """What is wrong with the slots on the disk, which is at `path`."""
         content = read_hard_state(path, self._file)
-        found = [str(one) for one in content.findings if (one.offset or 0) < 4 * PAGE_BYTES]
+        found = [
+            f"{path} at byte {one.offset}: {one.what}"
+            for one in content.findings
+            if (one.offset or 0) < 4 * PAGE_BYTES
+        ]
         if not found and content.slot != self.slot:
             found.append(f"{path}: term and vote are not what was written last")
         return found

@@ -459,6 +459,19 @@ def test_damage_of_a_note_beside_the_database_costs_neither_log_nor_vote_nor_dat
     assert not again.repairs
 
 
+def test_a_wrong_note_never_makes_a_start_throw_the_log_away(three: EngineCluster) -> None:
+    """The first release wrote it without a checksum."""
+    number = with_an_installed_database(three)
+    root = three.directory / f"node{number}"
+    (path,) = (root / "db").rglob("installed")
+    path.write_bytes(b'{"last_index":999999,"last_term":1}')
+    again = three.start_node(number)
+    assert again.log.last_index < 999_999
+    three.until(lambda: again.is_synced and is_level(three, again), 30.0)
+    assert count(three, again) == count(three, three.leader())
+    assert "999999" in again.repairs[0]
+
+
 def test_where_it_is_not_known_which_database_is_in_use_it_is_had_from_the_others(
     three: EngineCluster,
 ) -> None:

@@ -21,8 +21,9 @@ from rsqlite.statemachine import check_database
 from rsqlite.statemachine.command import decode
 from rsqlite.statemachine.fingerprint import behaviour_of, fingerprint_here
 from rsqlite.storage import LogStore, Severity, check
-from rsqlite.storage.directory import read_configuration, read_identity
+from rsqlite.storage.directory import read_configuration
 from rsqlite.storage.disk import RealDisk
+from rsqlite.storage.identity import read_identity
 from rsqlite.testing.engines import EngineCluster
 from rsqlite.testing.loop import ManualLoop
 from tests.fixtures.data import KILLED, NODES, answers, entries_of, entry_line, kept, unpack

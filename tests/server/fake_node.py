@@ -18,6 +18,7 @@ from rsqlite.node.changes import Wish
 from rsqlite.node.compaction import Snapshotted
 from rsqlite.node.content import Report, Verified
 from rsqlite.node.membership import Granted
+from rsqlite.node.scrub import ScrubStatus
 from rsqlite.node.status import MemberStatus, Status
 from rsqlite.node.vacuum import Progress, Step
 from rsqlite.node.vacuums import Vacuumed, VacuumReport
@@ -46,6 +47,8 @@ class FakeNode:
         self.has_news = True
         self.report: Report | None = None
         self.vacuum_report: VacuumReport | None = None
+        self.scrub = ScrubStatus(False, "", 0, 0.0, (), 0)
+        self.repairs: tuple[str, ...] = ()
         self.index = 0
         self.is_leader = leads
         self.is_synced = True
@@ -78,6 +81,11 @@ class FakeNode:
 
     def verify(self, done: Verified, timeout_s: float = 0.0) -> None:
         done(self.report, self.error)
+
+    def begin_scrub(self) -> None:
+        if self.error is not None:
+            raise self.error
+        self.scrub = ScrubStatus(True, "database", 4096, 0.5, ("page 7",), 1)
 
     def vacuum_all(self, done: Vacuumed, timeout_s: float = 0.0) -> None:
         done(self.vacuum_report, self.error)
@@ -189,5 +197,7 @@ class FakeNode:
             upgrade=self.upgrade,
             content_check=self.report,
             vacuum=Progress(token="", step=Step.NONE),
+            scrub=self.scrub,
+            repairs=self.repairs,
             counters={"writer_batches": 3, "log_syncs": 5},
         )

@@ -172,3 +172,30 @@ async def test_an_upgrade_is_declared_shown_and_abandoned(bench: Bench) -> None:
 async def test_anything_but_one_fingerprint_is_a_mistake(bench: Bench, body: bytes) -> None:
     assert (await bench.call("POST", "/upgrade", body)).status == 400
     assert bench.node.wishes == []
+
+
+async def test_a_scrub_is_begun_on_demand_and_its_progress_told(bench: Bench) -> None:
+    idle = {
+        "running": False,
+        "part": "",
+        "bytes": 0,
+        "seconds": 0.0,
+        "problems": [],
+        "rounds": 0,
+    }
+    running = {
+        "running": True,
+        "part": "database",
+        "bytes": 4096,
+        "seconds": 0.5,
+        "problems": ["page 7"],
+        "rounds": 1,
+    }
+    for method, expected in (("GET", idle), ("POST", running), ("GET", running)):
+        got = await bench.call(method, "/scrub")
+        assert (got.status, got.json) == (200, expected)
+    bench.node.repairs = ("a page",)
+    store = (await bench.call("GET", "/status?key=store")).json
+    assert (store["scrub"], store["repairs"]) == (running, ["a page"])
+    bench.node.error = NoLeader()
+    assert (await bench.call("POST", "/scrub")).status == 503

@@ -34,6 +34,8 @@ def test_every_flipped_bit_of_what_was_installed_is_noticed(tmp_path: Path) -> N
         note.write_bytes(data)
         with pytest.raises(DamagedDatabase, match="installed is damaged"):
             generations.installed_of(path)
+    note.write_bytes(b'{"last_index":1234,"last_term":5}')
+    assert generations.installed_of(path) == Installed(1234, 5), "as the first release wrote it"
 
 
 @pytest.mark.parametrize("reason", ["page 7 is damaged", "", "\udcff"])

@@ -64,6 +64,7 @@ def test_where_several_generations_are_there_a_damaged_current_costs_the_databas
     # What the text says to do.
     (tmp_path / "CURRENT").write_text("4\n", encoding="ascii")
     assert schema.current_database(str(tmp_path)) == str(tmp_path / "4" / "main.db")
+    assert (tmp_path / "CURRENT").read_bytes() == schema.encode_note("4")
 
 
 def test_a_lost_current_never_starts_an_empty_database(tmp_path: Path) -> None:
