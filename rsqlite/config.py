@@ -17,6 +17,9 @@ from typing import Any
 KIB = 1024
 MIB = 1024 * KIB
 
+QUARANTINED_MAX = 2
+"""What was damaged and set aside is kept so often, the newest: databases, and whole identities."""
+
 # Bounds that are part of the protocol between nodes: all nodes share them, so they are no settings.
 PEER_ENTRIES_MAX = 65_536
 """Entries in one message between nodes."""

@@ -103,6 +103,9 @@ class Disk(Protocol):
 
     def unlink(self, path: str) -> None: ...
 
+    def remove_tree(self, path: str) -> None:
+        """Remove a directory and all that is in it."""
+
     def sync_directory(self, path: str) -> None:
         """Return when the names in the directory are on the disk."""
 

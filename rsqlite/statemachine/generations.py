@@ -16,6 +16,7 @@ import shutil
 
 import msgspec
 
+from rsqlite.config import QUARANTINED_MAX
 from rsqlite.errors import DamagedDatabase, DiskFault, InvariantViolation, disk_fault
 from rsqlite.statemachine import schema
 
@@ -23,8 +24,6 @@ INSTALLED = "installed"
 DAMAGED = "damaged"
 WANTS_IMAGE = "wants-image"
 COMPACT = "compact"
-QUARANTINED_MAX = 2
-"""Damaged databases that are kept."""
 
 
 class Installed(msgspec.Struct, frozen=True):

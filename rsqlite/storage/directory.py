@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from zlib import crc32
 
+from rsqlite.config import QUARANTINED_MAX
 from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory, disk_fault
 from rsqlite.ports import Disk
 from rsqlite.storage.finding import REJOIN_ADVICE
@@ -228,7 +229,7 @@ def give_up_identity(directory: str, disk: Disk, reason: str) -> str:
         try:
             root = os.path.join(directory, QUARANTINE_NAME)
             disk.mkdir(root)
-            number = max((int(n) for n in disk.listdir(root) if n.isdigit()), default=0) + 1
+            number = max(_numbers(root, disk), default=0) + 1
             place = os.path.join(root, str(number))
             disk.mkdir(place)
             disk.sync_directory(root)
@@ -251,12 +252,12 @@ def _carry_out_giving_up(directory: str, disk: Disk) -> None:
     path = os.path.join(directory, GIVING_UP_NAME)
     if not disk.exists(path):
         return
-    file = disk.open(path, writable=False)
-    try:
-        number = str(int(json.loads(file.pread(4096, 0))["place"]))
-    finally:
-        file.close()
-    place = os.path.join(directory, QUARANTINE_NAME, number)
+    # That the word is there says enough: the newest place was made for it.
+    root = os.path.join(directory, QUARANTINE_NAME)
+    disk.mkdir(root)
+    numbers = _numbers(root, disk) or [1]
+    place = os.path.join(root, str(numbers[-1]))
+    disk.mkdir(place)
     for name in (IDENTITY_NAME, LOG_NAME, DATABASE_NAME):
         source = os.path.join(directory, name)
         if disk.exists(source):
@@ -265,6 +266,14 @@ def _carry_out_giving_up(directory: str, disk: Disk) -> None:
     disk.sync_directory(directory)
     disk.unlink(path)
     disk.sync_directory(directory)
+    for number in numbers[:-QUARANTINED_MAX]:
+        disk.remove_tree(os.path.join(root, str(number)))
+    disk.sync_directory(root)
+
+
+def _numbers(root: str, disk: Disk) -> list[int]:
+    """The places in quarantine, oldest first."""
+    return sorted(int(name) for name in disk.listdir(root) if name.isascii() and name.isdigit())
 
 
 def _open(

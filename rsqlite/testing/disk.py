@@ -332,6 +332,11 @@ class RamDisk:
         self._file(path)
         self._directory(os.path.dirname(path)).change(**{os.path.basename(path): None})
 
+    def remove_tree(self, path: str) -> None:
+        self.count_call("remove_tree", path)
+        self._directory(path)
+        self._directory(os.path.dirname(path)).change(**{os.path.basename(path): None})
+
     def sync_directory(self, path: str) -> None:
         self.count_call("sync_directory", path)
         directory = self._directory(path)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from rsqlite.config import QUARANTINED_MAX
 from rsqlite.errors import DamagedDatabase
 from rsqlite.statemachine import generations, schema
-from rsqlite.statemachine.generations import QUARANTINED_MAX, Installed
+from rsqlite.statemachine.generations import Installed
 
 
 def database(root: Path) -> str:

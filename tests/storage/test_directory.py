@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from rsqlite.config import QUARANTINED_MAX
 from rsqlite.errors import DiskFault, ForeignDirectory
 from rsqlite.storage.directory import (
     DataDirectory,
@@ -18,7 +19,7 @@ from rsqlite.storage.directory import (
     read_configuration,
 )
 from rsqlite.storage.disk import RealDisk
-from rsqlite.storage.identity import Identity, encode_identity
+from rsqlite.storage.identity import Identity, encode_identity, read_identity
 from rsqlite.testing.disk import RamDisk
 
 PATH = "/srv/data"
@@ -215,3 +216,34 @@ def test_the_power_may_go_while_an_identity_is_given_up(seed: int) -> None:
             break
         calls += 1
     assert calls > 10
+
+
+def test_the_newest_of_what_was_given_up_is_kept() -> None:
+    disk = RamDisk()
+    former = []
+    for number in range(5):
+        data = DataDirectory.open(PATH, disk=disk)
+        former.append(data.identity.node_id)
+        data.close()
+        place = give_up_identity(PATH, disk, f"reason {number}")
+        assert disk.files()[f"{place}/reason"] == f"reason {number}".encode()
+    kept = disk.listdir(f"{PATH}/quarantine")
+    assert kept == [str(number) for number in range(6 - QUARANTINED_MAX, 6)]
+    identities = [read_identity(f"{PATH}/quarantine/{one}", disk).node_id for one in kept]
+    assert identities == former[-QUARANTINED_MAX:]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"place": "x"}', b'{"place": "2"', b"\xff"])
+def test_an_identity_is_given_up_also_when_the_word_for_it_is_damaged(content: bytes) -> None:
+    disk = RamDisk()
+    data = DataDirectory.open(PATH, disk=disk)
+    former = data.identity.node_id
+    data.close()
+    for number in (1, 2):
+        disk.mkdir(f"{PATH}/quarantine/{number}")
+    file = disk.open(f"{PATH}/giving-up.json", create=True)
+    file.pwrite(content, 0)
+    again = DataDirectory.open(PATH, disk=disk)
+    assert again.identity.node_id != former
+    assert read_identity(f"{PATH}/quarantine/2", disk).node_id == former
+    assert not disk.exists(f"{PATH}/giving-up.json")

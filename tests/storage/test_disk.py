@@ -59,6 +59,7 @@ def test_what_is_not_there_cannot_be_opened(place: tuple[Disk, str]) -> None:
         lambda: disk.open(f"{root}/a"),
         lambda: disk.open(f"{root}/no/a", create=True),
         lambda: disk.unlink(f"{root}/a"),
+        lambda: disk.remove_tree(f"{root}/a"),
         lambda: disk.listdir(f"{root}/no"),
         lambda: disk.rename(f"{root}/a", f"{root}/b"),
         lambda: disk.sync_directory(f"{root}/no"),
@@ -87,6 +88,10 @@ def test_names(place: tuple[Disk, str]) -> None:
     disk.unlink(f"{root}/x/b")
     assert file.pread(9, 0) == b"2"
     file.close()
+    assert disk.listdir(f"{root}/x") == ["y"]
+    disk.open(f"{root}/x/y/z", create=True).close()
+    disk.mkdir(f"{root}/x/w/v")
+    disk.remove_tree(f"{root}/x/w")
     assert disk.listdir(f"{root}/x") == ["y"]
     with refused(errno.EISDIR):
         disk.open(f"{root}/x/y", create=True)
