@@ -24,6 +24,7 @@ from rsqlite.raft.types import (
     Index,
     NodeId,
     Role,
+    Room,
     Term,
     require,
 )
@@ -220,6 +221,10 @@ class Raft:
         if is_stalled and state.role is not Role.FOLLOWER:
             election.become_follower(state, state.current_term, None)
             self._check()
+
+    def room_left(self, room: Room) -> None:
+        """What this node's disk still takes: followers tell their leader."""
+        self._state.room = room
 
     # -- what is asked of it ------------------------------------------------------------------
 

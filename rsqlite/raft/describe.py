@@ -78,7 +78,9 @@ def message_text(message: Message) -> str:
             tail = f"refused={message.match_index} hint={message.hint_index}@{message.hint_term}"
         case Heartbeat():
             tail = f"commit={message.commit_index}"
-        case HeartbeatReply() | TimeoutNow():
+        case HeartbeatReply():
+            tail = f"room={message.room.name.lower()}" if message.room else ""
+        case TimeoutNow():
             tail = ""
         case InstallSnapshot():
             tail = f"last={message.last_index}@{message.last_term}"

@@ -14,7 +14,7 @@ from rsqlite.raft.output import ReadState
 from rsqlite.raft.progress import Progress
 from rsqlite.raft.quorum import VoteResult, quorum_votes
 from rsqlite.raft.state import RELUCTANCE_TIMEOUTS, RaftState
-from rsqlite.raft.types import EntryKind, Index, NodeId, Role, Term, require
+from rsqlite.raft.types import EntryKind, Index, NodeId, Role, Room, Term, require
 
 # -- roles ----------------------------------------------------------------------------------------
 
@@ -264,7 +264,7 @@ def _quorum_is_active(state: RaftState) -> bool:
     active = {node_id: progress.is_active for node_id, progress in state.progress.items()}
     active[state.node_id] = True
     for progress in state.progress.values():
-        progress.is_active = False
+        progress.is_active = progress.is_tried = False
     return quorum_votes(state.configuration, active) is VoteResult.WON
 
 
@@ -289,13 +289,14 @@ def transfer(state: RaftState, target: NodeId | None) -> bool:
 
 def _most_advanced(state: RaftState) -> NodeId | None:
     """The voter that has most of our log; of two that have the same, one heard lately. One that is
-    to lead before others, if it has all that is committed."""
+    to lead before others, if it has all that is committed; else one with room on its disk."""
     first = state.configuration.older_voters
 
-    def merit(one: NodeId) -> tuple[bool, Index, bool]:
+    def merit(one: NodeId) -> tuple[bool, bool, Index, bool]:
         progress = state.progress[one]
         is_ready = progress.is_active and progress.match_index >= state.commit_index
-        return (one in first and is_ready, progress.match_index, progress.is_active)
+        is_older, has_room = one in first and is_ready, progress.room is Room.AMPLE
+        return (is_older, has_room, progress.match_index, progress.is_active)
 
     voters = (one for one in sorted(state.progress) if is_voter(state.configuration, one))
     return max(voters, key=merit, default=None)

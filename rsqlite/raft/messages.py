@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rsqlite.raft.types import Entry, Index, NodeId, Term
+from rsqlite.raft.types import Entry, Index, NodeId, Room, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +78,13 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatReply:
+    """`room` is the follower's own."""
+
     source: NodeId
     target: NodeId
     term: Term
     round: int = 0
+    room: Room = Room.AMPLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import enum
 from collections import deque
 from dataclasses import dataclass
 
-from rsqlite.raft.types import Index, NodeId
+from rsqlite.raft.types import Index, NodeId, Room
 
 
 class ProgressState(enum.Enum):
@@ -31,6 +31,7 @@ class ProgressView:
     is_active: bool
     inflight_messages: int
     inflight_bytes: int
+    room: Room
 
 
 class Progress:
@@ -44,10 +45,12 @@ class Progress:
         "is_active",
         "is_paused",
         "is_suspect",
+        "is_tried",
         "match_index",
         "next_index",
         "oldest_inflight",
         "owed_commit",
+        "room",
         "state",
         "told_commit",
     )
@@ -75,6 +78,10 @@ class Progress:
         """A commit index that it is to be told without waiting for the next append."""
         self.acknowledged_round = 0
         """The highest round that the follower echoed."""
+        self.room = Room.AMPLE
+        """What it said last of its disk."""
+        self.is_tried = False
+        """It has no room, and was sent something all the same since the quorum was checked."""
 
     def __repr__(self) -> str:
         return (
@@ -91,6 +98,7 @@ class Progress:
             is_active=self.is_active,
             inflight_messages=len(self.inflight),
             inflight_bytes=self.inflight_bytes,
+            room=self.room,
         )
 
     def become_probe(self) -> None:

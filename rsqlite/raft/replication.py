@@ -27,9 +27,12 @@ from rsqlite.raft.types import (
     Index,
     InvariantViolation,
     NodeId,
+    Room,
     Term,
 )
 
+SMALL_APPEND_BYTES = 64 * 1024
+"""Of entries in an append to a follower that has no room."""
 DEPARTURE_CHECKS = 2
 """Checks of the quorum (election timeouts) for which a node that left is still told so."""
 
@@ -107,7 +110,8 @@ def prepare_output(state: RaftState) -> None:
     reads = state.leader_reads
     last_index = state.log.last_index
     for node_id, progress in state.progress.items():
-        if progress.next_index <= last_index and not progress.is_paused:
+        is_open = not progress.is_paused and progress.room is not Room.NONE
+        if progress.next_index <= last_index and is_open:
             reads.next_round()
             while progress.next_index <= last_index and not progress.is_paused:
                 send_append(state, node_id, progress)
@@ -116,7 +120,8 @@ def prepare_output(state: RaftState) -> None:
 def send_append(
     state: RaftState, node_id: NodeId, progress: Progress, *, is_empty: bool = False
 ) -> None:
-    """Send the next entries, or an empty append that only asks whether the logs agree there."""
+    """Send the next entries, or an empty append that only asks whether the logs agree there. To a
+    follower without room only what is small."""
     log = state.log
     settings = state.settings
     next_index = progress.next_index
@@ -129,10 +134,15 @@ def send_append(
     last_sent = prev_index
     if not is_empty:
         end = min(log.last_index + 1, next_index + settings.append_entries_max)
-        entries = tuple(log.entries(next_index, Index(end), settings.append_bytes_max))
+        bytes_max = settings.append_bytes_max
+        if progress.room is Room.NONE:
+            bytes_max = min(bytes_max, SMALL_APPEND_BYTES)
+        entries = tuple(log.entries(next_index, Index(end), bytes_max))
         size = 0
         for entry in entries:
             size += len(entry.data)
+        if progress.room is Room.NONE and size > SMALL_APPEND_BYTES:
+            return
         last_sent = Index(prev_index + len(entries))
         progress.sent(last_sent, size, settings.inflight_messages_max, settings.inflight_bytes_max)
     commit_index = state.commit_index
@@ -217,11 +227,25 @@ def handle_heartbeat_reply(state: RaftState, message: HeartbeatReply) -> None:
     if progress is None:
         return
     progress.is_active = True
-    if progress.is_suspect and progress.state is not ProgressState.SNAPSHOT:
+    progress.room = message.room
+    if progress.room is Room.NONE:
+        _try(state, message.source, progress)
+    elif progress.is_suspect and progress.state is not ProgressState.SNAPSHOT:
         progress.is_suspect = False
         # Without entries: they may be large, and still on their way.
         send_append(state, message.source, progress, is_empty=True)
     acknowledge_round(state, progress, message.round)
+
+
+def _try(state: RaftState, node_id: NodeId, progress: Progress) -> None:
+    """Send a few entries to a follower without room, once between two checks of the quorum: it has
+    a little left, for the no-op of a leader and what comes before it, or nobody could lead when
+    all are full."""
+    if not progress.is_tried and progress.state is not ProgressState.SNAPSHOT:
+        progress.is_tried = True
+        progress.become_probe()
+        if progress.next_index <= state.log.last_index:
+            send_append(state, node_id, progress)
 
 
 def finish_transfer(state: RaftState) -> None:
@@ -309,7 +333,7 @@ def handle_heartbeat(state: RaftState, message: Heartbeat) -> None:
     if state.commit_index < message.commit_index <= state.log.last_index:
         state.commit_to(message.commit_index)
     state.send_when_durable(
-        HeartbeatReply(state.node_id, message.source, state.current_term, message.round)
+        HeartbeatReply(state.node_id, message.source, state.current_term, message.round, state.room)
     )
 
 

@@ -26,6 +26,7 @@ from rsqlite.raft.types import (
     Index,
     NodeId,
     Role,
+    Room,
     SoftState,
     Term,
     require,
@@ -94,6 +95,7 @@ class RaftState:
         "randomized_election_ticks",
         "read_states",
         "role",
+        "room",
         "settings",
         "soft_state_told",
         "term_start_index",
@@ -171,6 +173,8 @@ class RaftState:
         self.is_leader_closed = False
         """The connection of our leader broke, and it was not heard since."""
         self.is_disk_stalled = False
+        self.room = Room.AMPLE
+        """Of our own disk."""
 
         # Candidate.
         self.votes: dict[NodeId, bool] = {}

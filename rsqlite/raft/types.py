@@ -40,6 +40,16 @@ class EntryKind(enum.IntEnum):
     """The state machine is to be looked at as of this index; it changes nothing."""
 
 
+class Room(enum.IntEnum):
+    """How much a node's disk still takes. Numbers are on the wire: never reuse one."""
+
+    AMPLE = 0
+    SHORT = 1
+    """It takes what a leader sends, and wants to lead no more: clients' writes would be refused."""
+    NONE = 2
+    """It takes little more: entries are sent to it now and then only, a few at a time."""
+
+
 class EntryId(NamedTuple):
     """Names an entry for ever: the same (term, index) never has two contents (log matching)."""
 

@@ -26,7 +26,7 @@ from rsqlite.raft.messages import (
     RequestVoteReply,
     TimeoutNow,
 )
-from rsqlite.raft.types import Entry, EntryKind, Index, NodeId, Term
+from rsqlite.raft.types import Entry, EntryKind, Index, NodeId, Room, Term
 
 Buffer = bytes | memoryview
 
@@ -57,7 +57,7 @@ _VOTE_REPLY = Struct(">BQQQB")
 _APPEND = Struct(">BQQQQQQQI")
 _APPEND_REPLY = Struct(">BQQQQQQQB")
 _HEARTBEAT = Struct(">BQQQQQ")
-_HEARTBEAT_REPLY = Struct(">BQQQQ")
+_HEARTBEAT_REPLY = Struct(">BQQQQB")
 _TIMEOUT = Struct(">BQQQ")
 _READ = Struct(">BQQQQ")
 _READ_REPLY = Struct(">BQQQQQB")
@@ -284,16 +284,16 @@ def _decode_heartbeat(payload: Buffer) -> Heartbeat:
 
 
 def _encode_heartbeat_reply(m: HeartbeatReply) -> bytes:
-    return _HEARTBEAT_REPLY.pack(HEARTBEAT_REPLY, m.source, m.target, m.term, m.round)
+    return _HEARTBEAT_REPLY.pack(HEARTBEAT_REPLY, m.source, m.target, m.term, m.round, m.room)
 
 
-_HEARTBEAT_REPLY_BODY = Struct(">QQQQ")
+_HEARTBEAT_REPLY_BODY = Struct(">QQQQB")
 
 
 def _decode_heartbeat_reply(payload: Buffer) -> HeartbeatReply:
-    source, target, term, round_ = _HEARTBEAT_REPLY_BODY.unpack(payload)
+    source, target, term, round_, room = _HEARTBEAT_REPLY_BODY.unpack(payload)
     _check(term)
-    return HeartbeatReply(source, target, term, round_)
+    return HeartbeatReply(source, target, term, round_, Room(room))
 
 
 def _encode_timeout_now(m: TimeoutNow) -> bytes:

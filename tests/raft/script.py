@@ -19,6 +19,7 @@ works of a slow disk until they are synced. Entries are applied at once.
     flush 1               tell the commit index
     close 1 2             node 1 sees its connection to 2 break
     stall 1 on|off        node 1's disk does not answer
+    room 1 ample|short|none   what node 1's disk still takes
     disk 1 slow|fast      works wait for `sync`, or are durable at once
     sync 1 [2]            the oldest work(s) are durable, and their replies leave
     sync 1 untold         the same, but the core does not hear of it yet
@@ -45,7 +46,7 @@ from pathlib import Path
 from rsqlite.raft import messages
 from rsqlite.raft.describe import message_text, output_lines, raft_lines
 from rsqlite.raft.messages import Message
-from rsqlite.raft.types import Configuration, Entry, EntryKind, HardState
+from rsqlite.raft.types import Configuration, Entry, EntryKind, HardState, Room
 from tests.raft.cluster import Cluster, MemoryLog, Server, configuration, entries
 
 COMMAND = "> "
@@ -212,6 +213,9 @@ class Script:
     def do_stall(self, node: str, state: str) -> None:
         self.server(node).core.disk_stalled(state == "on")
         self.acted(self.server(node))
+
+    def do_room(self, node: str, room: str) -> None:
+        self.server(node).core.room_left(Room[room.upper()])
 
     def do_sync(self, node: str, how: str = "1") -> None:
         server = self.server(node)

@@ -12,7 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rsqlite.raft.state import CoreSettings
+<<<<<<< HEAD
 from rsqlite.raft.types import Configuration, Upgrade
+=======
+from rsqlite.raft.types import Room
+>>>>>>> 9a5bb48 (A follower tells its leader how much room its disk has: entries go to those that can take them, leadership to one with room)
 from tests.raft.cluster import Cluster, Server, configuration
 
 SETTINGS = CoreSettings(
@@ -76,6 +80,7 @@ class Simulation:
                 (self.close, 4),
                 (self.sleep, 1),
                 (self.stall, 1),
+                (self.change_room, 1),
                 (self.sync_untold, 10),
             ]
             # Each run has some of the faults: with all of them nobody leads for long, and what
@@ -271,6 +276,11 @@ class Simulation:
     def mend(self) -> None:
         self.broken.clear()
 
+    def change_room(self) -> None:
+        server = self.some()
+        if server is not None:
+            server.core.room_left(self.random.choice(list(Room)))
+
     def stall(self) -> None:
         server = self.some()
         if server is not None:
@@ -290,6 +300,7 @@ class Simulation:
             if server.raft is None:
                 server.start()
             server.core.disk_stalled(False)
+            server.core.room_left(Room.AMPLE)
         for _ in range(40 * SETTINGS.election_ticks):
             cluster.tick()
             if self.is_settled():

@@ -22,7 +22,7 @@ from rsqlite.raft.messages import (
     RequestVoteReply,
     TimeoutNow,
 )
-from rsqlite.raft.types import Entry, EntryKind, Index, NodeId, Term
+from rsqlite.raft.types import Entry, EntryKind, Index, NodeId, Room, Term
 from rsqlite.transport import codec
 from rsqlite.transport.codec import decode_message, encode_message
 
@@ -76,7 +76,7 @@ MESSAGES = st.one_of(
     ),
     st.builds(RequestVoteReply, **HEAD, granted=st.booleans(), pre_vote=st.booleans()),
     st.builds(Heartbeat, **HEAD, commit_index=U63, round=U64),
-    st.builds(HeartbeatReply, **HEAD, round=U64),
+    st.builds(HeartbeatReply, **HEAD, round=U64, room=st.sampled_from(Room)),
     st.builds(TimeoutNow, **HEAD),
     st.builds(ReadIndex, **HEAD, context=U64),
     st.builds(
