@@ -76,6 +76,10 @@ class DiskFile(Protocol):
     def wait(self) -> None:
         """Return when no `sync_soon` is under way any more; their ends are told first."""
 
+    def allocate(self, length: int) -> None:
+        """Make the file so long, and give it all of that on the volume now; or raise, and leave it
+        as it was."""
+
     def truncate(self, length: int) -> None: ...
 
     def close(self) -> None: ...
@@ -111,6 +115,9 @@ class Disk(Protocol):
 
     def free_bytes(self, path: str) -> int:
         """Bytes that an ordinary user may still write on the volume of `path`."""
+
+    def volume(self, path: str) -> object:
+        """Something that is equal for two paths on one volume, as long as this process lives."""
 
     def lock(self, path: str) -> Callable[[], None]:
         """Take an exclusive lock on `path` (created if needed) or raise `BlockingIOError`; the

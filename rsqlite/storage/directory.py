@@ -2,9 +2,11 @@
 
 lock            held while a node runs; holds its process id
 identity.json   who this node is (below), replaced by rename
-log/            the log (`logstore.py`)
+log/            the log (`logstore.py`); a volume of its own may be mounted here, and on none of the
+                others, between which files move
 db/             the database (`statemachine`)
 images/         an image of it, for others; incoming/: one that is being fetched
+ballast         room that is given back when there is no other (`ballast.py`)
 configuration.json  the last committed configuration: who can give back what is lost here
 quarantine/     what was damaged and set aside, kept for whoever wants to know why
 giving-up.json  while identity, log and database are being set aside
@@ -19,9 +21,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from zlib import crc32
 
-from rsqlite.config import QUARANTINED_MAX
 from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory, disk_fault
 from rsqlite.ports import Disk
+from rsqlite.storage.ballast import BALLAST_NAME
 from rsqlite.storage.finding import REJOIN_ADVICE
 from rsqlite.storage.identity import (
     IDENTITY_NAME,
@@ -30,6 +32,13 @@ from rsqlite.storage.identity import (
     encode_identity,
     read_identity,
 )
+from rsqlite.storage.quarantine import (
+    GIVING_UP_NAME,
+    HARMLESS_NAMES,
+    QUARANTINE_NAME,
+    carry_out_giving_up,
+    next_place,
+)
 
 LOCK_NAME = "lock"
 IDENTITY_NEW_NAME = "identity.json.new"
@@ -37,8 +46,6 @@ LOG_NAME = "log"
 DATABASE_NAME = "db"
 CONFIGURATION_NAME = "configuration.json"
 CONFIGURATION_BYTES_MAX = 1024 * 1024
-QUARANTINE_NAME = "quarantine"
-GIVING_UP_NAME = "giving-up.json"
 RAFT_NAME = "raft"
 """Where an operator of rqlite puts peers.json (`node/recovery.py`)."""
 
@@ -46,11 +53,11 @@ IMAGES_NAME, INCOMING_NAME = "images", "incoming"
 OUR_NAMES = frozenset(
     {LOCK_NAME, IDENTITY_NAME, IDENTITY_NEW_NAME, LOG_NAME, DATABASE_NAME}
     | {IMAGES_NAME, INCOMING_NAME, QUARANTINE_NAME}
-    | {CONFIGURATION_NAME, f"{CONFIGURATION_NAME}.new"}
+    | {CONFIGURATION_NAME, f"{CONFIGURATION_NAME}.new", BALLAST_NAME}
     | {GIVING_UP_NAME, f"{GIVING_UP_NAME}.new", RAFT_NAME}
 )
-# What a fresh directory may hold: the root of a volume has this one.
-HARMLESS_NAMES = frozenset({"lost+found"})
+_GIVEN_UP = (IDENTITY_NAME, LOG_NAME, DATABASE_NAME)
+"""What is set aside together, in this order."""
 
 
 class DataDirectory:
@@ -227,53 +234,17 @@ def give_up_identity(directory: str, disk: Disk, reason: str) -> str:
     try:
         unlock = lock_directory(directory, disk)
         try:
-            root = os.path.join(directory, QUARANTINE_NAME)
-            disk.mkdir(root)
-            number = max(_numbers(root, disk), default=0) + 1
-            place = os.path.join(root, str(number))
-            disk.mkdir(place)
-            disk.sync_directory(root)
-            disk.sync_directory(directory)
+            place = next_place(directory, disk)
             _replace(os.path.join(place, "reason"), reason.encode(), disk)
             # From here on it is decided: a start finds this word, and carries it out.
-            word = json.dumps({"place": str(number)}).encode()
+            word = json.dumps({"place": os.path.basename(place)}).encode()
             _replace(os.path.join(directory, GIVING_UP_NAME), word, disk)
-            _carry_out_giving_up(directory, disk)
+            carry_out_giving_up(directory, _GIVEN_UP, disk)
         finally:
             unlock()
     except OSError as error:
         raise disk_fault(f"cannot set the files in {directory} aside: {error}", error) from error
     return place
-
-
-def _carry_out_giving_up(directory: str, disk: Disk) -> None:
-    """Complete what `give_up_identity` has begun, if it has. A directory with an identity and
-    without the log of it must never be seen: its node would have forgotten its votes."""
-    path = os.path.join(directory, GIVING_UP_NAME)
-    if not disk.exists(path):
-        return
-    # That the word is there says enough: the newest place was made for it.
-    root = os.path.join(directory, QUARANTINE_NAME)
-    disk.mkdir(root)
-    numbers = _numbers(root, disk) or [1]
-    place = os.path.join(root, str(numbers[-1]))
-    disk.mkdir(place)
-    for name in (IDENTITY_NAME, LOG_NAME, DATABASE_NAME):
-        source = os.path.join(directory, name)
-        if disk.exists(source):
-            disk.rename(source, os.path.join(place, name))
-    disk.sync_directory(place)
-    disk.sync_directory(directory)
-    disk.unlink(path)
-    disk.sync_directory(directory)
-    for number in numbers[:-QUARANTINED_MAX]:
-        disk.remove_tree(os.path.join(root, str(number)))
-    disk.sync_directory(root)
-
-
-def _numbers(root: str, disk: Disk) -> list[int]:
-    """The places in quarantine, oldest first."""
-    return sorted(int(name) for name in disk.listdir(root) if name.isascii() and name.isdigit())
 
 
 def _open(
@@ -286,7 +257,7 @@ def _open(
         make_directory(directory, disk)
     unlock = lock_directory(directory, disk)
     try:
-        _carry_out_giving_up(directory, disk)
+        carry_out_giving_up(directory, _GIVEN_UP, disk)
         data = DataDirectory(directory, disk, unlock)
         if disk.exists(os.path.join(directory, IDENTITY_NAME)):
             old = read_identity(directory, disk)
@@ -303,15 +274,39 @@ def _open(
             while node_id == 0:
                 node_id = random_bits(64)
             old = Identity(node_id, 0, None, "")
-        data._store(replace(old, incarnation=old.incarnation + 1, label=label or old.label))
-        data._configuration = data.saved_configuration()
         for path in (data.log_path, data.database_root):
             disk.mkdir(path)
         disk.sync_directory(directory)
+        data._store(
+            replace(
+                old,
+                incarnation=old.incarnation + 1,
+                label=label or old.label,
+                log_volume=_has_log_volume(data, old, disk),
+            )
+        )
+        data._configuration = data.saved_configuration()
     except BaseException:
         unlock()
         raise
     return data
+
+
+def _has_log_volume(data: DataDirectory, identity: Identity, disk: Disk) -> bool:
+    """Whether the log is on a volume of its own. One that was, and is not mounted, must not be
+    taken for a log that is lost."""
+    if disk.volume(data.database_root) != disk.volume(data.path):
+        raise ForeignDirectory(
+            f"{data.database_root} is a volume of its own, and files must move between it and"
+            f" {data.path}: mount it there; only {data.log_path} may be another one"
+        )
+    is_volume = disk.volume(data.log_path) != disk.volume(data.path)
+    if identity.log_volume and not is_volume and not disk.listdir(data.log_path):
+        raise ForeignDirectory(
+            f"the log of {data.path} was on a volume of its own, which is not there: mount it at"
+            f" {data.log_path}"
+        )
+    return is_volume
 
 
 def _refuse_foreign(directory: str, disk: Disk) -> None:
@@ -326,7 +321,8 @@ def _refuse_foreign(directory: str, disk: Disk) -> None:
             f"{', …' if len(foreign) > 5 else ''}): give an empty directory, or one that is new"
         )
     for name in (LOG_NAME, DATABASE_NAME):
-        if name in names and disk.listdir(os.path.join(directory, name)):
+        held = frozenset(disk.listdir(os.path.join(directory, name)) if name in names else ())
+        if held - HARMLESS_NAMES - {QUARANTINE_NAME}:
             raise ForeignDirectory(
                 f"{directory} holds a {name} but no {IDENTITY_NAME}: whose it is cannot be known."
                 f" {REJOIN_ADVICE}"

@@ -81,6 +81,14 @@ class RealFile:
         if self._syncs is not None:
             self._syncs.wait()
 
+    def allocate(self, length: int) -> None:
+        before = self.size()
+        try:
+            os.posix_fallocate(self._fd, 0, length)
+        except OSError:
+            os.ftruncate(self._fd, before)
+            raise
+
     def truncate(self, length: int) -> None:
         os.ftruncate(self._fd, length)
 
@@ -144,6 +152,9 @@ class RealDisk:
     def free_bytes(self, path: str) -> int:
         volume = os.statvfs(path)
         return volume.f_bavail * volume.f_frsize
+
+    def volume(self, path: str) -> int:
+        return os.stat(path).st_dev
 
     def lock(self, path: str) -> Callable[[], None]:
         """The file holds the process id of the owner, for whoever is refused."""

@@ -1,8 +1,9 @@
 """Who a node is: `identity.json`.
 
 JSON of one object: format, node_id (decimal string: 64 bits do not fit a JSON number), incarnation
-(how often the directory was opened), cluster_id, label, and checksum, the CRC-32 of the same object
-without it, keys sorted, no spaces.
+(how often the directory was opened), cluster_id, label, log_volume (the log is on a volume of its
+own, which may be mounted or not), and checksum, the CRC-32 of the same object without it, keys
+sorted, no spaces.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Identity:
     cluster_id: str | None
     label: str
     format: int = FORMAT
+    log_volume: bool = False
 
 
 def encode_identity(identity: Identity) -> bytes:
@@ -43,6 +45,7 @@ def encode_identity(identity: Identity) -> bytes:
         "incarnation": identity.incarnation,
         "cluster_id": identity.cluster_id,
         "label": identity.label,
+        "log_volume": identity.log_volume,
     }
     value["checksum"] = f"{crc32(canonical(value)):08x}"
     return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
@@ -66,6 +69,7 @@ def decode_identity(data: bytes, path: str) -> Identity:
             value["cluster_id"],
             value["label"],
             value["format"],
+            bool(value.get("log_volume", False)),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedFile(f"{path} is damaged: {error}. {REJOIN_ADVICE}") from error

@@ -153,6 +153,14 @@ class RamFile:
             _apply(file.stored, offset, data)
         del file.unsynced[:count]
 
+    def allocate(self, length: int) -> None:
+        self._call("allocate")
+        growth = length - len(self._file.content)
+        if growth > self._disk.room:
+            raise _error(errno_names.ENOSPC, self._path)
+        if growth > 0:
+            self._write(bytes(growth), length - growth)
+
     def truncate(self, length: int) -> None:
         self._call("truncate")
         _apply(self._file.content, length, None)
@@ -191,6 +199,8 @@ class RamDisk:
         self.failed_call: str | None = None
         """The first call that `fail_nth_call` made to fail, in words."""
         self.is_failing_short = False
+        self.volumes: set[str] = set()
+        """Directories where another volume is mounted: no rename moves them, or across them."""
         self._root = _Directory()
         self._locks: set[str] = set()
         self._fail_at = 0
@@ -315,6 +325,10 @@ class RamDisk:
 
     def rename(self, source: str, target: str) -> None:
         self.count_call("rename", source)
+        if source in self.volumes:
+            raise _error(errno_names.EBUSY, source)
+        if self.volume(os.path.dirname(source)) != self.volume(os.path.dirname(target)):
+            raise _error(errno_names.EXDEV, source)
         source_parent, source_name = os.path.split(source)
         target_parent, target_name = os.path.split(target)
         directory = self._directory(source_parent)
@@ -345,6 +359,10 @@ class RamDisk:
 
     def free_bytes(self, path: str) -> int:
         return self.room
+
+    def volume(self, path: str) -> str:
+        above = [one for one in self.volumes if f"{path}/".startswith(f"{one}/")]
+        return max(above, key=len, default="")
 
     def lock(self, path: str) -> Callable[[], None]:
         if path in self._locks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import random
@@ -11,15 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from rsqlite.config import QUARANTINED_MAX
 from rsqlite.errors import DiskFault, ForeignDirectory
 from rsqlite.storage.directory import (
     DataDirectory,
-    give_up_identity,
     read_configuration,
 )
 from rsqlite.storage.disk import RealDisk
-from rsqlite.storage.identity import Identity, encode_identity, read_identity
+from rsqlite.storage.identity import Identity, encode_identity
 from rsqlite.testing.disk import RamDisk
 
 PATH = "/srv/data"
@@ -131,6 +128,7 @@ def test_data_without_an_identity_never_gets_a_new_one(name: str) -> None:
 def test_the_root_of_a_volume_is_as_good_as_empty() -> None:
     disk = RamDisk()
     disk.mkdir(f"{PATH}/lost+found")
+    disk.mkdir(f"{PATH}/log/lost+found")
     assert DataDirectory.open(PATH, disk=disk).identity.incarnation == 1
 
 
@@ -183,67 +181,22 @@ def test_the_last_configuration_is_kept_and_believed_only_whole() -> None:
         disk.flip_bit(path, bit)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_power_may_go_while_an_identity_is_given_up(seed: int) -> None:
-    """Never is there an identity without the log that has its votes."""
-    calls = 0
-    while True:
-        disk = RamDisk()
-        data = DataDirectory.open(PATH, disk=disk)
-        former = data.identity.node_id
-        file = disk.open(f"{PATH}/log/votes", create=True)
-        file.pwrite(b"voted", 0)
-        file.sync()
-        file.close()
-        for directory in (f"{PATH}/log", PATH):
-            disk.sync_directory(directory)
-        data.save_configuration(b"others")
-        data.close()
-        disk.fail_nth_call(calls, errno.EIO, once=False)
-        try:
-            give_up_identity(PATH, disk, "damaged")
-            is_over = True
-        except DiskFault:
-            is_over = False
-        disk.stop_failing()
-        disk.power_loss(random.Random(100 * seed + calls))
-        again = DataDirectory.open(PATH, disk=disk)
-        has_log = disk.exists(f"{PATH}/log/votes")
-        assert has_log == (again.identity.node_id == former)
-        assert again.saved_configuration() == b"others"
-        if is_over:
-            assert not has_log
-            break
-        calls += 1
-    assert calls > 10
-
-
-def test_the_newest_of_what_was_given_up_is_kept() -> None:
+def test_a_log_on_a_volume_that_is_not_mounted_is_not_taken_for_lost() -> None:
     disk = RamDisk()
-    former = []
-    for number in range(5):
-        data = DataDirectory.open(PATH, disk=disk)
-        former.append(data.identity.node_id)
-        data.close()
-        place = give_up_identity(PATH, disk, f"reason {number}")
-        assert disk.files()[f"{place}/reason"] == f"reason {number}".encode()
-    kept = disk.listdir(f"{PATH}/quarantine")
-    assert kept == [str(number) for number in range(6 - QUARANTINED_MAX, 6)]
-    identities = [read_identity(f"{PATH}/quarantine/{one}", disk).node_id for one in kept]
-    assert identities == former[-QUARANTINED_MAX:]
+    disk.volumes = {f"{PATH}/log"}
+    DataDirectory.open(PATH, disk=disk).close()
+    disk.volumes = set()
+    before = disk.files()
+    with pytest.raises(ForeignDirectory, match=f"mount it at {PATH}/log"):
+        DataDirectory.open(PATH, disk=disk)
+    assert disk.files().keys() == before.keys()
+    # Its files were copied back, and the volume is needed no more.
+    disk.open(f"{PATH}/log/hardstate", create=True).close()
+    assert not DataDirectory.open(PATH, disk=disk).identity.log_volume
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b'{"place": "x"}', b'{"place": "2"', b"\xff"])
-def test_an_identity_is_given_up_also_when_the_word_for_it_is_damaged(content: bytes) -> None:
+def test_the_database_cannot_be_on_a_volume_of_its_own() -> None:
     disk = RamDisk()
-    data = DataDirectory.open(PATH, disk=disk)
-    former = data.identity.node_id
-    data.close()
-    for number in (1, 2):
-        disk.mkdir(f"{PATH}/quarantine/{number}")
-    file = disk.open(f"{PATH}/giving-up.json", create=True)
-    file.pwrite(content, 0)
-    again = DataDirectory.open(PATH, disk=disk)
-    assert again.identity.node_id != former
-    assert read_identity(f"{PATH}/quarantine/2", disk).node_id == former
-    assert not disk.exists(f"{PATH}/giving-up.json")
+    disk.volumes = {f"{PATH}/db"}
+    with pytest.raises(ForeignDirectory, match=f"only {PATH}/log may be another one"):
+        DataDirectory.open(PATH, disk=disk)

@@ -121,6 +121,29 @@ def test_free_space_is_told(place: tuple[Disk, str]) -> None:
     assert disk.free_bytes(root) > 0
 
 
+def test_a_file_gets_its_part_of_the_volume_at_once_or_not_at_all(
+    place: tuple[Disk, str],
+) -> None:
+    disk, root = place
+    file = disk.open(f"{root}/a", create=True)
+    file.pwrite(b"here", 0)
+    file.allocate(100_000)
+    assert file.size() == 100_000
+    assert file.pread(8, 0) == b"here\0\0\0\0"
+    file.allocate(50)
+    assert file.size() == 100_000
+    with refused(errno.ENOSPC):
+        file.allocate(1 << 42)
+    assert file.size() == 100_000
+    file.close()
+
+
+def test_two_paths_of_one_volume_are_told_from_two_of_others(place: tuple[Disk, str]) -> None:
+    disk, root = place
+    disk.mkdir(f"{root}/x")
+    assert disk.volume(root) == disk.volume(f"{root}/x")
+
+
 def test_nobody_else_can_read_what_is_made(tmp_path: Path) -> None:
     disk = RealDisk()
     umask = os.umask(0)
