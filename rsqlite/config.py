@@ -158,15 +158,6 @@ class Settings:
         64 * MIB, "Free space below which new writes are refused", minimum=0
     )
 
-    full_disk_hand_over: float = setting(
-        10.0,
-        "Pause between two attempts of a full leader to hand over",
-        unit="s",
-        minimum=0.1,
-        maximum=3600,
-        flag=False,
-    )
-
     raft_snap: int = setting(
         65_536, "Entries that the log keeps at least, for followers that lag", minimum=16
     )

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import gc
 import logging
+import math
 import os
 import resource
 import signal
@@ -30,6 +31,7 @@ from rsqlite.cli.exits import AddressUnusable, Exit, UnsuitableSqlite, exit_for
 from rsqlite.cli.options import Configuration, Option, Source, configure, options, read_flags
 from rsqlite.config import MIB, Settings
 from rsqlite.errors import DamagedFile, DiskFull, NodeFault
+from rsqlite.storage.directory import LOG_NAME
 
 if TYPE_CHECKING:
     from rsqlite.node.node import Node
@@ -42,7 +44,8 @@ REPAIRS_MAX = 2
 """So often in an hour a damaged database is fetched anew; then somebody must look."""
 REPAIRS_PERIOD_S = 3600.0
 ROOM_BYTES_MIN = 4 * MIB
-"""A node that has stopped on a full volume starts again when so much is free, or the reserve."""
+"""A node that has stopped on a full volume starts again when so much is free. It may refuse writes
+then, and serves reads."""
 ROOM_LOOK_S = 1.0
 OTHER_FILES = 256
 """Files that are open beside connections: log segments, SQLite's, the loop's own."""
@@ -202,7 +205,7 @@ async def serve(directory: str, settings: Settings) -> Exit:
             break
         if isinstance(fault, DiskFull):
             log.error("%s; waiting for room", fault)
-            await wait_for_room(directory, settings, stop)
+            await wait_for_room(directory, stop)
             continue
         if not isinstance(fault, DamagedFile) or not may_repair(repairs):
             break
@@ -225,17 +228,25 @@ def may_repair(repairs: list[float]) -> bool:
     return True
 
 
-async def wait_for_room(directory: str, settings: Settings, stop: asyncio.Event) -> None:
-    """Return when the volume has the room that is kept in reserve, or when `stop` is set."""
-    needed = max(settings.disk_reserve_bytes, ROOM_BYTES_MIN)
+async def wait_for_room(directory: str, stop: asyncio.Event) -> None:
+    """Return when each volume of the node has some room, or when `stop` is set. Never at once: what
+    did not fit may not fit again."""
     while not stop.is_set():
-        volume = os.statvfs(directory)
-        if volume.f_bavail * volume.f_frsize >= needed:
-            log.info("there is room again", extra={"needed": needed})
-            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ROOM_LOOK_S):
                 await stop.wait()
+        if min(map(free_bytes, (directory, os.path.join(directory, LOG_NAME)))) >= ROOM_BYTES_MIN:
+            log.info("there is room again", extra={"needed": ROOM_BYTES_MIN})
+            return
+
+
+def free_bytes(path: str) -> float:
+    """Room on the volume of `path`; endless where there is no such path."""
+    try:
+        volume = os.statvfs(path)
+    except FileNotFoundError:
+        return math.inf
+    return volume.f_bavail * volume.f_frsize
 
 
 async def serve_once(

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from rsqlite.config import Settings
-from rsqlite.errors import Divergence, NodeFault
+from rsqlite.errors import DiskFull, Divergence, NodeFault
 from rsqlite.node.writer import Writer
 from rsqlite.ports import Handle, Loop
 from rsqlite.raft.types import Configuration, Entry, EntryKind, Index
@@ -36,9 +37,12 @@ class Applier:
         on_failed: Callable[[BaseException], None],
         on_check: Callable[[Index], None],
         may_apply: Callable[[], bool],
+        on_full: Callable[[], None],
     ) -> None:
         """`on_check` is called when the database is as of an entry of the kind CHECK. Who answers
-        no to `may_apply` calls `hurry` when that changes."""
+        no to `may_apply` calls `hurry` when that changes. `on_full` is called when the disk has no
+        room for a committed entry: nothing is lost, for the log has it, and it is applied after
+        `resume`."""
         self._machine = machine
         self._writer = writer
         self._loop = loop
@@ -49,11 +53,14 @@ class Applier:
         self._on_failed = on_failed
         self._on_check = on_check
         self._may_apply = may_apply
+        self._on_full = on_full
         self._queue: deque[Entry] = deque()
         self._is_busy = False
         self._is_scheduled = False
         self._gathered = 0
         self._gather_timer: Handle | None = None
+        self._is_full = False
+        """The disk had no room for the first entry of the queue."""
         self.divergence: Divergence | None = None
         self.is_stopped = False
         self.is_held = False
@@ -70,6 +77,16 @@ class Applier:
     def is_busy(self) -> bool:
         """A transaction is open, or a thread is applying."""
         return self._is_busy
+
+    @property
+    def is_behind(self) -> bool:
+        """Commands that are committed wait here: nobody may speculate on what is before them."""
+        return self._is_full or any(entry.kind is EntryKind.COMMAND for entry in self._queue)
+
+    def resume(self) -> None:
+        """There may be room again."""
+        self._is_full = False
+        self.hurry()
 
     def committed(self, entries: tuple[Entry, ...], *, is_urgent: bool) -> None:
         """Take entries from the core. Our own speculation is committed at once, because clients
@@ -99,7 +116,7 @@ class Applier:
     def advance(self) -> None:
         """Go on, if there is something to do and the write slot allows it."""
         while self._queue and not (self._is_busy or self.is_stopped or self._is_scheduled):
-            if self.divergence is not None or not self._may_apply():
+            if self.divergence is not None or self._is_full or not self._may_apply():
                 return
             if self.is_held and not self._writer.holds_slot:
                 return
@@ -120,10 +137,9 @@ class Applier:
         configuration = None
         for position, entry in enumerate(self._queue):
             if self._writer.entry_id == (entry.term, entry.index):
-                for _ in range(position + 1):
-                    self._queue.popleft()
+                own = [self._queue.popleft() for _ in range(position + 1)]
                 self._is_busy = True
-                self._writer.commit(configuration, self._own_committed)
+                self._writer.commit(configuration, partial(self._own_committed, own))
                 return True
             if entry.kind is EntryKind.COMMAND:
                 # Somebody else's command while our speculation is open: leadership is lost and the
@@ -135,9 +151,17 @@ class Applier:
                 configuration = Configuration.from_bytes(entry.data)
         return False
 
-    def _own_committed(self, index: Index, error: BaseException | None) -> None:
+    def _own_committed(self, own: list[Entry], index: Index, error: BaseException | None) -> None:
         self._is_busy = False
+        if isinstance(error, DiskFull):
+            self._queue.extendleft(reversed(own))  # to be executed from the log, like another's
+            self._fill()
+            return
         self._finish(index, error)
+
+    def _fill(self) -> None:
+        self._is_full = True
+        self._on_full()
 
     def _apply_theirs(self) -> None:
         entries: list[Entry] = []
@@ -150,10 +174,13 @@ class Applier:
         def done(error: BaseException | None) -> None:
             self._is_busy = False
             index = self._machine.applied_index
+            if isinstance(error, DiskFull):
+                self._fill()
+                error = None  # those before it are applied
             if error is None:
-                while entries[-1].index > index:
+                while entries and entries[-1].index > index:
                     self._queue.appendleft(entries.pop())
-                if entries[-1].kind is EntryKind.CHECK:
+                if entries and entries[-1].kind is EntryKind.CHECK:
                     self._on_check(index)
                 self._writer.settle(entries)
             self._finish(index, error)

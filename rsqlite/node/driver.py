@@ -8,7 +8,7 @@ batch, whose output is polled in the same pump.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from rsqlite import errors
@@ -16,7 +16,7 @@ from rsqlite.config import Settings
 from rsqlite.ports import Handle, Loop, Network
 from rsqlite.raft import types
 from rsqlite.raft.core import Raft
-from rsqlite.raft.messages import InstallSnapshot, Message
+from rsqlite.raft.messages import AppendEntries, InstallSnapshot, Message
 from rsqlite.raft.output import AppendWork, Output, ReadState
 from rsqlite.raft.types import Configuration, Entry, EntryId, Index, NodeId, Role, SoftState
 from rsqlite.storage.logstore import LogStore
@@ -55,13 +55,16 @@ class Driver:
         loop: Loop,
         settings: Settings,
         listener: Listener,
+        takes: Callable[[Sequence[Entry]], bool],
     ) -> None:
+        """`takes` says whether the log has room for entries that a leader sends."""
         self.core = core
         self._log = log
         self._network = network
         self._loop = loop
         self._settings = settings
         self._listener = listener
+        self._takes = takes
         self._is_pumping = False
         self._is_told = False
         """The core was told something since it was last asked for output."""
@@ -79,6 +82,8 @@ class Driver:
         self.last_contact_s: dict[int, float] = {}
         self.leader_contact_s = self._last_tick
         self.dropped_frames = 0
+        self.refused_appends = 0
+        """Left untaken because the log's disk has no room."""
 
     def __repr__(self) -> str:
         return f"<Driver {self.core.role.value} term={self.core.current_term}>"
@@ -113,6 +118,9 @@ class Driver:
         self.last_contact_s[source] = now
         if source == core.leader_id:
             self.leader_contact_s = now
+        if type(message) is AppendEntries and message.entries and not self._takes(message.entries):
+            self.refused_appends += 1
+            return  # as if it had been lost; the leader hears of our room with the next heartbeat
         self._feed(core.step, message)
 
     def propose(self, data: bytes) -> EntryId | None:

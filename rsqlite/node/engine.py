@@ -16,12 +16,11 @@ from rsqlite.config import Settings
 from rsqlite.errors import (
     DamagedDatabase,
     DamagedFile,
-    DiskFault,
+    DiskFull,
     Divergence,
     ForeignDirectory,
     NodeFault,
     NotLeader,
-    Overloaded,
     RequestError,
     RsqliteError,
     Stopped,
@@ -43,6 +42,7 @@ from rsqlite.node.place import Place
 from rsqlite.node.reader import Reader
 from rsqlite.node.report import PeerLinks, status_of
 from rsqlite.node.scrub import Scrub
+from rsqlite.node.space import Space
 from rsqlite.node.status import Status
 from rsqlite.node.transfer import Transfer
 from rsqlite.node.upgrade import HandBack
@@ -63,6 +63,7 @@ from rsqlite.raft.types import (
     Member,
     NodeId,
     Role,
+    Room,
     SoftState,
     Term,
 )
@@ -124,8 +125,9 @@ class Engine:
         self.vacuum = Vacuum(self)
         self.vacuums = Vacuums(self)
         self.scrub = Scrub(self)
-        self.has_database_room = True
-        self._next_hand_over = 0.0
+        self.space = Space(self)
+        self._unsaved: bytes | None = None
+        """A configuration for which there was no room."""
         self._discovery: Discovery | None = None
         self._sweep_timer: Handle | None = None
         self._led_term: Term | None = None
@@ -146,7 +148,7 @@ class Engine:
         """Lock the directory, recover the log, open the database; raises `NodeFault` with a text
         that says what to do."""
         try:
-            self._open_files()
+            self._open_with_room()
         except DamagedDatabase:
             raise
         except DamagedFile as damage:
@@ -157,6 +159,16 @@ class Engine:
             self.close_files()
             place = give_up_identity(self.path, self.disk, str(damage))
             self.repaired(f"identity given up: {damage}", place=place)
+            self._open_files()
+
+    def _open_with_room(self) -> None:
+        try:
+            self._open_files()
+        except DiskFull as full:
+            self.close_files()
+            if not self.space.ballast.release():
+                raise
+            log.error("disk full: the ballast is given up for this start: %s", full)
             self._open_files()
 
     def _open_files(self) -> None:
@@ -298,7 +310,8 @@ class Engine:
             settings=settings,
             resubmit=self._resubmit,
             on_failed=self.fail,
-            check_room=self._check_room,
+            check_room=self.space.refusal,
+            is_behind=lambda: self.applier.is_behind,
         )
         self.applier = Applier(
             machine=self.machine,
@@ -309,6 +322,7 @@ class Engine:
             on_failed=self.fail,
             on_check=self.content.reached,
             may_apply=lambda: self.admission.is_admitted,
+            on_full=self.space.database_full,
         )
 
     def change_machine(self, machine: StateMachine) -> StateMachine:
@@ -474,6 +488,7 @@ class Engine:
             loop=self.loop,
             settings=settings,
             listener=self,
+            takes=self.space.takes,
         )
         self.reader.wire(self.driver, self.applier.hurry)
         self.writer.wire(self.driver, self.reader.confirm, self._slot_freed)
@@ -727,6 +742,10 @@ class Engine:
     def _save_configuration(self, data: bytes) -> None:
         try:
             self.directory.save_configuration(data)
+            self._unsaved = None
+        except DiskFull as full:
+            log.warning("%s; it is saved when there is room", full)
+            self._unsaved = data
         except NodeFault as fault:
             self.fail(fault)
 
@@ -831,38 +850,6 @@ class Engine:
             }
         )
 
-    def _check_room(self, size: int) -> RsqliteError | None:
-        """Why an entry of `size` bytes may not be appended now: a full disk is found before the
-        log holds what it cannot keep."""
-        if self.log.backlog_bytes > self.settings.log_backlog_bytes_max:
-            return Overloaded("the log's disk does not keep up")
-        if not self.has_database_room:
-            self._look_for_room()  # what a long write had taken may be back
-        if self.has_database_room and self.log.has_room(size):
-            return None
-        self._hand_over_for_room()
-        return self._disk_full()
-
-    def _disk_full(self) -> Unavailable:
-        reserve = self.settings.disk_reserve_bytes
-        return Unavailable(f"disk full: {reserve} bytes are kept in reserve (-disk-reserve-bytes)")
-
-    def _look_for_room(self) -> None:
-        try:
-            free = self.disk.free_bytes(self.directory.database_root)
-        except OSError as error:
-            self.fail(DiskFault(f"cannot ask for the free space of {self.path}: {error}"))
-            return
-        self.has_database_room = free >= self.settings.disk_reserve_bytes
-
-    def _hand_over_for_room(self) -> None:
-        """Writes are refused for want of space here: another node may have some. Not again for a
-        while, or full nodes would pass the leadership around."""
-        now = self.loop.monotonic()
-        if self.driver is not None and len(self.members) > 1 and now >= self._next_hand_over:
-            self._next_hand_over = now + self.settings.full_disk_hand_over
-            self.loop.call_soon(self.driver.transfer_leadership, None)
-
     def _sweep(self) -> None:
         now = self.loop.monotonic()
         self.writer.sweep(now)
@@ -886,10 +873,9 @@ class Engine:
             except NodeFault as fault:
                 self.fail(fault)
                 return
-        self._look_for_room()
-        if not self.has_database_room:
-            # Nothing but time bounds what it writes into the WAL.
-            self.writer.end_long(self._disk_full())
+        self.space.sweep(now)
+        if self._unsaved is not None and self.space.room is Room.AMPLE:
+            self._save_configuration(self._unsaved)
         if self.machine.fault is not None:
             self.fail(self.machine.fault)
             return
@@ -932,6 +918,9 @@ class Engine:
 
     def _end(self, error: BaseException) -> None:
         """Stop everything, and ask the owner to stop this node."""
+        for part in self.open_parts:
+            if isinstance(part, StateMachine):
+                part.leave_wal()
         self.place.stop()
         self.membership.stop(Stopped(str(error)))
         self.content.stop(Stopped(str(error)))

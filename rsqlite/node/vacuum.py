@@ -165,7 +165,7 @@ class Vacuum:
             self._fail("the node has failed")
         elif now - self._began > engine.settings.vacuum_timeout:
             self._fail("it took longer than -vacuum-timeout")
-        elif not engine.has_database_room:
+        elif engine.space.is_short_of_database:
             self._fail("the volume is getting full")
         elif self._copy is not None and self._copy.fault is not None:
             self._fail(str(self._copy.fault))

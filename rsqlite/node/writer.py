@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from rsqlite.config import Settings
 from rsqlite.errors import (
     MAYBE,
+    DiskFull,
     Fate,
     LeadershipLost,
     NotLeader,
@@ -80,13 +81,16 @@ class Writer:
         resubmit: Callable[[Request, Done, float], None],
         on_failed: Callable[[BaseException], None],
         check_room: Callable[[int], RsqliteError | None],
+        is_behind: Callable[[], bool],
     ) -> None:
+        """`is_behind` says that committed commands are not applied yet, for want of room."""
         self._machine = machine
         self._loop = loop
         self._settings = settings
         self._resubmit = resubmit
         self._on_failed = on_failed
         self._check_room = check_room
+        self._is_behind = is_behind
         self._driver: Driver | None = None
         self._on_slot_free: Callable[[], None] = lambda: None
         self._read_index: Callable[[Callable[[bool], None]], None] | None = None
@@ -184,6 +188,8 @@ class Writer:
         refusal = self._check_room(0)
         if refusal is not None:
             self._refuse_all(refusal)
+        elif self._is_behind():
+            return  # `sweep` looks again
         elif self._long:
             self._run_long(self._long.popleft())
         else:
@@ -335,6 +341,11 @@ class Writer:
             # Leadership may have been lost while a long COMMIT ran: it is answered here all the
             # same, so the log need not decide.
             self._orphans.pop(proposed.entry_id.index, None)
+            if isinstance(error, DiskFull):
+                # It is committed, so the answers are true; it is applied when there is room.
+                done(proposed.entry_id.index, error)
+                self._answer_batch(proposed)
+                return
             if error is not None:
                 for waiting in proposed.waiting:
                     waiting.done(LeadershipLost(f"the node failed at COMMIT{MAYBE}"))

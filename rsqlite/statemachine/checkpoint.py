@@ -31,8 +31,8 @@ from rsqlite.ports import Handle, Worker
 from rsqlite.statemachine import results, schema
 from rsqlite.statemachine.connection import Writer
 from rsqlite.statemachine.image import Copying, ImageUnwritten, Manifest, rest_s
-from rsqlite.statemachine.opening import PAGE_BYTES, configure, expect
-from rsqlite.statemachine.vfs import OpenFile, load_checksum_vfs
+from rsqlite.statemachine.opening import PAGE_BYTES, configure, expect, prepare_close
+from rsqlite.statemachine.vfs import OpenFile, load_checksum_vfs, reserve_wal
 
 FRAME_BYTES = 24 + PAGE_BYTES
 """A page in the WAL, with its header."""
@@ -172,12 +172,23 @@ class Checkpointer:
 
         self._worker.submit(copying.step, stepped)
 
-    def close(self) -> None:
+    def reserve(self) -> None:
+        """Give the WAL the room that it needs until the next checkpoint, which is a part of the
+        reserve. On a volume that is short already it stays as it is."""
+        settings = self._settings
+        size = min(self._pages_max * FRAME_BYTES, settings.disk_reserve_bytes // 4)
+        size = min(size, settings.wal_spare_bytes_max)
+        volume = os.statvfs(self._path)
+        if volume.f_bavail * volume.f_frsize - size >= settings.disk_reserve_bytes:
+            reserve_wal(self._path, size)
+
+    def close(self, *, checkpoints: bool) -> None:
         """Call when the worker has ended."""
         if self._copying is not None:
             self._copying.give_up()
             self._copying = None
         if self._connection is not None:
+            prepare_close(self._connection, checkpoints=checkpoints)
             self._connection.close()
             self._connection = None
 
@@ -260,6 +271,7 @@ class Checkpointer:
         connection = self._own_connection()
         index = _applied_index(connection)
         connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self.reserve()
         return index
 
     def _was_cut(
@@ -295,8 +307,9 @@ class Checkpointer:
         fault = results.node_fault(error)
         if fault is not None:
             self._fail(fault)
-        elif isinstance(error, apsw.BusyError | apsw.LockedError):
-            # A long read, or somebody else (a backup tool) is in the WAL: it is tried again.
+        elif isinstance(error, apsw.BusyError | apsw.LockedError) or results.is_full(error):
+            # A long read, or somebody else (a backup tool) is in the WAL, or the file cannot grow:
+            # it is tried again, and the WAL still has everything.
             self._put_off(self._writer.wal_pages)
         else:
             self._fail(results.commit_fault(error))

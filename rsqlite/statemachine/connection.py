@@ -222,10 +222,6 @@ class Writer:
         self.deadline = deadline
         self.interrupted_by = ""
 
-    def keep_wal_at_close(self) -> None:
-        """Nobody needs this database any more: close it without a checkpoint."""
-        self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-
     def close(self) -> None:
         self.connection.close()
 

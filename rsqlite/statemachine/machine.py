@@ -15,7 +15,14 @@ from typing import Self
 import apsw
 
 from rsqlite.config import Settings
-from rsqlite.errors import Fate, InvariantViolation, LeadershipLost, NodeFault, RsqliteError
+from rsqlite.errors import (
+    DiskFull,
+    Fate,
+    InvariantViolation,
+    LeadershipLost,
+    NodeFault,
+    RsqliteError,
+)
 from rsqlite.ports import Done, Loop
 from rsqlite.raft.types import Configuration, Entry, EntryId, Index, Term
 from rsqlite.request import Failure, Outcome, Request
@@ -31,7 +38,7 @@ from rsqlite.statemachine.content import Content, hash_content
 from rsqlite.statemachine.database import load
 from rsqlite.statemachine.digest import Recorder
 from rsqlite.statemachine.fingerprint import BEHAVIOUR, behaviour_of, fingerprint
-from rsqlite.statemachine.opening import PAGE_BYTES, open_error
+from rsqlite.statemachine.opening import PAGE_BYTES, open_error, prepare_close
 from rsqlite.statemachine.reader import Readers
 from rsqlite.statemachine.session import restore_session
 from rsqlite.statemachine.speculation import Speculation
@@ -88,6 +95,7 @@ class StateMachine:
         self._is_in_thread = False
         self._rollback_done: Callable[[], None] | None = None
         self._is_closed = False
+        self._checkpoints_at_close = True
         self._entries_applied = 0
         self._entries_committed = 0
         self._statements = 0
@@ -95,6 +103,7 @@ class StateMachine:
         self.fingerprint = fingerprint(self._writer.connection)
         self.newest_behaviour = BEHAVIOUR
         """Entries of a higher one cannot be carried out here."""
+        self._checkpointer.reserve()
 
     @classmethod
     def open(
@@ -226,6 +235,7 @@ class StateMachine:
             try:
                 self._write_commit(speculation, entry_id, configuration)
             except BaseException as caught:
+                self._not_committed(caught)
                 if done is None:
                     raise
                 error = caught
@@ -240,6 +250,8 @@ class StateMachine:
             self._is_in_thread = False
             if error is None:
                 self._committed(speculation, entry_id, configuration)
+            else:
+                self._not_committed(error)
             rolled_back, self._rollback_done = self._rollback_done, None
             if done is not None:
                 done(error)
@@ -281,6 +293,11 @@ class StateMachine:
         self._statements += speculation.statement_count
         if speculation.changes_schema:
             self._readers.schema_changed()
+
+    def _not_committed(self, error: BaseException) -> None:
+        """Without room SQLite has taken the transaction back; the log still has the entry."""
+        if isinstance(error, DiskFull):
+            self._end_speculation()
 
     def rollback(self, done: Callable[[], None]) -> None:
         """Take the speculation back. `done` is called before this returns, unless a thread runs: it
@@ -437,7 +454,11 @@ class StateMachine:
     def retire(self) -> None:
         """Another database has taken the place of this one: its reads may end, and nothing of it
         needs to be kept."""
-        self._writer.keep_wal_at_close()
+        self._checkpoints_at_close = False
+
+    def leave_wal(self) -> None:
+        """Sync nothing more, also not at close: some disk of this node has failed."""
+        self._checkpoints_at_close = False
 
     def close(self) -> None:
         """Roll back what is open and close all connections."""
@@ -452,8 +473,10 @@ class StateMachine:
         self._is_in_thread = False
         self._recorder.discard()
         try:
+            checkpoints = self._checkpoints_at_close and self._fault is None
             self._readers.close()
-            self._checkpointer.close()
+            self._checkpointer.close(checkpoints=checkpoints)
+            prepare_close(self._writer.connection, checkpoints=checkpoints)
             self._writer.close()
         except apsw.Error as error:
             # On a full disk, say. Everything committed is in the log, and replayed from there.

@@ -50,6 +50,13 @@ def configure(connection: apsw.Connection, settings: Settings) -> None:
     expect(connection, "cache_size", -kib, -kib)
 
 
+def prepare_close(connection: apsw.Connection, *, checkpoints: bool) -> None:
+    """The last connection that is closed brings the WAL into the file, and syncs. After an error of
+    the disk that must not be: a sync that is tried again may succeed without having stored what the
+    first one lost, and the WAL, which still has it, would be gone."""
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(not checkpoints))
+
+
 def loop_value_bytes(settings: Settings) -> int:
     """The longest value that a statement on the loop may meet; the texts in the schema are some."""
     return min(settings.blob_bytes_max, settings.sql_bytes_max + _SCHEMA_ROW_BYTES)

@@ -22,9 +22,7 @@ _RESULT_CODES = frozenset(
         apsw.SQLITE_AUTH,
     }
 )
-_DAMAGE_CODES = frozenset(
-    {apsw.SQLITE_NOTADB, apsw.SQLITE_IOERR_DATA, apsw.SQLITE_IOERR_CORRUPTFS, apsw.SQLITE_CORRUPT}
-)
+_DAMAGE_CODES = frozenset({apsw.SQLITE_NOTADB, apsw.SQLITE_IOERR_DATA, apsw.SQLITE_CORRUPT})
 _FAULT_CODES = frozenset(
     {apsw.SQLITE_IOERR, apsw.SQLITE_CANTOPEN, apsw.SQLITE_PROTOCOL, apsw.SQLITE_READONLY}
 )
@@ -94,11 +92,19 @@ def is_statement_result(code: int) -> bool:
     return code & 255 in _RESULT_CODES
 
 
+def is_full(error: BaseException) -> bool:
+    """Has the volume no room? The file of the WAL's index says so in words of its own."""
+    code = extended_code(error)
+    return isinstance(error, apsw.Error) and (
+        code & 255 == apsw.SQLITE_FULL or code == apsw.SQLITE_IOERR_SHMSIZE
+    )
+
+
 def node_fault(error: BaseException) -> NodeFault | None:
     """The fault of this node that the error tells of, or None when it tells of none."""
     if isinstance(error, NodeFault):
         return error
-    if not isinstance(error, apsw.Error):
+    if not isinstance(error, apsw.Error) or is_full(error):
         return None
     code = extended_code(error)
     if code in _DAMAGE_CODES:
@@ -112,5 +118,4 @@ def commit_fault(error: BaseException) -> NodeFault:
     """The fault behind a COMMIT or an apply that failed: nothing there is a result of SQL."""
     code = extended_code(error)
     text = f"a committed entry cannot be applied: {error} ({code_name(code)})"
-    kind = DiskFull if code & 255 == apsw.SQLITE_FULL else DiskFault
-    return node_fault(error) or kind(text)
+    return node_fault(error) or (DiskFull if is_full(error) else DiskFault)(text)

@@ -357,7 +357,7 @@ class Speculation:
             # A full disk is found here, before the log has the entry, and not at COMMIT.
             attempt.connection.cache_flush()
         except apsw.FullError:
-            self._refuse_all(Unavailable("the disk of the leader is full: nothing was written"))
+            self._refuse_all(Unavailable("disk full: nothing was written"))
         except apsw.Error as error:
             raise results.commit_fault(error) from error
         else:

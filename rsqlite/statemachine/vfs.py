@@ -13,6 +13,7 @@ are C: measured, an INSERT costs the same through plain `unix`, `cksmvfs` and `C
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import os
@@ -37,6 +38,8 @@ _SIZE_METHOD = 6
 """Places in `sqlite3_io_methods`, after a version of the same size as a pointer."""
 _SYNC_DATA = 0x02 | 0x10
 """SQLITE_SYNC_NORMAL and SQLITE_SYNC_DATAONLY."""
+
+_DESCRIPTORS = "/proc/self/fd"
 
 _names = itertools.count(1)
 _load_lock = threading.Lock()
@@ -72,6 +75,21 @@ def load_checksum_vfs() -> str:
             # not asked for that.
             apsw.set_default_vfs(default)
     return CHECKSUM_VFS
+
+
+def reserve_wal(path: str, size: int) -> None:
+    """Give the WAL of the database at `path`, which SQLite has open in this process, its blocks up
+    to `size`: what is committed then finds room in it also when the volume is full. Linux only.
+
+    SQLite's own descriptor is used, as that of `OpenFile`.
+    """
+    wal = os.path.realpath(f"{path}-wal")
+    with contextlib.suppress(OSError):  # no /proc, or no such thing on this file system, or no room
+        for name in os.listdir(_DESCRIPTORS):
+            with contextlib.suppress(FileNotFoundError):  # the listing's own one
+                if os.readlink(os.path.join(_DESCRIPTORS, name)) == wal:
+                    os.posix_fallocate(int(name), 0, size)
+                    return
 
 
 class OpenFile:

@@ -7,7 +7,9 @@ takes the same decisions.
 from __future__ import annotations
 
 import dataclasses
+import os
 import random
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,19 @@ from rsqlite.testing.loop import ManualLoop
 from rsqlite.testing.network import MemoryNetwork, Switchboard
 
 QUIET = Settings(segment_bytes=1 * MIB, disk_reserve_bytes=0, leader_wait=1.0)
+
+
+class CrampedDisk(RealDisk):
+    """The real disk, whose volumes have as much room as a test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free: dict[str, int] = {}
+        """By the last part of the path that is asked for: `log`, `db`."""
+
+    def free_bytes(self, path: str) -> int:
+        told = self.free.get(os.path.basename(path))
+        return super().free_bytes(path) if told is None else told
 
 
 class EngineCluster:
@@ -45,6 +60,7 @@ class EngineCluster:
         """Nodes that compute SQL as another release does."""
         self.engines: list[Engine | None] = [None] * size
         self.networks: list[MemoryNetwork | None] = [None] * size
+        self.disks: defaultdict[int, CrampedDisk] = defaultdict(CrampedDisk)
         self.faults: list[tuple[int, BaseException]] = []
 
     def start(self) -> Engine:
@@ -72,7 +88,7 @@ class EngineCluster:
                 self.settings, **{"node_id": f"n{number}", **self.own_settings.get(number, {})}
             ),
             loop=self.loop,
-            disk=RealDisk(),
+            disk=self.disks[number],
             random=random.Random(self.random.getrandbits(64)),
             failed=lambda error: self.faults.append((number, error)),
         )
@@ -136,6 +152,10 @@ class EngineCluster:
         """The others."""
         leader = self.leader()
         return [engine for engine in self.running() if engine is not leader]
+
+    def disk(self, engine: Engine) -> CrampedDisk:
+        """The disk of a node."""
+        return self.disks[self.number(engine)]
 
     def number(self, engine: Engine) -> int:
         """Its place in `engines`."""

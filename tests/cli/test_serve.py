@@ -367,7 +367,8 @@ async def test_a_node_without_room_starts_again_when_there_is_some(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     lives: list[BaseException | None] = [DiskFull("no room"), DiskFull("no room yet"), None]
-    looks = iter([1, 2, 100, 1, 100])
+    # Of both volumes in turn.
+    looks = iter([1, 100, 100, 1, 100, 100, 2, 2, 4, 4])
 
     async def live(directory: str, settings: Settings, stop: asyncio.Event) -> object:
         return lives.pop(0)
@@ -379,7 +380,7 @@ async def test_a_node_without_room_starts_again_when_there_is_some(
     monkeypatch.setattr(serve, "ROOM_LOOK_S", 0.01)
     monkeypatch.setattr(os, "statvfs", volume)
     monkeypatch.setattr(serve, "watch_signals", lambda stop: None)
-    settings = Settings(http_addr="", raft_addr="", disk_reserve_bytes=50 * MIB)
+    settings = Settings(http_addr="", raft_addr="")
     assert await serve.serve(str(tmp_path), settings) is Exit.OK
     assert lives == []
     assert next(looks, None) is None
@@ -398,6 +399,7 @@ async def test_a_node_that_waits_for_room_stops_when_it_is_told_to(
     monkeypatch.setattr(serve, "watch_signals", stops.append)
     no_room = SimpleNamespace(f_bavail=0, f_frsize=MIB)
     monkeypatch.setattr(os, "statvfs", lambda path: no_room)
+    monkeypatch.setattr(serve, "ROOM_LOOK_S", 0.01)
     settings = Settings(http_addr="", raft_addr="")
     assert await asyncio.wait_for(serve.serve(str(tmp_path), settings), 5) is Exit.OK
 

@@ -297,28 +297,6 @@ def tamper(path: str, sql: str) -> None:
     connection.close()
 
 
-def test_a_leader_without_room_hands_over_to_one_that_has_some(three: EngineCluster) -> None:
-    full = three.leader()
-    full.log.has_room = lambda size: False  # type: ignore[method-assign]
-    answer = three.answer(full, execute("INSERT INTO t(v) VALUES(1)"))
-    assert isinstance(answer, RsqliteError)
-    assert "disk full" in str(answer)
-    assert answer.fate is Fate.NOT_APPLIED
-    three.until(lambda: any(e.is_leader and e.is_synced for e in three.running() if e is not full))
-    three.execute(full, "INSERT INTO t(v) VALUES(2)")
-    assert three.rows(three.leader(), "SELECT v FROM t") == [(2,)]
-
-
-def test_a_volume_that_has_room_again_is_noticed_by_the_write_that_needs_it(
-    tmp_path: Path,
-) -> None:
-    cluster = EngineCluster(tmp_path, 1, join="", disk_reserve_bytes=1 << 20)
-    engine = cluster.start()
-    engine.has_database_room = False
-    assert isinstance(cluster.answer(engine, execute("CREATE TABLE t(v)")), Outcome)
-    cluster.close()
-
-
 def test_wal_files_are_cut_on_every_node_while_writes_go_on(tmp_path: Path) -> None:
     cluster = EngineCluster(
         tmp_path, 3, checkpoint_wal_bytes=64 * KIB, wal_spare_bytes_max=64 * KIB

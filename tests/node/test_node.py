@@ -265,9 +265,10 @@ async def test_a_long_write_that_fills_the_disk_is_refused_alone_and_its_space_c
     settings = Settings(**ALONE, disk_reserve_bytes=64 * MIB, write_steps_max=10_000)
     async with Node(tmp_path, settings) as node:
         await node.execute("CREATE TABLE t(v)")
+        kept = wal_bytes(node)  # it has its part of the reserve
         node.disk = node.log._disk = SmallVolume(node, 400 * MIB)
         filling = asyncio.create_task(node.request([FILL], kind=RequestKind.EXECUTE))
-        while not (node.writer.holds_slot and wal_bytes(node) > 1 * MIB):
+        while not (node.writer.holds_slot and wal_bytes(node) > kept):
             await asyncio.sleep(0.01)
             assert not filling.done()
         # Whoever waits behind it has no part in it.
@@ -277,7 +278,7 @@ async def test_a_long_write_that_fills_the_disk_is_refused_alone_and_its_space_c
         assert caught.value.fate is Fate.NOT_APPLIED
         for task in waiting:
             assert isinstance(await task, Write)
-        assert wal_bytes(node) < 1 * MIB
+        assert wal_bytes(node) == kept
         rows = await node.query("SELECT count(*), max(v) FROM t", level=ReadLevel.LINEARIZABLE)
         assert [tuple(row) for row in rows.rows] == [(5, 1)]
 
@@ -291,7 +292,7 @@ async def test_the_wal_file_of_a_write_over_its_time_is_cut_while_others_write(
         with pytest.raises(TimedOut, match="took too long"):
             await node.request([FILL], kind=RequestKind.EXECUTE, timeout_s=0.3)
         assert isinstance(await node.execute("INSERT INTO t VALUES(1)"), Write)
-        assert wal_bytes(node) < 1 * MIB
+        assert wal_bytes(node) <= 1 * MIB
         # One that is committed leaves a long file as well, when its checkpoint is over.
         await node.execute(f"{FILL} LIMIT 9000")
         assert wal_bytes(node) > 20 * MIB

@@ -12,11 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rsqlite.raft.state import CoreSettings
-<<<<<<< HEAD
-from rsqlite.raft.types import Configuration, Upgrade
-=======
-from rsqlite.raft.types import Room
->>>>>>> 9a5bb48 (A follower tells its leader how much room its disk has: entries go to those that can take them, leadership to one with room)
+from rsqlite.raft.types import Configuration, Room, Upgrade
 from tests.raft.cluster import Cluster, Server, configuration
 
 SETTINGS = CoreSettings(

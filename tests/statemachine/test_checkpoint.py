@@ -22,6 +22,12 @@ from tests.statemachine.lab import Lab, WatchedVfs, ask
 FILL = "INSERT INTO t VALUES(zeroblob(50000))"
 
 
+def full() -> apsw.Error:
+    error = apsw.FullError("database or disk is full")
+    error.extendedresult = apsw.SQLITE_FULL  # type: ignore[attr-defined]
+    return error
+
+
 @pytest.fixture
 def lab(tmp_path: Path) -> Any:
     one = Lab(tmp_path, checkpoint_wal_bytes=64 * 1024, checkpoint_rest_bytes=4 * PAGE_BYTES)
@@ -157,9 +163,31 @@ def test_a_checkpoint_that_fails_stops_the_node(lab: Lab) -> None:
         lab.leader.speculate([ask(FILL)])
 
 
-def test_a_lock_of_somebody_else_only_delays_it(lab: Lab) -> None:
+@pytest.mark.parametrize("is_sound", [True, False])
+def test_nothing_is_synced_at_the_close_of_a_database_whose_disk_has_failed(
+    tmp_path: Path, is_sound: bool
+) -> None:
+    lab = Lab(tmp_path)
+    lab.do("CREATE TABLE t(a)", FILL)
+    if not is_sound:
+        lab.leader.leave_wal()
+    path = Path(lab.leader.path)
+    lab.leader.close()
+    # SQLite syncs at a close to be able to remove the WAL.
+    assert path.with_name("main.db-wal").exists() != is_sound
+    # Whatever the disk did, the WAL has everything.
+    again = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    assert again.execute("SELECT length(a) FROM t").fetchall() == [(50_000,)]
+    again.close()
+    lab.replica.close()
+
+
+@pytest.mark.parametrize("what", [apsw.BusyError("locked"), full()])
+def test_a_lock_of_somebody_else_or_a_full_volume_only_delays_it(
+    lab: Lab, what: apsw.Error
+) -> None:
     checkpointer = lab.leader._checkpointer
-    checkpointer._failed(apsw.BusyError("locked"))
+    checkpointer._failed(what)
     lab.leader.maintain()
     assert checkpointer._next_try >= lab.leader._writer.wal_pages
 
@@ -195,7 +223,8 @@ class LongWriter:
 
     def __init__(self, path: Path, **settings: Any) -> None:
         self.loop = AsyncioLoop(threads=2)
-        self.machine = StateMachine.open(str(path), loop=self.loop, settings=Settings(**settings))
+        own = Settings(**{"disk_reserve_bytes": 0, **settings})
+        self.machine = StateMachine.open(str(path), loop=self.loop, settings=own)
         self.wal = Path(f"{self.machine.path}-wal")
         self.commit("CREATE TABLE t(id INTEGER PRIMARY KEY, a)")
         self.commit("INSERT INTO t VALUES(1, 'kept')")
@@ -262,6 +291,20 @@ async def test_a_long_write_taken_back_leaves_a_small_wal_file(tmp_path: Path) -
     assert writer.machine.checkpointer.checkpointed_index == 2
     writer.commit("INSERT INTO t VALUES(2, 'after')")
     assert await writer.rows() == [("kept",), ("after",)]
+    writer.close()
+
+
+@pytest.mark.slow
+async def test_the_wal_has_its_part_of_the_reserve_from_the_start_and_after_it_was_cut(
+    tmp_path: Path,
+) -> None:
+    writer = LongWriter(tmp_path, disk_reserve_bytes=16 * MIB, wal_spare_bytes_max=6 * MIB)
+    assert writer.wal.stat().st_size == 4 * MIB
+    assert writer.wal.stat().st_blocks * 512 >= 4 * MIB
+    await writer.grow(8 * MIB)
+    assert await writer.reclaim()
+    assert writer.wal.stat().st_size == 4 * MIB
+    assert await writer.rows() == [("kept",)]
     writer.close()
 
 

@@ -18,7 +18,7 @@ PAGE = 4096
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    lab = Lab(tmp_path)
+    lab = Lab(tmp_path, disk_reserve_bytes=0)
     lab.do("CREATE TABLE t(a)", *[("INSERT INTO t VALUES(?)", "x" * 3000) for _ in range(50)])
     yield lab
     lab.close()

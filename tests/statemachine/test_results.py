@@ -5,7 +5,7 @@ from __future__ import annotations
 import apsw
 import pytest
 
-from rsqlite.errors import DamagedDatabase, DiskFault, Divergence
+from rsqlite.errors import DamagedDatabase, DiskFault, DiskFull, Divergence
 from rsqlite.statemachine import results
 
 
@@ -40,6 +40,9 @@ def test_only_six_codes_are_results_of_sql(code: int, is_result: bool) -> None:
     ("kind", "code", "fault"),
     [
         (apsw.IOError, apsw.SQLITE_IOERR_WRITE, DiskFault),
+        # What SQLite makes of EIO under a read: a cable, perhaps; no reason to give the file up.
+        (apsw.IOError, apsw.SQLITE_IOERR_CORRUPTFS, DiskFault),
+        (apsw.IOError, apsw.SQLITE_IOERR_SHMSIZE, None),
         (apsw.IOError, apsw.SQLITE_IOERR_DATA, DamagedDatabase),
         (apsw.CorruptError, apsw.SQLITE_CORRUPT, DamagedDatabase),
         (apsw.NotADBError, apsw.SQLITE_NOTADB, DamagedDatabase),
@@ -66,6 +69,16 @@ def test_at_commit_nothing_is_a_result() -> None:
     found = results.commit_fault(error(apsw.ConstraintError, apsw.SQLITE_CONSTRAINT))
     assert isinstance(found, DiskFault)
     assert "SQLITE_CONSTRAINT" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(apsw.FullError, apsw.SQLITE_FULL), (apsw.IOError, apsw.SQLITE_IOERR_SHMSIZE)],
+)
+def test_a_commit_without_room_is_told_from_a_disk_that_fails(
+    kind: type[apsw.Error], code: int
+) -> None:
+    assert isinstance(results.commit_fault(error(kind, code)), DiskFull)
 
 
 def test_failures_carry_code_and_symbol() -> None:
