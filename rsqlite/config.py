@@ -176,6 +176,13 @@ class Settings:
     image_keep_time: float = setting(
         60.0, "Time for which an image is kept that nobody fetches", unit="s", flag=False
     )
+    image_part_timeout: float = setting(
+        60.0,
+        "Time for a part of an image to come over: 17 KiB/s will do for a chunk",
+        unit="s",
+        minimum=0.1,
+        flag=False,
+    )
     image_stall_timeout: float = setting(
         15.0, "Silence after which a transfer gives way to another image", unit="s", flag=False
     )

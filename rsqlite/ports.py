@@ -148,6 +148,15 @@ class Network(Protocol):
     ) -> None:
         """Put a question to the node at `address`, member or not: what its `asked` answers."""
 
-    def fetch(self, address: str, name: str, done: Done[bytes], *, timeout_s: float) -> None:
+    def fetch(
+        self,
+        address: str,
+        name: str,
+        done: Done[bytes],
+        *,
+        timeout_s: float,
+        heard: Callable[[], None],
+    ) -> None:
         """Get the bytes that the node at `address` serves under this name (a part of an image), on
-        a connection of its own; LookupError if it has none."""
+        a connection of its own; LookupError if it has none. `heard` is called when some have
+        come."""

@@ -34,7 +34,8 @@ from rsqlite.request import (
 )
 from rsqlite.storage.disk import RealDisk
 from rsqlite.storage.kernelsync import KernelSync
-from rsqlite.transport.network import NoNetwork, PeerNetwork
+from rsqlite.transport.alone import NoNetwork
+from rsqlite.transport.network import PeerNetwork
 
 log = logging.getLogger(__name__)
 

@@ -32,8 +32,6 @@ log = logging.getLogger(__name__)
 SYNC_BYTES = 8 * MIB
 """Synced so often, so that the disk is never flooded."""
 RETRY_PAUSE_S = 0.25
-FETCH_TIMEOUT_S = 60.0
-"""For a chunk: 17 KiB/s will do."""
 BAD_CHUNKS_MAX = 5
 
 T = TypeVar("T")
@@ -147,7 +145,12 @@ class Transfer:
             else:
                 self._later(RETRY_PAUSE_S, lambda: self._fetch(name, got))
 
-        self._network.fetch(offer.address, name, done, timeout_s=FETCH_TIMEOUT_S)
+        def heard() -> None:
+            if generation == self._generation:
+                self._progress_at = self._loop.monotonic()
+
+        timeout_s = self._settings.image_part_timeout
+        self._network.fetch(offer.address, name, done, timeout_s=timeout_s, heard=heard)
 
     def _got_manifest(self, part: bytes) -> None:
         try:

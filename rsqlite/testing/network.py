@@ -184,13 +184,40 @@ class MemoryNetwork:
     ) -> None:
         self._call(address, done, lambda node, answer: node.asked(question, answer), timeout_s)
 
-    def fetch(self, address: str, name: str, done: Done[bytes], *, timeout_s: float) -> None:
+    def fetch(
+        self,
+        address: str,
+        name: str,
+        done: Done[bytes],
+        *,
+        timeout_s: float,
+        heard: Callable[[], None],
+    ) -> None:
         def found(part: bytes | None, error: BaseException | None) -> None:
             if error is None and part is None:
                 error = LookupError("there is no such image here")
             done(part, error)
 
-        self._call(address, found, lambda node, answer: node.served(name, answer), timeout_s)
+        def serve(node: MemoryNetwork, answer: Callable[[bytes | None], None]) -> None:
+            node.served(name, lambda part: self._trickle(part, answer, heard))
+
+        self._call(address, found, serve, timeout_s)
+
+    def _trickle(
+        self,
+        part: bytes | None,
+        answer: Callable[[bytes | None], None],
+        heard: Callable[[], None],
+    ) -> None:
+        """Let a part come as fast as the weather allows, and be heard each second meanwhile."""
+        board = self.board
+        left_s = len(part or b"") / board.weather.bytes_per_s
+        if left_s == 0:
+            answer(part)
+            return
+        for second in range(int(left_s)):
+            board.loop.call_later(second + 1.0, heard)
+        board.loop.call_later(left_s, answer, part)
 
     def _call(
         self,

@@ -80,6 +80,7 @@ Where more will sit: TLS goes around the connection (`create_server` in `listene
 `handshake.refusal`, before any frame is read.
 """
 
+from rsqlite.transport.alone import NoNetwork
 from rsqlite.transport.codec import (
     ANSWER,
     CALL,
@@ -91,7 +92,7 @@ from rsqlite.transport.codec import (
     is_urgent,
 )
 from rsqlite.transport.handshake import LinkRefused
-from rsqlite.transport.network import NoNetwork, PeerNetwork
+from rsqlite.transport.network import PeerNetwork
 from rsqlite.transport.peer import LinkStatus
 
 __all__ = [

@@ -147,6 +147,10 @@ def _number(headers: Mapping[str, str], name: str) -> int:
     return int(text)
 
 
+def nobody() -> None:
+    """Who is to be told when nobody wants to hear."""
+
+
 class Exchange(asyncio.Protocol):
     """One request on a fresh connection. `answer` resolves to the body of a 200, or to b"" once
     the connection was handed to what `upgraded(headers)` returned; else it holds the error.
@@ -159,8 +163,10 @@ class Exchange(asyncio.Protocol):
         request: bytes,
         upgraded: Callable[[Mapping[str, str]], asyncio.Protocol] | None,
         bytes_max: int,
+        heard: Callable[[], None],
     ) -> None:
         self._request = request
+        self._heard = heard
         self._bytes_max = bytes_max
         self._upgraded = upgraded
         self._received = bytearray()
@@ -175,6 +181,7 @@ class Exchange(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
+        self._heard()
         if len(self._received) > self._bytes_max:
             self._fail("the answer is too long")
             return
@@ -255,8 +262,10 @@ async def exchange(
     timeout_s: float,
     upgraded: Callable[[Mapping[str, str]], asyncio.Protocol] | None = None,
     bytes_max: int = PEER_HANDSHAKE_BYTES_MAX,
+    heard: Callable[[], None] = nobody,
 ) -> bytes:
-    """Dial, send the request, return what `Exchange.answer` resolves to.
+    """Dial, send the request, return what `Exchange.answer` resolves to; `heard` is called when a
+    piece of that has come.
 
     Raises OSError, TimeoutError, ValueError (no address), LookupError (404) or LinkRefused.
     With an error no connection is left open.
@@ -265,7 +274,7 @@ async def exchange(
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(timeout_s):
         transport, protocol = await loop.create_connection(
-            lambda: Exchange(request, upgraded, bytes_max), host, port
+            lambda: Exchange(request, upgraded, bytes_max, heard), host, port
         )
         try:
             answer = await protocol.answer

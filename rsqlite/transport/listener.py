@@ -2,6 +2,7 @@
 
 aiohttp reads the requests; a granted link leaves it by `set_protocol` in the turn that writes the
 101. Until then a connection is a stranger's: counted, limited in time, and good for one request.
+Who takes a part of an image has more time for it: as much as whoever fetches one waits.
 """
 
 from __future__ import annotations
@@ -82,6 +83,8 @@ class Listener:
         self._strangers: dict[asyncio.BaseProtocol, float] = {}  # since when they are here
         self._served: set[asyncio.BaseProtocol] = set()
         """Links, and questions that wait for their answer: no strangers."""
+        self._takers: set[asyncio.BaseProtocol] = set()
+        """Those to whom a part of an image is being sent, which takes its time."""
 
     async def start(self) -> str:
         """Listen; the answer is the address, with the port that the system chose if 0 was asked.
@@ -98,13 +101,17 @@ class Listener:
             await self._web.shutdown(self._settings.peer_connect_timeout)
 
     def sweep(self, now: float) -> None:
-        """Called once per `peer_pulse`: strangers that have said nothing for too long go."""
+        """Called once per `peer_pulse`: strangers that have said nothing for too long go, and who
+        does not take what is sent."""
         assert self._web is not None
+        settings = self._settings
         waiting = [one for one in self._web.connections if one not in self._served]
         self._strangers = {one: self._strangers.get(one, now) for one in waiting}
+        self._takers.intersection_update(waiting)
         for one in waiting:
-            too_long = now - self._strangers[one] > self._settings.peer_handshake_timeout
-            if too_long and one.transport is not None:
+            is_taker = one in self._takers
+            bound = settings.image_part_timeout if is_taker else settings.peer_handshake_timeout
+            if now - self._strangers[one] > bound and one.transport is not None:
                 one.transport.abort()
 
     async def _bind(self) -> str:
@@ -162,6 +169,7 @@ class Listener:
             return _refusal(404, "there is no such image here")
         response = web.Response(body=part, headers={"Server": SERVER})
         response.force_close()
+        self._takers.add(request.protocol)
         return response
 
     async def _serve_question(self, request: web.BaseRequest) -> web.Response:

@@ -26,14 +26,13 @@ from rsqlite.transport.handshake import (
     LinkRefused,
     Refusal,
     exchange,
+    nobody,
     refusal,
 )
 from rsqlite.transport.listener import Asked, Listener, Served
 from rsqlite.transport.peer import Link, LinkStatus
 
 T = TypeVar("T")
-
-_NO_ADDRESS = "this node has no raft address"
 
 
 class PeerNetwork:
@@ -162,11 +161,19 @@ class PeerNetwork:
         request = _head("POST", ASK_PATH, address, fields) + body
         self._spawn(self._exchange(address, request, _object, done, timeout_s))
 
-    def fetch(self, address: str, name: str, done: Done[bytes], *, timeout_s: float) -> None:
+    def fetch(
+        self,
+        address: str,
+        name: str,
+        done: Done[bytes],
+        *,
+        timeout_s: float,
+        heard: Callable[[], None],
+    ) -> None:
         """A part of an image; errors as those of `identify`, and LookupError if it has none."""
         request = _head("GET", IMAGE_PATH + name, address)
         bytes_max = PEER_IMAGE_BYTES_MAX + PEER_HANDSHAKE_BYTES_MAX
-        self._spawn(self._exchange(address, request, bytes, done, timeout_s, bytes_max))
+        self._spawn(self._exchange(address, request, bytes, done, timeout_s, bytes_max, heard))
 
     def links(self) -> tuple[LinkStatus, ...]:
         """A picture of every link we keep, by node id."""
@@ -225,9 +232,12 @@ class PeerNetwork:
         done: Done[T],
         timeout_s: float,
         bytes_max: int = PEER_HANDSHAKE_BYTES_MAX,
+        heard: Callable[[], None] = nobody,
     ) -> None:
         try:
-            body = await exchange(address, request, timeout_s=timeout_s, bytes_max=bytes_max)
+            body = await exchange(
+                address, request, timeout_s=timeout_s, bytes_max=bytes_max, heard=heard
+            )
             answer = decode(body)
         except (OSError, ValueError, LookupError, LinkRefused) as error:
             done(None, error)
@@ -337,59 +347,3 @@ async def _gone(connections: list[FrameConnection | None], timeout_s: float) -> 
     for connection in connections:
         if connection is not None:
             connection.fail("not flushed in time")
-
-
-class NoNetwork:
-    """The network of a node without a raft address: it listens to nobody and reaches nobody."""
-
-    address = ""
-
-    def __init__(self) -> None:
-        self._members: dict[int, str] = {}
-
-    async def stop(self) -> None:
-        """Nothing to stop."""
-
-    def connect(self, addresses: Mapping[int, str]) -> None:
-        """Remember them, to say in `links` why they are out of reach."""
-        self._members = dict(addresses)
-
-    def send(self, target: int, frame: bytes, *, urgent: bool = False) -> bool:
-        """Always dropped."""
-        return False
-
-    def identify(self, address: str, done: Done[Mapping[str, object]]) -> None:
-        """Nobody can be asked."""
-        done(None, ConnectionError(_NO_ADDRESS))
-
-    def ask(
-        self,
-        address: str,
-        question: Mapping[str, object],
-        done: Done[Mapping[str, object]],
-        *,
-        timeout_s: float,
-    ) -> None:
-        """Nobody can be asked."""
-        done(None, ConnectionError(_NO_ADDRESS))
-
-    def fetch(self, address: str, name: str, done: Done[bytes], *, timeout_s: float) -> None:
-        """Nobody can be asked."""
-        done(None, ConnectionError(_NO_ADDRESS))
-
-    def links(self) -> tuple[LinkStatus, ...]:
-        """All of them closed."""
-        return tuple(
-            LinkStatus(
-                node_id=node_id,
-                address=address,
-                is_connected=False,
-                is_heard=False,
-                contact_age_s=None,
-                waiting_bytes=0,
-                dropped=0,
-                opened=0,
-                error=_NO_ADDRESS,
-            )
-            for node_id, address in sorted(self._members.items())
-        )

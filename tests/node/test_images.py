@@ -17,6 +17,7 @@ from rsqlite.request import Outcome, ReadLevel, Request, RequestKind
 from rsqlite.statemachine import checkpoint, generations, image, schema
 from rsqlite.storage.logstore import LogStore
 from rsqlite.testing.engines import EngineCluster, execute
+from rsqlite.testing.lanes import Weather
 
 CHUNK_BYTES = 16 * KIB
 
@@ -157,6 +158,19 @@ def test_a_transfer_that_is_cut_goes_on_where_it_was(three: EngineCluster) -> No
     size = leader.machine.statistics().database_bytes
     assert leader.images.made == 1
     assert leader.images.parts_served < size / CHUNK_BYTES + 3 * seen + 5
+
+
+def test_a_network_that_is_slow_for_a_part_is_no_reason_to_give_up(three: EngineCluster) -> None:
+    number = leave_behind(three)
+    three.board.weather = Weather(bytes_per_s=CHUNK_BYTES / 40)
+    three.own_settings[number] = {"image_stall_timeout": 5.0}
+    again = three.start_node(number)
+    three.until(lambda: again.transfer.is_under_way, 60.0)
+    taking = again.transfer._offer
+    three.until(lambda: again.transfer._number >= 2, 200.0)
+    assert again.transfer._offer == taking, "it was never begun anew"
+    three.board.weather = Weather()
+    three.until(lambda: is_level(three, again), 60.0)
 
 
 def test_another_leader_carries_on(three: EngineCluster) -> None:

@@ -274,19 +274,26 @@ def test_parts_of_an_image_are_fetched_whole_or_not_at_all(play: Any) -> None:
         a, b = await world.joined(1, 2)
         b.parts = {"x/0": bytes(range(256)) * 4096, "x/1": b""}
         answers: list[Any] = []
-        for name in ("x/0", "x/1", "x/2"):
+        heard: list[str] = []
+
+        def fetch(name: str) -> None:
             a.network.fetch(
-                b.address, name, lambda part, error: answers.append((part, error)), timeout_s=5.0
+                b.address,
+                name,
+                lambda part, error: answers.append((part, error)),
+                timeout_s=5.0,
+                heard=lambda: heard.append(name),
             )
+
+        for name in ("x/0", "x/1", "x/2"):
+            fetch(name)
             await world.until(lambda: len(answers) > int(name[-1]))  # noqa: B023 - at once
         assert answers[0] == (b.parts["x/0"], None)
         assert answers[1] == (b"", None)
         assert answers[2][0] is None
         assert isinstance(answers[2][1], LookupError)
         await world.stop(b)
-        a.network.fetch(
-            b.address, "x/0", lambda part, error: answers.append((part, error)), timeout_s=5.0
-        )
+        fetch("x/0")
         await world.until(lambda: len(answers) == 4)
         assert isinstance(answers[3][1], OSError)
 

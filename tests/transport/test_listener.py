@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import random
+import time
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from rsqlite.config import Settings
 from rsqlite.transport import frame
 from rsqlite.transport.frames import HEADER, MAGIC, MORE, pack_piece
 from rsqlite.transport.handshake import Hello, parse_address
+from tests.transport.conftest import SETTINGS
 
 
 async def talk(address: str, data: bytes, *, wait_s: float = 5.0) -> bytes:
@@ -120,6 +123,48 @@ def test_strangers_that_say_nothing_are_put_out(play_sockets: Any) -> None:
             writer.close()
 
     play_sockets(scenario)
+
+
+PART = b"part of an image" * (1 << 20)
+"""More than the kernel takes at once."""
+
+
+async def _ask_for_a_part(world: Any) -> tuple[Any, asyncio.StreamReader, asyncio.StreamWriter]:
+    a = await world.peer(1)
+    a.parts["x/0"] = PART
+    host, port = parse_address(a.address)
+    reader, writer = await asyncio.open_connection(host, port, limit=1 << 16)
+    writer.write(b"GET /raft/v1/image/x/0 HTTP/1.1\r\nHost: x\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    return a, reader, writer
+
+
+@pytest.mark.slow
+def test_who_takes_a_part_of_an_image_slowly_gets_all_of_it(play_sockets: Any) -> None:
+    async def scenario(world: Any) -> None:
+        _, reader, writer = await _ask_for_a_part(world)
+        began, taken = time.monotonic(), bytearray()
+        while piece := await reader.read(1 << 18):
+            taken += piece
+            # It takes several times as long as a stranger may be silent.
+            slow = time.monotonic() - began < 4 * world.settings.peer_handshake_timeout
+            await world.pause(0.01 if slow else 0)
+        assert bytes(taken) == PART
+        writer.close()
+
+    play_sockets(scenario)
+
+
+@pytest.mark.slow
+def test_who_takes_nothing_of_a_part_is_put_out(play_sockets: Any) -> None:
+    async def scenario(world: Any) -> None:
+        a, reader, writer = await _ask_for_a_part(world)
+        await world.until(lambda: not a.network._listener._web.connections)
+        assert len(await _to_the_end(reader)) < len(PART)
+        writer.close()
+
+    settings = dataclasses.replace(SETTINGS, image_part_timeout=0.4)
+    play_sockets(scenario, settings)
 
 
 async def _to_the_end(reader: asyncio.StreamReader) -> bytes:

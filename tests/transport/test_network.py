@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from rsqlite.config import Settings
-from rsqlite.transport import NoNetwork, frame
+from rsqlite.transport import frame
 from rsqlite.transport.handshake import parse_address
 
 DEFAULT = Settings(raft_addr="127.0.0.1:0", peer_backoff_min=0.01)
@@ -364,16 +364,3 @@ def test_what_was_sent_before_a_stop_arrives(play_sockets: Any) -> None:
         await world.until(lambda: b.received == [(1, 7, b"take over")] and 1 in b.closed)
 
     play_sockets(scenario)
-
-
-async def test_no_network_says_why_nobody_is_reached() -> None:
-    network = NoNetwork()
-    answers: list[Any] = []
-    network.connect({2: "host:1"})
-    network.identify("host:1", lambda value, error: answers.append((value, str(error))))
-    assert answers == [(None, "this node has no raft address")]
-    assert not network.send(2, frame(5, b""), urgent=True)
-    (link,) = network.links()
-    assert (link.node_id, link.is_connected) == (2, False)
-    assert link.error == "this node has no raft address"
-    await network.stop()
