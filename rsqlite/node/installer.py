@@ -131,7 +131,7 @@ class Installer:
             )
         wanted = wanted_image(machine.path)
         if wanted is not None:
-            self._lost = wanted
+            self._lost = wanted or "the others found it wrong"
         elif machine.applied_index + 1 >= entries.first_index:
             self._lost = ""  # the log has all that is missing
         elif not self._lost:

@@ -430,6 +430,25 @@ def test_alone_and_without_its_whole_log_a_damaged_database_ends_the_node(tmp_pa
     assert Path(engine.machine.path).read_bytes().startswith(b"gone"), "nothing was touched"
 
 
+@pytest.mark.parametrize("text", ["entry 7: a majority computed something else", ""])
+def test_a_database_that_was_found_wrong_is_fetched_though_the_log_is_whole(
+    three: EngineCluster, text: str
+) -> None:
+    """Also when a crash left the word for it half written, or nothing but that word."""
+    write(three, 3)
+    sick = three.followers()[0]
+    number, path = three.number(sick), Path(sick.machine.path)
+    three.kill(number)
+    (path.parent / generations.WANTS_IMAGE).write_text(text)
+    again = three.start_node(number)
+    assert again.log.first_index == 1
+    assert again.installer.is_without_database
+    three.until(lambda: again.is_synced and is_level(three, again), 20.0)
+    assert Path(again.machine.path) != path
+    assert count(three, again) == [(3, 3)]
+    assert three.faults == []
+
+
 def flip(path: Path, bit: int) -> None:
     data = bytearray(path.read_bytes())
     data[bit // 8] ^= 1 << bit % 8
