@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import apsw
 import pytest
 
 from rsqlite.testing.cluster import ProcessCluster, ProcessNode, wait_until
@@ -75,7 +76,7 @@ def test_rows_changed_behind_a_running_node_are_found_and_repaired_under_load(
     node = leader if sick == "leader" else followers[0]
     with writes(cluster) as acknowledged:
         wait_until(lambda: len(acknowledged) > 50, 30.0, node.log_tail)
-        tamper_file(database_of(node), "DELETE FROM t WHERE id = 7")
+        tamper(node, "DELETE FROM t WHERE id = 7")
         if found_by == "check":
             code, text = verify(followers[1])
             assert code == 1, text
@@ -99,6 +100,23 @@ def test_rows_changed_behind_a_running_node_are_found_and_repaired_under_load(
         if found_by == "entry":
             assert query(one, "SELECT count(*) FROM t WHERE v LIKE '%x'") == [[200]]
     assert_equal_files(cluster)
+
+
+def tamper(node: ProcessNode, sql: str) -> None:
+    """Change the database of a node that runs. It is paused meanwhile: a node that meets the lock
+    of somebody else at its BEGIN ends, as it would where a tool keeps one."""
+
+    def changed() -> bool:
+        node.pause()
+        try:
+            tamper_file(database_of(node), sql, timeout_ms=0)
+        except apsw.BusyError:
+            return False  # it was paused in the midst of a transaction
+        finally:
+            node.resume()
+        return True
+
+    wait_until(changed, 30.0, node.log_tail)
 
 
 def is_repaired(node: ProcessNode) -> bool:

@@ -38,12 +38,14 @@ def tamper(engine: Engine, sql: str = "DELETE FROM t WHERE id = 2") -> None:
     tamper_file(engine.machine.path, sql)
 
 
-def tamper_file(path: str | Path, sql: str) -> None:
+def tamper_file(path: str | Path, sql: str, *, timeout_ms: int = 1000) -> None:
     """Change a database behind its node's back, page checksums and all."""
     connection = apsw.Connection(str(path), vfs=load_checksum_vfs())
-    connection.set_busy_timeout(1000)
-    connection.execute(sql)
-    connection.close()
+    connection.set_busy_timeout(timeout_ms)
+    try:
+        connection.execute(sql)
+    finally:
+        connection.close()
 
 
 def verify(cluster: EngineCluster, engine: Engine, timeout_s: float = 0.0) -> Report | RsqliteError:
