@@ -3,7 +3,8 @@
 A node that does not lead passes a wish of its own clients on to the leader; one that comes from
 another node is answered with the leader's address instead, so that nothing goes in circles. The
 leader looks at every open wish once a sweep: the first for which there is a next configuration
-proposes it, the others wait until that is committed and settled.
+proposes it, the others wait until that is committed and settled. A leader that is to be removed
+hands over first.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ _to_wish: Callable[[Any], Wish] = lambda value: msgspec.convert(value, type=Wish
 
 
 class Open:
-    """A wish that is not fulfilled yet."""
+    """A wish that is not fulfilled yet. `is_begun`: leadership is handed over for it."""
 
     __slots__ = ("deadline", "granted", "is_begun", "wish")
 
@@ -174,7 +175,7 @@ class Membership:
             return
         for one in list(self._open):
             if not self._leads:
-                self._close(one, self._end_of_leadership(one.wish))
+                self._lead_no_more(one)
             elif isinstance(one.wish, Transfer):
                 self._transfer(one, one.wish)
             elif self._is_settled and not self._step(one, one.wish):
@@ -225,6 +226,13 @@ class Membership:
             one.answer(None)  # it goes on; whoever asked sees the rest in its own log
             return True
         assert not isinstance(step, Standing)
+        if step.member(self._own().node_id) is None and not one.is_begun:
+            # We are to go ourselves. The next leader sees to it: it has everything when it takes
+            # over, while those who are left by a leader wait until they miss one, and we would hear
+            # no more of what is under way.
+            one.is_begun = True
+            if self._driver.transfer_leadership(None):
+                return False
         self._propose(step)
         return False
 
@@ -269,6 +277,18 @@ class Membership:
                 one.is_begun = True
         elif not core.is_transferring:
             self._close(one, Unavailable("the follower did not take over in time"))
+
+    def _lead_no_more(self, one: Open) -> None:
+        """This node ceased to lead. If it handed over to be removed, the next leader is asked, once
+        it is known."""
+        error = self._end_of_leadership(one.wish)
+        leader = self._leader()
+        if error is None or not (isinstance(one.wish, Remove) and one.is_begun):
+            self._close(one, error)
+        elif leader is not None:
+            self._open.remove(one)
+            left_s = one.deadline - self._loop.monotonic()
+            self.submit(one.wish, one.granted, max(left_s, self._settings.tick))
 
     def _end_of_leadership(self, wish: Wish) -> RsqliteError | None:
         """What became of a wish when this node ceased to lead."""

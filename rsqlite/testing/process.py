@@ -62,6 +62,7 @@ class ProcessNode:
         self.state = NodeState.DOWN
         self.process: subprocess.Popen[bytes] | None = None
         self.python = list(python)
+        """What runs the module: an interpreter, and before it what is to watch over it."""
         self._environment = environment
 
     def __repr__(self) -> str:

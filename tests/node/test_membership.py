@@ -9,12 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rsqlite.errors import Fate, RemovedFromCluster, RequestError, Unavailable
+from rsqlite.errors import Fate, RemovedFromCluster, RequestError, RsqliteError, Unavailable
 from rsqlite.node.changes import Join, Remove, Transfer
 from rsqlite.node.engine import Engine
 from rsqlite.raft.types import NodeId
-from rsqlite.request import ReadLevel
-from rsqlite.testing.engines import EngineCluster
+from rsqlite.request import Answer, Outcome, ReadLevel
+from rsqlite.testing.engines import EngineCluster, execute
+from rsqlite.testing.lanes import Weather
 
 
 @pytest.fixture
@@ -128,6 +129,48 @@ def test_the_leader_removes_itself(three: EngineCluster) -> None:
     three.execute(new, "INSERT INTO t VALUES(2, 'b')")
     three.until(lambda: bool(three.faults))
     assert [type(error) for _, error in three.faults] == [RemovedFromCluster]
+
+
+@pytest.mark.parametrize("asked", ["leader", "follower"])
+def test_a_leader_that_is_to_go_hands_over_first(three: EngineCluster, asked: str) -> None:
+    """Under load, too, when there is always something that a follower does not have yet."""
+    old = three.leader()
+    via = old if asked == "leader" else three.followers()[0]
+    written: list[list[Answer]] = []
+    answers: list[RsqliteError | None] = []
+    three.board.weather = Weather(delay_min_s=0.002, delay_max_s=0.004)
+    unled_ms = longest_ms = 0
+    for at_ms in range(1000):
+        if at_ms == 100:
+            via.change_membership(Remove(old.label), answers.append)
+        if old.fault and old in three.engines:
+            three.kill(three.number(old))  # as its owner does
+        staying = [one for one in three.running() if one is not old or at_ms <= 100]
+        asked_now = staying[at_ms % len(staying)]
+        text = f"INSERT INTO t VALUES({100 + at_ms}, 'x')"
+        written.append(three.ask(asked_now, execute(text)))
+        three.loop.advance(0.001)
+        unled_ms = 0 if any(one.is_leader for one in three.running()) else unled_ms + 1
+        longest_ms = max(longest_ms, unled_ms)
+    assert answers == [None]
+    assert not old.is_leader
+    assert longest_ms < 100, "no election timeout passes"
+    three.until(lambda: all(written))
+    applied = [isinstance(answer, Outcome) for (answer,) in written]
+    assert all(applied[:80])
+    assert all(applied[200:])
+    assert len(values(three, three.leader())) >= 1 + sum(applied)
+
+
+def test_a_leader_that_nobody_can_take_over_from_now_goes_all_the_same(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is told to lead does not: the removal does not wait for ever."""
+    old = three.leader()
+    monkeypatch.setattr("rsqlite.raft.election.handle_timeout_now", lambda state, message: None)
+    assert three.change(old, Remove(old.label)) is None
+    three.until(lambda: any(one.is_leader for one in three.running() if one is not old))
+    assert old.node_id not in voters(three.leader())
 
 
 def test_no_change_may_leave_a_cluster_without_a_majority(three: EngineCluster) -> None:
