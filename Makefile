@@ -6,13 +6,15 @@
 #   make quick              the same without the slow ones
 #   make check              format, lint, types, import floors, house rules; changes nothing
 #   make fix                formats, and repairs what the linter can
-#   make accept MINUTES=10  real processes killed and paused at random under load
+#   make accept MINUTES=10  real processes killed and paused at random under load; RUN=churn for
+#                           changes of the members, RUN=images for followers that are left behind
 #   make bench              how fast it is on this machine, beside what the machine could do
 
 PYTHON ?= python3
 VENV ?= .venv
 T ?=
 MINUTES ?= 10
+RUN ?= accept
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -75,7 +77,7 @@ fix: $(READY)
 	$(BIN)/python tests/test_docs.py --rewrite
 
 accept: $(READY)
-	$(BIN)/python tests/e2e/accept.py --minutes $(MINUTES) $(ARGS)
+	$(BIN)/python tests/e2e/$(RUN).py $(if $(filter images,$(RUN)),,--minutes $(MINUTES)) $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m bench $(ARGS)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 from rsqlite.testing.cluster import ProcessCluster, ProcessNode
 
 TIMEOUT_S = 20.0
+VERIFY_S = 120
 
 
 def execute(node: ProcessNode, *statements: Any, flags: str = "") -> list[dict[str, Any]]:
@@ -38,3 +41,23 @@ def leader_and_followers(cluster: ProcessCluster) -> tuple[ProcessNode, list[Pro
 def term_of(cluster: ProcessCluster) -> int:
     """The highest term of the running nodes."""
     return max(int(node.raft_status()["term"]) for node in cluster.running())
+
+
+def verify(node: ProcessNode) -> tuple[int, str]:
+    """Exit code and output of `rsqlite verify`."""
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "rsqlite.cli.main",
+            "verify",
+            node.http_url,
+            "--timeout",
+            str(VERIFY_S),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=2 * VERIFY_S,
+        check=False,
+    )
+    return ended.returncode, ended.stdout + ended.stderr

@@ -69,6 +69,8 @@ class Clients:
     history: History
     ledger: Ledger
     seed: int
+    targets: list[int] | None = None
+    """The positions of the nodes that are asked now; None: all."""
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     forwarded: int = 0
     """Acknowledged writes that another node than the asked one served."""
@@ -97,7 +99,7 @@ class Clients:
             )
 
     def _node(self, chance: random.Random) -> int:
-        return chance.randrange(len(self.api.urls))
+        return chance.choice(self.targets or range(len(self.api.urls)))
 
     # Registers: reads, writes and compare-and-set, all linearizable
 

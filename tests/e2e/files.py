@@ -7,8 +7,11 @@ applied index, which is compared as a number, and what belongs to one node.
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,14 @@ from pathlib import Path
 import apsw
 from apsw import sqlite_extra
 
+from rsqlite.config import Settings
+from rsqlite.node.recovery import latest_configuration
+from rsqlite.raft.types import Configuration, Index
 from rsqlite.statemachine.schema import find_current_database
+from rsqlite.storage.directory import IDENTITY_NAME, LOG_NAME, read_identity
+from rsqlite.storage.disk import RealDisk
+from rsqlite.storage.logstore import LogStore
+from rsqlite.testing.loop import ManualLoop
 
 CHECK_TIMEOUT_S = 120.0
 
@@ -111,3 +121,23 @@ def differences(directories: Sequence[Path]) -> list[str]:
         if tables:
             problems.append(f"tables {', '.join(tables)} of {names} differ")
     return problems
+
+
+def last_configuration(directory: Path) -> Configuration | None:
+    """The last one in the log of a stopped node, committed or not; of a copy, since a log that is
+    opened is mended."""
+    disk = RealDisk()
+    if not ((directory / LOG_NAME).is_dir() and (directory / IDENTITY_NAME).is_file()):
+        return None  # it ended before it was anybody
+    node_id = read_identity(str(directory), disk).node_id
+    with tempfile.TemporaryDirectory() as copy:
+        path = os.path.join(copy, LOG_NAME)
+        shutil.copytree(directory / LOG_NAME, path)
+        log = LogStore.open(
+            path, disk=disk, loop=ManualLoop(), settings=Settings(), node_id=node_id
+        )
+        try:
+            found, _ = latest_configuration(log, Configuration(), Index(0))
+        finally:
+            log.close()
+    return found

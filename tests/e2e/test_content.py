@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,25 +10,13 @@ import apsw
 import pytest
 
 from rsqlite.testing.cluster import ProcessCluster, ProcessNode, wait_until
-from tests.e2e.calls import execute, leader_and_followers, query
+from tests.e2e.calls import execute, leader_and_followers, query, verify
 from tests.e2e.conftest import StartCluster
 from tests.e2e.test_faults import assert_equal_files
 from tests.e2e.test_members import CREATE, INSERT, database_of
 from tests.node.test_content import tamper_file
 
 pytestmark = pytest.mark.slow
-
-
-def verify(node: ProcessNode) -> tuple[int, str]:
-    """Exit code and output of `rsqlite verify`."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "rsqlite.cli.main", "verify", node.http_url, "--timeout", "30"],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    return ended.returncode, ended.stdout + ended.stderr
 
 
 @contextmanager

@@ -1,0 +1,149 @@
+"""A majority of real processes is lost for good under load; those that are left go on, and grow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from rsqlite.cli.exits import Exit
+from rsqlite.testing.cluster import ProcessCluster, ProcessNode, wait_until
+from tests.e2e.calls import execute, query
+from tests.e2e.conftest import StartCluster
+from tests.e2e.test_members import wait_for_vote
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+CREATE = "CREATE TABLE t(id INTEGER PRIMARY KEY, v)"
+INSERT = "INSERT INTO t(id, v) VALUES(?, ?)"
+
+
+@contextmanager
+def writes(cluster: ProcessCluster) -> Iterator[list[int]]:
+    """Somebody inserts one row after the other until he gets no answer any more; those that were
+    acknowledged."""
+    acknowledged: list[int] = []
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            node = cluster.nodes[number % len(cluster.nodes)]
+            try:
+                status, _ = node.request("POST", "/db/execute", [[INSERT, number, "x" * 100]])
+            except OSError:
+                continue
+            if status == 200:
+                acknowledged.append(number)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield acknowledged
+    finally:
+        stop.set()
+        thread.join()
+
+
+def lose(cluster: ProcessCluster, lost: Sequence[ProcessNode]) -> list[int]:
+    """Destroy these nodes in the middle of writes; what had been acknowledged by then."""
+    with writes(cluster) as acknowledged:
+        wait_until(lambda: len(acknowledged) > 100, 30.0, lambda: "writes to go on")
+        for node in lost:
+            node.send_signal(9)
+        for node in lost:
+            node.wait_exit()
+            shutil.rmtree(node.directory)
+    return acknowledged
+
+
+def recover(node: ProcessNode, *peers: str, answer: str) -> tuple[int, str]:
+    """Exit code and text of `rsqlite recover`."""
+    options = [word for peer in peers for word in ("--peer", peer)]
+    done = subprocess.run(
+        [sys.executable, "-m", "rsqlite", "recover", str(node.directory), *options],
+        input=answer,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def check_nothing_but_the_newest_is_lost(node: ProcessNode, acknowledged: list[int]) -> None:
+    """It may be behind, but has everything up to where it is."""
+    there = {row[0] for row in query(node, "SELECT id FROM t")}
+    newest = max(there)
+    assert [one for one in acknowledged if one <= newest and one not in there] == []
+    assert newest >= acknowledged[0]
+
+
+def grow_to_three(cluster: ProcessCluster) -> None:
+    """New nodes with empty directories, until there are three."""
+    while len(cluster.running()) < 3:
+        wait_for_vote(cluster.grow())
+    cluster.wait_applied()
+    execute(cluster.running()[-1], [INSERT, 1_000_000, "after"])
+    leader = cluster.nodes[cluster.leader()]
+    wanted = sorted(node.label for node in cluster.running())
+    assert sorted(leader.call("GET", "/nodes")) == wanted
+    cluster.wait_applied()
+    rows = "SELECT count(*), max(id) FROM t"
+    (first, *others) = [query(node, rows, flags="level=none") for node in cluster.running()]
+    assert all(one == first for one in others)
+
+
+def test_two_of_three_are_lost_and_the_third_goes_on_and_grows(start_cluster: StartCluster) -> None:
+    cluster = start_cluster(3)
+    execute(cluster.nodes[0], CREATE)
+    cluster.wait_applied()
+    kept = cluster.nodes[cluster.followers()[0]]
+    lost = [node for node in cluster.nodes if node is not kept]
+    acknowledged = lose(cluster, lost)
+    status, _ = kept.request("POST", "/db/execute", [[INSERT, 2_000_000, "x"]])
+    assert status == 503, "alone it takes nothing"
+    kept.kill()
+    code, text = recover(kept, answer="no\n")
+    assert code == Exit.USAGE
+    assert f"Out of it, for good: {', '.join(sorted(node.label for node in lost))}" in text
+    assert "Lost are all writes that only they hold, acknowledged or not" in text
+    assert "Its log ends at entry" in text
+    assert "Nothing was changed" in text
+    assert recover(kept, answer="yes\n")[0] == Exit.OK
+    kept.start()
+    kept.wait_ready()
+    check_nothing_but_the_newest_is_lost(kept, acknowledged)
+    grow_to_three(cluster)
+
+
+def test_two_that_are_left_of_five_go_on_with_what_the_better_one_has(
+    start_cluster: StartCluster,
+) -> None:
+    """By rqlite's way: the same file in both directories."""
+    cluster = start_cluster(5)
+    leader = cluster.nodes[cluster.leader()]
+    execute(leader, CREATE)
+    cluster.wait_applied()
+    kept = [cluster.nodes[at] for at in cluster.followers()[:2]]
+    acknowledged = lose(cluster, [node for node in cluster.nodes if node not in kept])
+    peers = [{"id": node.label, "address": node.raft_addr, "non_voter": False} for node in kept]
+    for node in kept:
+        node.kill()
+        folder = node.directory / "raft"
+        folder.mkdir(exist_ok=True)
+        (folder / "peers.json").write_text(json.dumps(peers))
+    for node in kept:
+        node.start()
+    cluster.wait_ready()
+    for node in kept:
+        check_nothing_but_the_newest_is_lost(node, acknowledged)
+        assert (node.directory / "raft" / "peers.info").exists()
+    grow_to_three(cluster)
