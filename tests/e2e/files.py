@@ -23,8 +23,9 @@ from rsqlite.config import Settings
 from rsqlite.node.recovery import latest_configuration
 from rsqlite.raft.types import Configuration, Index
 from rsqlite.statemachine.schema import find_current_database
-from rsqlite.storage.directory import IDENTITY_NAME, LOG_NAME, read_identity
+from rsqlite.storage.directory import LOG_NAME
 from rsqlite.storage.disk import RealDisk
+from rsqlite.storage.identity import IDENTITY_NAME, read_identity
 from rsqlite.storage.logstore import LogStore
 from rsqlite.testing.loop import ManualLoop
 

@@ -39,6 +39,7 @@ if str(ROOT) not in sys.path:
 from rsqlite.testing.cluster import ClusterError, NodeState, wait_for  # noqa: E402
 from tests.e2e import tracing  # noqa: E402
 from tests.e2e.accept import machine, say  # noqa: E402
+from tests.e2e.files import database_path  # noqa: E402
 from tests.e2e.left_behind import (  # noqa: E402
     COME_BACK_S,
     LeftBehind,
@@ -139,8 +140,7 @@ def cut_transfer(scene: LeftBehind, number: int, chance: random.Random) -> dict[
 
 def database_bytes(scene: LeftBehind) -> int:
     """What an image of the leader's database will hold, about."""
-    path = scene.leader().directory / "db"
-    return (path / (path / "CURRENT").read_text().strip() / "main.db").stat().st_size
+    return database_path(scene.leader().directory).stat().st_size
 
 
 # Kills

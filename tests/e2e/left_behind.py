@@ -257,7 +257,7 @@ def leftovers(directory: Path, folders: Sequence[str] = ("incoming", "images")) 
     for folder in folders:
         if names := names_in(directory / folder):
             found.append(f"{directory.name}/{folder} holds {names}")
-    current = (directory / "db" / "CURRENT").read_text().strip()
+    current = database_path(directory).parent.name
     if names_in(directory / "db") != sorted([current, "CURRENT"]):
         found.append(f"{directory.name}/db holds {names_in(directory / 'db')}, {current} is in use")
     return found

@@ -12,9 +12,9 @@ import pytest
 
 from rsqlite.cli.exits import Exit
 from rsqlite.testing.cluster import ProcessCluster, ProcessNode, wait_until
-from tests.e2e.calls import execute, leader_and_followers, query
+from tests.e2e.calls import execute, leader_and_followers, query, verify
 from tests.e2e.conftest import StartCluster
-from tests.e2e.test_content import verify, writes
+from tests.e2e.test_content import writes
 from tests.e2e.test_faults import assert_equal_files
 from tests.e2e.test_members import CREATE, INSERT, database_of
 
