@@ -7,6 +7,9 @@ down what they are told, and a supervisor that starts a node again when it has e
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
+import os
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -31,17 +34,19 @@ from tests.e2e.volumes import Volume
 
 FOLLOWER, LEADER, ALL = "follower", "leader", "all"
 
-PROGRESS_S = 10.0
+PATIENCE = float(os.environ.get("PATIENCE", "1"))
+"""Multiplies the bounds below, on a machine that has other things to do."""
+PROGRESS_S = 10.0 * PATIENCE
 """Until the others acknowledge again, or a full leader has handed over. An election takes one
 second, and three nodes and the clients share two cores."""
-RECOVERY_S = 30.0
+RECOVERY_S = 30.0 * PATIENCE
 """From the last fault's end to a write acknowledged through every node; some start Python."""
-SETTLE_S = 2.0
+SETTLE_S = 2.0 * PATIENCE
 """After which everybody has noticed."""
 HOLD_S = 4.0
 STALL_S = 4.0
 ACKNOWLEDGED_MIN = 10
-EXIT_S = 20.0
+EXIT_S = 20.0 * PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,27 +265,28 @@ class Run:
     async def _eio(self) -> None:
         """A system call fails, once in each thread, at a random one of the next calls."""
         nodes = await self._chosen()
+        needed = len(nodes)
+        if self.case.who == ALL and self.case.volume == LOG:
+            needed -= 1  # the last one has nobody left to write for
         self.rig.is_supervised = False
         injections = []
         begin = self._now()
         for node in nodes:
             site = self.rig.sites[node]
             files = log_files(site) if self.case.volume == LOG else database_files(site)
-            # When one node of all has ended nobody writes any more, so it must be the first call.
-            when = 1 if self.case.who == ALL else self.chance.randint(1, 4)
-            action = f"error=EIO:when={when}"
+            action = f"error=EIO:when={self.chance.randint(1, 4)}"
             trace = self.rig.directory / f"trace-{node}"
             injection = Injection(site.node, trace, [self.case.detail], action, files)
             await asyncio.to_thread(injection.attach)
             injections.append(injection)
         await self._provoke(nodes)
-        await self._all_ended(nodes)
+        await self._ended(nodes, needed)
         for injection in injections:
             await asyncio.to_thread(injection.detach)
         await self._others_go_on(nodes, begin)
+        if sum(bool(injection.injected()) for injection in injections) < needed:
+            self._complain("too little was injected")
         for injection in injections:
-            if not injection.injected():
-                self._complain("nothing was injected")
             for line in injection.syncs_after_failure():
                 self._complain(f"a file was synced after it had failed: {line}")
         self.rig.is_supervised = True
@@ -291,13 +297,8 @@ class Run:
             return
 
         def ask(site: Site) -> None:
-            try:
+            with contextlib.suppress(OSError, http.client.HTTPException):  # it has ended
                 site.node.request("POST", "/snapshot", timeout_s=EXIT_S)
-            except OSError:
-                pass  # it has ended
-            except Exception as error:
-                if type(error).__module__ != "http.client":
-                    raise
 
         await asyncio.gather(*(asyncio.to_thread(ask, self.rig.sites[node]) for node in nodes))
 
@@ -309,7 +310,7 @@ class Run:
         for node in nodes:
             await asyncio.to_thread(self._volume(node).break_device)
         await self._provoke(nodes)
-        await self._all_ended(nodes)
+        await self._ended(nodes, len(nodes))
         await self._others_go_on(nodes, begin)
         for node in nodes:
             await asyncio.to_thread(self._mend, node)
@@ -338,14 +339,15 @@ class Run:
                 await asyncio.to_thread(self._mend, node)
         self.rig.is_supervised = True
 
-    async def _all_ended(self, nodes: list[int]) -> None:
+    async def _ended(self, nodes: list[int], needed: int) -> None:
+        """So many of them have ended, and said why."""
         await until(
-            lambda: all(self.rig.exits_of(node) for node in nodes),
+            lambda: sum(bool(self.rig.exits_of(node)) for node in nodes) >= needed,
             EXIT_S,
-            lambda: f"nodes {nodes} to end: {self.rig.exits}\n{self._logs()}",
+            lambda: f"{needed} of nodes {nodes} to end: {self.rig.exits}\n{self._logs()}",
         )
         for node in nodes:
-            if self.rig.exits_of(node) != [Exit.DISK]:
+            if self.rig.exits_of(node) not in ([], [Exit.DISK]):
                 self._complain(f"node {node} ended with {self.rig.exits_of(node)}")
 
     async def _others_go_on(self, nodes: list[int], begin_s: float) -> None:

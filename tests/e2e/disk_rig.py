@@ -15,6 +15,7 @@ from rsqlite.config import MIB
 from rsqlite.testing.cluster import ClusterError, NodeState, ProcessCluster, ProcessNode
 from tests.e2e.api import Api
 from tests.e2e.clients import INSERT, Clients
+from tests.e2e.files import database_path
 from tests.e2e.volumes import Volume
 
 NODES = 3
@@ -236,6 +237,5 @@ def log_files(site: Site) -> list[Path]:
 
 def database_files(site: Site) -> list[Path]:
     """The files of the node's database."""
-    root = site.node.directory / "db"
-    folder = root / (root / "CURRENT").read_text().strip()
-    return [folder / "main.db", folder / "main.db-wal"]
+    path = database_path(site.node.directory)
+    return [path, path.with_name(f"{path.name}-wal")]

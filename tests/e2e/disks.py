@@ -4,7 +4,8 @@
 
 Each case has three nodes, each with a file system of its own for its log and one for its database.
 The exit code is 0 only if all held. What failed is kept: logs, history and seed. Needs root, loop
-devices and strace; without them it says so and ends with exit code 2.
+devices and strace; without them it says so and ends with exit code 2. PATIENCE=3 in the environment
+makes its bounds three times as long, for a machine that has other things to do.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import fnmatch
+import http.client
 import json
 import random
 import secrets
+import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,17 +32,30 @@ if str(ROOT) not in sys.path:
 
 from rsqlite.testing.cluster import ClusterError  # noqa: E402
 from tests.e2e import injection, volumes  # noqa: E402
-from tests.e2e.accept import say  # noqa: E402
+from tests.e2e.accept import machine, say  # noqa: E402
 from tests.e2e.api import Api  # noqa: E402
 from tests.e2e.checks import CONTENT_QUERIES, content_problems, register_problems  # noqa: E402
 from tests.e2e.clients import SCHEMA, Clients  # noqa: E402
-from tests.e2e.disk_cases import Case, Run, all_cases  # noqa: E402
+from tests.e2e.disk_cases import PATIENCE, Case, Run, all_cases  # noqa: E402
 from tests.e2e.disk_rig import PADDING_QUERY, PADDING_SCHEMA, Prober, Rig, pad  # noqa: E402
 from tests.e2e.files import differences  # noqa: E402
 from tests.e2e.history import History, Ledger  # noqa: E402
 
-SETTLE_S = 60.0
+SETTLE_S = 60.0 * PATIENCE
 UNAVAILABLE = 2
+OTHERS_WENT_ON = {
+    f"progress {when} s"
+    for when in ("without room", "without the failed node", "beside a disk that hangs")
+}
+
+
+CHECKED = (
+    "Checked in each: every acknowledged write exactly once on all nodes, no refused one, no half "
+    "transaction; registers linearizable; contents equal by `POST /verify`, by `dbhash` and by "
+    "`rsqlite check`; reads served meanwhile by every node that has a majority, and at level none "
+    "by one whose disk is full; refusals with 503 and the reason; no sync of a file whose write or "
+    "sync has failed; no process ended but by an error of its disk, with exit code 7."
+)
 
 
 @dataclass(slots=True)
@@ -88,8 +105,8 @@ def run_case(case: Case, seed: int, directory: Path) -> Verdict:
         problems += _content(rig, ledger)
         rig.cluster.kill_all()
         problems += differences([site.node.directory for site in rig.sites])
-    except (ClusterError, OSError) as error:
-        problems.append(str(error))
+    except (ClusterError, OSError, http.client.HTTPException) as error:
+        problems.append(str(error) or repr(error))
     finally:
         rig.close()
     problems += history.violations + register_problems(history)
@@ -152,6 +169,47 @@ def _content(rig: Rig, ledger: Ledger) -> list[str]:
     return problems
 
 
+def write_results(directory: Path, command: str, verdicts: Sequence[Verdict]) -> None:
+    """`disks.json` and `disks.md`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    content = {
+        "command": command,
+        "machine": machine(),
+        "cases": [verdict.as_json() for verdict in verdicts],
+    }
+    (directory / "disks.json").write_text(json.dumps(content, indent=2) + "\n")
+    lines = [
+        "# Disks",
+        "",
+        f"`{command}` on {', '.join(f'{k} {v}' for k, v in machine().items())}. Three nodes, each "
+        "with a file system of its own for its log and one for its database, under load.",
+        "",
+        "| case | acknowledged | leadership moved | others went on | all back | result |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for one in verdicts:
+        facts = one.facts
+        others = max((facts[name] for name in facts if name in OTHERS_WENT_ON), default=None)
+        lines.append(
+            f"| `{one.case.name}` | {facts.get('acknowledged', 0)} "
+            f"| {_seconds(facts.get('leadership moved s'))} | {_seconds(others)} "
+            f"| {_seconds(facts.get('recovery s'))} "
+            f"| {'passed' if one.has_passed else 'FAILED'} |"
+        )
+    lines += ["", CHECKED, ""]
+    for one in verdicts:
+        lines += [f"- `{one.case.name}`: {text.splitlines()[0]}" for text in one.problems]
+    (directory / "disks.md").write_text("\n".join(lines).rstrip() + "\n")
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f} s"
+
+
+def _interrupted(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--only", action="append", default=[], help="patterns of cases' names")
@@ -171,6 +229,7 @@ def main() -> int:
     if reason := why_unavailable():
         say(f"this cannot be run here: {reason}")
         return UNAVAILABLE
+    signal.signal(signal.SIGTERM, _interrupted)  # what is mounted must not stay so
     seed = arguments.seed if arguments.seed is not None else secrets.randbelow(1_000_000)
     verdicts = []
     for case in cases:
@@ -181,6 +240,9 @@ def main() -> int:
         if not verdict.has_passed:
             say(json.dumps(verdict.as_json(), indent=2))
             say(f"kept: {directory}")
+        if arguments.results:
+            command = " ".join(["python", "tests/e2e/disks.py", *sys.argv[1:]])
+            write_results(arguments.results, command, verdicts)
     has_passed = bool(verdicts) and all(verdict.has_passed for verdict in verdicts)
     say(f"{sum(one.has_passed for one in verdicts)} of {len(verdicts)} cases passed, seed {seed}")
     return 0 if has_passed else 1
