@@ -115,7 +115,7 @@ def _check_alone(path: str, disk: Disk) -> Finding | None:
         header = decode_header(page)
         if isinstance(header, str):
             return Finding(Severity.DAMAGE, path, 0, header, REJOIN_ADVICE)
-        end = scan_records(file, header, lambda *_: None)
+        end = scan_records(file, header, lambda _: None)
         rest = examine_rest(file, header, end.offset)
     finally:
         file.close()

@@ -28,12 +28,13 @@ class TermRuns:
     def last_term(self) -> Term:
         return Term(self._terms[-1])
 
-    def append(self, term: int, index: int) -> None:
-        """The entry after the last is of `term`."""
+    def append(self, term: int, index: int, count: int = 1) -> None:
+        """The entry after the last, `index`, is of `term`, and so are those after it, so many
+        together."""
         if term != self._terms[-1]:
             self._starts.append(index)
             self._terms.append(term)
-        self.last_index = index
+        self.last_index = index + count - 1
 
     def truncate(self, index: int) -> None:
         """The entries from `index` on are gone."""
@@ -90,9 +91,10 @@ class PlaceTable:
         self._firsts.append(self._next)
         self._offsets.append(array("I"))
 
-    def append(self, offset: int) -> None:
-        self._offsets[-1].append(offset)
-        self._next += 1
+    def extend(self, offsets: array[int]) -> None:
+        """The next entries stand at these offsets of the newest segment."""
+        self._offsets[-1].extend(offsets)
+        self._next += len(offsets)
 
     def apply(self, truncate_from: int | None, sequence: int, offsets: array[int]) -> None:
         """What one write did: a truncation, then entries at `offsets` of segment `sequence`."""
@@ -100,8 +102,7 @@ class PlaceTable:
             self.truncate(truncate_from)
         if sequence != self._sequences[-1]:
             self.open_segment(sequence)
-        self._offsets[-1].extend(offsets)
-        self._next += len(offsets)
+        self.extend(offsets)
 
     def truncate(self, index: int) -> None:
         """Forget the places from `index` on."""

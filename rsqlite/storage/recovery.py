@@ -14,10 +14,10 @@ from rsqlite.storage import hardstate
 from rsqlite.storage.finding import REJOIN_ADVICE, Finding, Severity
 from rsqlite.storage.hardstate import HardStateContent, Mark
 from rsqlite.storage.index import PlaceTable, TermRuns
-from rsqlite.storage.record import TRUNCATE
 from rsqlite.storage.segment import (
     PAGE_BYTES,
     Rest,
+    Run,
     ScanEnd,
     SegmentHeader,
     decode_header,
@@ -174,7 +174,7 @@ class _Reader:
                 self._chain_at_mark = header.checksum
         file = self._disk.open(self._path, writable=False)
         try:
-            end = scan_records(file, header, self._visit)
+            end = scan_records(file, header, self._visit, split_at=self._mark_offset)
             image.tail_end, image.torn_end = end, end.offset
             if image.damage is not None:
                 return
@@ -203,12 +203,12 @@ class _Reader:
             what = "a record is unreadable or missing, and a later segment is there"
             _damage(self._image, self._path, end.offset, what)
 
-    def _visit(self, kind: int, term: int, index: int, offset: int, end: int, chain: int) -> None:
-        image = self._image
+    def _visit(self, run: Run) -> None:
+        image, term, index = self._image, run.term, run.first_index
         terms = image.terms
-        if end == self._mark_offset:
-            self._chain_at_mark = chain
-        if kind == TRUNCATE:
+        if run.end == self._mark_offset:
+            self._chain_at_mark = run.chain
+        if run.is_truncation:
             if terms.first_index <= index <= terms.last_index and terms.term(index - 1) == term:
                 terms.truncate(index)
                 image.places.truncate(index)
@@ -220,7 +220,7 @@ class _Reader:
         elif term > self._state_term:
             what = f"entry {index} is of term {term}, but the stored term is {self._state_term}"
         else:
-            terms.append(term, index)
-            image.places.append(offset)
+            terms.append(term, index, len(run.offsets))
+            image.places.extend(run.offsets)
             return
-        _damage(image, self._path, offset, what)
+        _damage(image, self._path, run.offsets[0], what)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from rsqlite.ports import Disk
 from rsqlite.storage.hardstate import Mark
-from rsqlite.storage.segment import PAGE_BYTES, ScanEnd, decode_header, scan_records
+from rsqlite.storage.segment import PAGE_BYTES, Run, ScanEnd, decode_header, scan_records
 
 
 class RecordsRead(NamedTuple):
@@ -39,9 +39,9 @@ def read_records(
         return RecordsRead(0, None, True, f"{path} is missing")
     last = 0
 
-    def visit(kind: int, term: int, index: int, offset: int, end: int, chain: int) -> None:
+    def visit(run: Run) -> None:
         nonlocal last
-        last = index
+        last = run.first_index + len(run.offsets) - 1
 
     try:
         header = decode_header(file.pread(PAGE_BYTES, 0))

@@ -6,11 +6,12 @@ from zlib import crc32
 
 import pytest
 
-from rsqlite.storage.record import PADDING, encode_record, record_bytes
+from rsqlite.storage.record import PADDING, TRUNCATE, encode_record, record_bytes
 from rsqlite.storage.segment import (
     PAGE_BYTES,
     WINDOW_BYTES,
     Rest,
+    Run,
     SegmentHeader,
     decode_header,
     encode_header,
@@ -31,11 +32,13 @@ class Writing:
         self.data = bytearray(PAGE)
         self.chain = HEADER.checksum
 
-    def add(self, index: int, payload: bytes, group: int | None = None) -> int:
+    def add(
+        self, index: int, payload: bytes, group: int | None = None, *, term: int = 6, kind: int = 1
+    ) -> int:
         offset = len(self.data)
         group = offset if group is None else group
         place = HEADER.checksum + offset
-        head, self.chain = encode_record(1, 6, index, payload, group, self.chain, place)
+        head, self.chain = encode_record(kind, term, index, payload, group, self.chain, place)
         self.data += head + payload + PADDING[len(payload) & 7]
         return offset
 
@@ -46,7 +49,9 @@ class Writing:
 def scanned(file: RamFile) -> tuple[list[int], int]:
     """The indexes of the sound records, and where they end."""
     found: list[int] = []
-    end = scan_records(file, HEADER, lambda _kind, _term, index, *_: found.append(index))
+    end = scan_records(
+        file, HEADER, lambda run: found.extend(run.first_index + n for n in range(len(run.offsets)))
+    )
     return found, end.offset
 
 
@@ -105,6 +110,25 @@ def test_a_record_of_another_history_does_not_continue_the_chain() -> None:
     second = PAGE_BYTES + record_bytes(3)
     spliced = RamDisk.from_files({"/a": bytes(one.data[:second] + other.data[second:])})
     assert scanned(spliced.open("/a")) == ([100], second)
+
+
+def test_records_are_told_in_runs_of_one_term_and_one_index_after_the_other() -> None:
+    writing = Writing()
+    offsets = [writing.add(index, b"x") for index in (100, 101, 102)]
+    offsets += [writing.add(103, b"x", term=7), writing.add(102, b"", kind=TRUNCATE)]
+    offsets += [writing.add(102, b"x", term=7), writing.add(103, b"x", term=7)]
+    runs: list[Run] = []
+    end = scan_records(writing.file(), HEADER, runs.append, split_at=offsets[1])
+    assert [(run.is_truncation, run.term, run.first_index) for run in runs] == [
+        (False, 6, 100),
+        (False, 6, 101),  # it was to be told where the first ended
+        (False, 7, 103),
+        (True, 6, 102),
+        (False, 7, 102),
+    ]
+    assert [offset for run in runs for offset in run.offsets] == offsets
+    assert [run.end for run in runs] == [*(run.offsets[0] for run in runs[1:]), end.offset]
+    assert runs[-1].chain == end.chain == writing.chain
 
 
 def test_a_length_beyond_the_file_ends_the_scan() -> None:
