@@ -1,24 +1,70 @@
-"""`python -m bench`: throughput and latency, `failover` and `elections`. `--help` says more."""
+"""`python -m bench`: throughput and latency beside floors; `--help` names the other commands."""
 
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import elections, failover
+from bench import (
+    catchup,
+    compare,
+    cost,
+    delay,
+    elections,
+    endurance,
+    failover,
+    nodes,
+    plot,
+    restart,
+    sizes,
+)
 from bench.floors import EchoServer
 from bench.generator import WrongAnswer
-from bench.harness import Observation, Round, Target, given_servers, own_cluster, prepare_reads
-from bench.report import machine, print_table, summarize, summary_json, write_json
-from bench.workloads import Workload, all_workloads
+from bench.harness import (
+    Extent,
+    Observation,
+    Round,
+    Target,
+    drop_reads,
+    given_servers,
+    own_cluster,
+    prepare_reads,
+)
+from bench.report import header, print_table, steps, summarize, summary_json, write_json
+from bench.workloads import workloads_matching
 
 TABLE_WIDTH = 150
+
+
+class Command(Protocol):
+    """A module that is a command; its docstring's first line is the help."""
+
+    __doc__: str | None
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, arguments: argparse.Namespace, console: Console) -> int: ...
+
+
+COMMANDS: dict[str, Command] = {
+    "failover": failover,
+    "elections": elections,
+    "restart": restart,
+    "catchup": catchup,
+    "cost": cost,
+    "endurance": endurance,
+    "nodes": nodes,
+    "delay": delay,
+    "sizes": sizes,
+    "compare": compare,
+}
+"""Those that measure; `run` is in this module, and `plot` starts nothing."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,22 +102,13 @@ def parser() -> argparse.ArgumentParser:
         help="workloads whose name matches, such as 'insert-*-leader'; may be repeated",
     )
     run.add_argument("--list", action="store_true", help="print the names of the workloads")
-    failover.add_arguments(commands.add_parser("failover", parents=[common], help=failover.__doc__))
-    elections.add_arguments(
-        commands.add_parser("elections", parents=[common], help=elections.__doc__)
-    )
+    for name, command in COMMANDS.items():
+        text = (command.__doc__ or "").partition("\n")[0]
+        command.add_arguments(
+            commands.add_parser(name, parents=[common], help=text, description=text)
+        )
+    plot.add_arguments(commands.add_parser("plot", help=plot.HELP, description=plot.HELP))
     return top
-
-
-def chosen(arguments: argparse.Namespace, has_follower: bool) -> list[Workload]:
-    """The workloads asked for; those through a follower need one."""
-    patterns = arguments.only or ["*"]
-    return [
-        workload
-        for workload in all_workloads()
-        if any(fnmatch.fnmatch(workload.name, pattern) for pattern in patterns)
-        and (has_follower or workload.through == "leader")
-    ]
 
 
 def target(arguments: argparse.Namespace) -> AbstractContextManager[Target]:
@@ -83,7 +120,8 @@ def target(arguments: argparse.Namespace) -> AbstractContextManager[Target]:
 def run(arguments: argparse.Namespace, console: Console) -> int:
     if arguments.quick:
         arguments.rounds, arguments.seconds, arguments.warmup = 1, 1.0, 0.3
-    workloads = chosen(arguments, has_follower=not arguments.url or "," in arguments.url)
+    has_follower = not arguments.url or "," in arguments.url
+    workloads = workloads_matching(arguments.only or ["*"], has_follower)
     if arguments.list:
         for workload in workloads:
             console.print(workload.name, highlight=False)
@@ -91,41 +129,27 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     if not workloads:
         console.print("no workload has such a name; see --list")
         return 2
-    # Nothing is drawn while something is measured: the progress is refreshed between steps only.
-    progress = Progress(
-        TextColumn("{task.description:<44}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        auto_refresh=False,
-    )
+    extent = Extent(arguments.seconds, warmup=arguments.warmup)
+    first = header(arguments)
     observations: list[Observation] = []
-    with progress, EchoServer() as echo:
-        task = progress.add_task("", total=arguments.rounds * len(workloads))
-
-        def report(text: str) -> None:
-            progress.update(task, description=text)
-            progress.refresh()
-
+    with steps(console, arguments.rounds * len(workloads)) as progress, EchoServer() as echo:
         for number in range(arguments.rounds):
-            report(f"round {number + 1}: starting")
+            progress.tell(f"round {number + 1}: starting")
             with target(arguments) as one:
-                round_ = Round(one, echo, arguments.seconds, arguments.warmup, report)
+                round_ = Round(one, echo, extent, progress.tell)
                 prepare_reads(one)
                 for workload in workloads:
                     observations.append(round_.run(workload))
-                    progress.advance(task)
+                    progress.advance()
                 if arguments.url:
-                    round_.clean()
+                    drop_reads(one)
     summaries = summarize(observations)
     print_table(console, summaries)
     if arguments.json:
         write_json(
             arguments.json,
             {
-                "command": ["python", "-m", "bench", *sys.argv[1:]],
-                "machine": machine(),
+                **first,
                 "summary": [summary_json(one) for one in summaries],
                 "rounds": [one.as_json() for one in observations],
             },
@@ -133,25 +157,24 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     return 1 if arguments.asserts and not all(one.is_met for one in summaries) else 0
 
 
-def main() -> int:
-    given = sys.argv[1:]
-    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
-        given = ["run", *given]
-    arguments = parser().parse_args(given)
+def main(given: Sequence[str]) -> int:
+    words = list(given)
+    if not words or (words[0].startswith("-") and words[0] not in ("-h", "--help")):
+        words.insert(0, "run")
+    arguments = parser().parse_args(words)
+    arguments.given = given
     # In a file or a pipe there is no width; the table wants this much.
     console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH)
     try:
-        match arguments.command:
-            case "failover":
-                return failover.run(arguments, console)
-            case "elections":
-                return elections.run(arguments, console)
-            case _:
-                return run(arguments, console)
+        if arguments.command == "run":
+            return run(arguments, console)
+        if arguments.command == "plot":
+            return plot.run(arguments, console)
+        return COMMANDS[arguments.command].run(arguments, console)
     except WrongAnswer as error:
         console.print(f"[bold red]no result:[/] {error}", highlight=False)
         return 3
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from bench.generator import Measurement, Run, Source, WrongAnswer, loop_factory, request_bytes
 from bench.harness import READ_TABLE, Target, call, own_cluster, prepare_reads
-from bench.report import machine, write_json
+from bench.report import header, write_json
 from bench.workloads import Exchanges, error_in, parsed, reads
 
 LOAD_ROWS = 10_000
@@ -55,6 +55,7 @@ class Updates:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
+    first = header(arguments)
     with own_cluster(arguments.option, arguments.directory, arguments.keep) as target:
         prepare(target)
         load = full_load(target, arguments.minutes * 60, console)
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     is_met = load["elections"] == 0 and update["elections"] == 0
     console.print("no election" if is_met else "[bold red]there were elections[/]")
     if arguments.json:
-        content = {"machine": machine(), "full_load": load, "long_update": update}
+        content = {**first, "full_load": load, "long_update": update}
         write_json(arguments.json, content)
     return 1 if arguments.asserts and not is_met else 0
 

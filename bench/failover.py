@@ -19,7 +19,7 @@ from rich.table import Table
 
 from bench.generator import WrongAnswer, loop_factory, request_bytes
 from bench.harness import Target, call, own_cluster
-from bench.report import machine, write_json
+from bench.report import header, write_json
 from rsqlite.testing.process import ProcessNode
 
 GOALS_S = {"SIGKILL": 0.7, "SIGSTOP": 1.5}
@@ -27,6 +27,7 @@ GOALS_S = {"SIGKILL": 0.7, "SIGSTOP": 1.5}
 PROBE_INTERVAL = 0.01
 """A fresh write is sent this often, so that a stuck one cannot hide that writes work again."""
 PROBE_LIMIT = 30.0
+PROBE_TABLE_SQL = "CREATE TABLE failover(id INTEGER PRIMARY KEY, v TEXT)"
 PHASE_MAX = 0.2
 """The fault comes at a random moment after the cluster is calm: heartbeats have a phase."""
 
@@ -37,11 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
+    first = header(arguments)
     chance = random.Random(arguments.seed)
     results: dict[str, list[float]] = {signal: [] for signal in GOALS_S}
     with own_cluster(arguments.option, arguments.directory, arguments.keep) as target:
-        create = "CREATE TABLE failover(id INTEGER PRIMARY KEY, v TEXT)"
-        call(target.leader, "/db/execute", [create])
+        call(target.leader, "/db/execute", [PROBE_TABLE_SQL])
         for number in range(arguments.repeat):
             for signal, times in results.items():
                 times.append(one_failover(target, signal, chance))
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
                 )
     is_met = show(results, console)
     if arguments.json:
-        content: dict[str, Any] = {"machine": machine()}
+        content: dict[str, Any] = first
         for signal, times in results.items():
             content[signal] = {
                 "seconds": [round(one, 4) for one in times],

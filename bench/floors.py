@@ -25,7 +25,7 @@ import apsw
 import orjson
 from aiohttp import web
 
-from bench.generator import Measurement, loop_factory, measure, percentile
+from bench.generator import Measurement, Source, loop_factory, measure, percentile
 from bench.workloads import echoes
 
 RECORD_BYTES = 200
@@ -86,21 +86,31 @@ class EchoServer:
             self._process.kill()
             self._process.wait()
 
-    def measure(self, *, clients: int, seconds: float, warmup: float) -> Measurement:
+    def measure(
+        self,
+        *,
+        clients: int,
+        seconds: float,
+        warmup: float,
+        requests: int | None = None,
+        source: Source | None = None,
+    ) -> Measurement:
+        """By default with the body of the insert workload."""
         return measure(
             url=self.url,
-            source=echoes(self.url),
+            source=source or echoes(self.url),
             clients=clients,
             seconds=seconds,
             warmup=warmup,
+            requests=requests,
             server_pids=(self._process.pid,),
         )
 
 
-def fdatasync_ms(directory: Path, *, seconds: float) -> float:
-    """Median milliseconds of a 200-byte append with `fdatasync` to a growing file."""
+def fdatasync_ms(directory: Path, *, seconds: float, record_bytes: int = RECORD_BYTES) -> float:
+    """Median milliseconds of an append with `fdatasync` to a growing file."""
     path = directory / "floor.log"
-    record = os.urandom(RECORD_BYTES)
+    record = os.urandom(record_bytes)
     times = []
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import time
 from array import array
 from collections.abc import Callable
@@ -21,11 +22,16 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
+from bench.slices import Mark, Slice
+from bench.usage import process_cpu_seconds
+
 ANSWER_TIMEOUT = 20.0
 """Seconds without any answer on any connection after which the run is given up."""
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """An answer longer than this is a fault of the server, whatever it holds."""
 WATCH_INTERVAL = 0.5
+COUNT_INTERVAL = 0.02
+"""Seconds between two looks whether there are enough answers: cheaper than a look at each."""
 
 
 class WrongAnswer(Exception):
@@ -83,16 +89,6 @@ def request_head(url: str, path: str, length: int) -> bytes:
 def percentile(ordered: list[float], fraction: float) -> float:
     """The value below which `fraction` of the sorted values lie; 0 of none."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * fraction))] if ordered else 0.0
-
-
-def process_cpu_seconds(pid: int) -> float:
-    """User and system time of another process, from /proc; 0 once it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except FileNotFoundError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / 100.0
 
 
 class Connection(asyncio.Protocol):
@@ -209,7 +205,11 @@ def join_chunks(data: bytes, at: int) -> bytes | None:
 
 
 class Run:
-    """One measurement: connects, warms up, measures for `seconds`, lets every request finish."""
+    """One measurement: connects, warms up, measures, and lets every request finish.
+
+    The measured time ends after `seconds`, after `requests` answers, or when `stop` is called,
+    whatever comes first. `marks` divide it: one at its begin, one at its end, whatever `mark` adds.
+    """
 
     def __init__(
         self,
@@ -217,8 +217,9 @@ class Run:
         url: str,
         source: Source,
         clients: int,
-        seconds: float,
-        warmup: float,
+        warmup: float = 0.0,
+        seconds: float = math.inf,
+        requests: int | None = None,
         server_pids: tuple[int, ...] = (),
     ) -> None:
         parts = urlsplit(url)
@@ -226,7 +227,8 @@ class Run:
         self._host, self._port = parts.hostname, parts.port or 80
         self.source = source
         self.is_stopping = False
-        self._clients, self._seconds, self._warmup = clients, seconds, warmup
+        self._clients, self._warmup = clients, warmup
+        self._seconds, self._requests = seconds, requests
         self._server_pids = server_pids
         # An array's append is cheaper than a Python index into a preallocated one, and it grows by
         # an eighth at a time.
@@ -234,7 +236,7 @@ class Run:
         self.record: Callable[[float], None] = self._latencies.append
         self._running = 0
         self._connections: list[Connection] = []
-        self._begin = self._end = (0, 0.0, 0.0, 0.0)
+        self.marks: list[Mark] = []
         self._is_finished = False
 
     async def measure(self) -> Measurement:
@@ -253,7 +255,6 @@ class Run:
                 for connection in self._connections:
                     connection.send(time.perf_counter())
                 loop.call_later(self._warmup, self._open_window)
-                loop.call_later(self._warmup + self._seconds, self._close_window)
                 loop.call_later(WATCH_INTERVAL, self._watch, 0, 0.0)
                 await self._done
             finally:
@@ -265,6 +266,30 @@ class Run:
                 connection.close()
         self.source.finish()
         return self._result()
+
+    def mark(self) -> Mark:
+        """The moment that is now, which divides the measured time."""
+        servers = sum(process_cpu_seconds(pid) for pid in self._server_pids)
+        now = time.perf_counter()
+        self.marks.append(Mark(len(self._latencies), now, time.process_time(), servers))
+        return self.marks[-1]
+
+    def between(self, first: Mark, last: Mark) -> Slice:
+        """What came between two marks. Sorts, so it is for afterwards."""
+        ordered = sorted(self._latencies[first.answers : last.answers])
+        return Slice(
+            requests=len(ordered),
+            seconds=last.at - first.at,
+            p50_ms=percentile(ordered, 0.5) * 1e3,
+            p99_ms=percentile(ordered, 0.99) * 1e3,
+            max_ms=ordered[-1] * 1e3 if ordered else 0.0,
+        )
+
+    def stop(self) -> None:
+        """End the measured time; no new request is sent."""
+        if self.marks and not self.is_stopping:
+            self.mark()
+        self.is_stopping = True
 
     def fail(self, error: Exception) -> None:
         if not self._done.done():
@@ -280,16 +305,22 @@ class Run:
         if not self._running and not self._done.done():
             self._done.set_result(None)
 
-    def _snapshot(self) -> tuple[int, float, float, float]:
-        servers = sum(process_cpu_seconds(pid) for pid in self._server_pids)
-        return len(self._latencies), time.perf_counter(), time.process_time(), servers
-
     def _open_window(self) -> None:
-        self._begin = self._snapshot()
+        if self.is_stopping:
+            return
+        self.mark()
+        loop = asyncio.get_running_loop()
+        if self._seconds < math.inf:
+            loop.call_later(self._seconds, self.stop)
+        if self._requests is not None:
+            loop.call_later(COUNT_INTERVAL, self._stop_when_enough, self._requests)
 
-    def _close_window(self) -> None:
-        self._end = self._snapshot()
-        self.is_stopping = True
+    def _stop_when_enough(self, requests: int) -> None:
+        if len(self._latencies) - self.marks[0].answers >= requests:
+            self.stop()
+        elif not self.is_stopping:
+            loop = asyncio.get_running_loop()
+            loop.call_later(COUNT_INTERVAL, self._stop_when_enough, requests)
 
     def _watch(self, seen: int, silent: float) -> None:
         """Give up when nothing was answered for long; goes on until the run has ended."""
@@ -303,23 +334,21 @@ class Run:
         asyncio.get_running_loop().call_later(WATCH_INTERVAL, self._watch, count, silent)
 
     def _result(self) -> Measurement:
-        first, begin, cpu_begin, servers_begin = self._begin
-        last, end, cpu_end, servers_end = self._end
-        count = last - first
-        if count == 0:
+        if not self.marks or self.marks[-1].answers == self.marks[0].answers:
             raise WrongAnswer("no answer within the measured time")
-        ordered = sorted(self._latencies[first:last])
+        begin, end = self.marks[0], self.marks[-1]
+        whole = self.between(begin, end)
+        generator_seconds = end.generator_cpu_seconds - begin.generator_cpu_seconds
+        server_seconds = end.server_cpu_seconds - begin.server_cpu_seconds
         return Measurement(
             clients=self._clients,
-            requests=count,
-            seconds=end - begin,
-            p50_ms=percentile(ordered, 0.5) * 1e3,
-            p99_ms=percentile(ordered, 0.99) * 1e3,
-            max_ms=ordered[-1] * 1e3,
-            generator_cpu_us=(cpu_end - cpu_begin) / count * 1e6,
-            server_cpu_us=(servers_end - servers_begin) / count * 1e6
-            if self._server_pids
-            else None,
+            requests=whole.requests,
+            seconds=whole.seconds,
+            p50_ms=whole.p50_ms,
+            p99_ms=whole.p99_ms,
+            max_ms=whole.max_ms,
+            generator_cpu_us=generator_seconds / whole.requests * 1e6,
+            server_cpu_us=server_seconds / whole.requests * 1e6 if self._server_pids else None,
             acknowledged=len(self._latencies),
         )
 
@@ -338,8 +367,9 @@ def measure(
     url: str,
     source: Source,
     clients: int,
-    seconds: float,
-    warmup: float,
+    warmup: float = 0.0,
+    seconds: float = math.inf,
+    requests: int | None = None,
     server_pids: tuple[int, ...] = (),
 ) -> Measurement:
     """Run `source` against `url` with `clients` connections; raises WrongAnswer."""
@@ -347,8 +377,9 @@ def measure(
         url=url,
         source=source,
         clients=clients,
-        seconds=seconds,
         warmup=warmup,
+        seconds=seconds,
+        requests=requests,
         server_pids=server_pids,
     )
     with asyncio.Runner(loop_factory=loop_factory) as runner:

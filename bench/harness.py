@@ -11,10 +11,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import math
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +30,23 @@ READ_TABLE = "bench_reads"
 CALL_TIMEOUT = 120.0
 """Seconds for a request of the harness itself: counting a million rows takes a while."""
 FDATASYNC_SECONDS = 0.4
+REPLICATION_TIMEOUT = 30.0
+"""Seconds until a follower that is not ours has what its leader has acknowledged."""
+REPLICATION_PAUSE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much of each workload is measured: a time, or a number of answers."""
+
+    seconds: float = math.inf
+    requests: int | None = None
+    warmup: float = 0.0
+
+
+QUICK = Extent(requests=50)
+"""Enough to see that everything works, on a machine of any speed."""
+WARMUP = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +63,13 @@ class Target:
         return self.leader if workload.through == "leader" else self.follower
 
     def pids(self) -> tuple[int, ...]:
-        return tuple(node.pid for node in self.cluster.nodes) if self.cluster else ()
+        return tuple(node.pid for node in self.cluster.running()) if self.cluster else ()
 
     def term(self) -> int | None:
         """The cluster's term, when it is ours: an election within a measurement spoils it."""
         if self.cluster is None:
             return None
-        return max(int(node.raft_status()["term"]) for node in self.cluster.nodes)
+        return max(int(node.raft_status()["term"]) for node in self.cluster.running())
 
 
 @dataclass(slots=True)
@@ -86,17 +105,33 @@ class Observation:
 
 
 @contextlib.contextmanager
-def own_cluster(options: Sequence[str], parent: Path | None, keep: bool) -> Iterator[Target]:
-    """Three nodes on this machine with an empty database; gone afterwards unless kept."""
+def own_cluster(
+    options: Sequence[str],
+    parent: Path | None,
+    keep: bool,
+    count: int = 3,
+    prepare: Callable[[ProcessCluster], None] = lambda cluster: None,
+) -> Iterator[Target]:
+    """Nodes on this machine with an empty database; gone afterwards unless kept. `prepare` is
+    called before they start."""
     directory = Path(tempfile.mkdtemp(prefix="rsqlite-bench-", dir=parent))
     try:
-        with ProcessCluster(3, directory, list(options)) as cluster:
-            leader = cluster.leader()
-            follower = next(node.index for node in cluster.nodes if node.index != leader)
-            yield Target(cluster.http_url(leader), cluster.http_url(follower), directory, cluster)
+        cluster = ProcessCluster(count, directory, list(options))
+        prepare(cluster)
+        with cluster:
+            yield target_of(cluster)
     finally:
         if not keep:
             shutil.rmtree(directory)
+
+
+def target_of(cluster: ProcessCluster) -> Target:
+    """The cluster as it is led now."""
+    leader = cluster.leader()
+    others = [node.http_url for node in cluster.nodes if node.index != leader]
+    return Target(
+        cluster.http_url(leader), others[0] if others else None, cluster.directory, cluster
+    )
 
 
 @contextlib.contextmanager
@@ -138,8 +173,97 @@ def prepare_reads(target: Target) -> None:
     insert = f"INSERT INTO {READ_TABLE} VALUES(?,?,?,?,?)"
     rows = [[insert, *read_row(number)] for number in numbers]
     call(target.leader, "/db/execute?transaction", rows)
+    wait_everywhere(target, READ_TABLE, READ_ROWS)
+
+
+def wait_everywhere(target: Target, table: str, rows: int) -> None:
+    """Return when every node that is known has the table with exactly so many rows."""
     if target.cluster is not None:
-        target.cluster.wait_applied()
+        target.cluster.wait_applied(timeout_s=CALL_TIMEOUT)
+        urls = [node.http_url for node in target.cluster.running()]
+    else:
+        urls = [url for url in (target.leader, target.follower) if url is not None]
+    deadline = time.monotonic() + REPLICATION_TIMEOUT
+    for url in urls:
+        while (found := counted(url, table, "none")) != rows:
+            # A node of ours has applied everything; another server's may come later.
+            if target.cluster is not None or time.monotonic() > deadline:
+                raise WrongAnswer(f"{table} must have {rows} rows, and has {found} at {url}")
+            time.sleep(REPLICATION_PAUSE)
+
+
+def counted(url: str, table: str, level: str) -> int:
+    """How many rows a table has there; -1 while there is no such table."""
+    try:
+        (result,) = call(url, f"/db/query?level={level}", [f"SELECT count(*) FROM {table}"])
+    except WrongAnswer as error:
+        if "no such table" in str(error):
+            return -1
+        raise
+    return int(result["values"][0][0])
+
+
+def prepare_table(target: Target, workload: Workload) -> str:
+    """The name of a workload's table: an empty one for writes, on every node."""
+    if not workload.is_write:
+        return READ_TABLE
+    table = f"bench_{workload.kind}_{workload.clients}_{workload.through}"
+    create = f"CREATE TABLE {table}(id INTEGER PRIMARY KEY, v TEXT)"
+    call(target.leader, "/db/execute", [f"DROP TABLE IF EXISTS {table}", create])
+    wait_everywhere(target, table, 0)
+    return table
+
+
+def measure_workload(
+    target: Target,
+    workload: Workload,
+    extent: Extent,
+    *,
+    report: Callable[[str], None] = lambda text: None,
+) -> Measurement:
+    """One workload against one target, with a table of its own. WrongAnswer: an answer, the table
+    afterwards, or the leader changed meanwhile. The table of the reads must be there
+    (`prepare_reads`)."""
+    url = target.url(workload)
+    assert url is not None
+    term = target.term()
+    table = prepare_table(target, workload)
+    report(workload.name)
+    source = source_of(workload, url, table)
+    measurement = measure(
+        url=url,
+        source=source,
+        clients=workload.clients,
+        warmup=extent.warmup,
+        seconds=extent.seconds,
+        requests=extent.requests,
+        server_pids=target.pids(),
+    )
+    if isinstance(source, Inserts | Bulks):
+        report(f"{workload.name}: counting rows")
+        verify_rows(target, table, source.rows)
+    if target.term() != term:
+        raise WrongAnswer(f"an election took place during {workload.name}")
+    return measurement
+
+
+def verify_rows(target: Target, table: str, rows: int) -> None:
+    """Every acknowledged row is there exactly once, and no other. A database that is not ours is
+    left without the table."""
+    sql = f"SELECT count(*), count(DISTINCT v) FROM {table}"
+    (result,) = call(target.leader, "/db/query?level=linearizable", [sql])
+    if result["values"] != [[rows, rows]]:
+        raise WrongAnswer(
+            f"{rows} rows were acknowledged, {table} has {result['values'][0][0]}, "
+            f"{result['values'][0][1]} of them distinct"
+        )
+    if target.cluster is None:
+        call(target.leader, "/db/execute", [f"DROP TABLE {table}"])
+
+
+def drop_reads(target: Target) -> None:
+    """Leave nothing behind in a database that is not ours."""
+    call(target.leader, "/db/execute", [f"DROP TABLE IF EXISTS {READ_TABLE}"])
 
 
 @dataclass(slots=True)
@@ -148,61 +272,15 @@ class Round:
 
     target: Target
     echo: EchoServer
-    seconds: float
-    warmup: float
+    extent: Extent
     report: Callable[[str], None]
-    observations: list[Observation] = field(default_factory=list)
-
-    def clean(self) -> None:
-        """Leave nothing behind in a database that is not ours."""
-        call(self.target.leader, "/db/execute", [f"DROP TABLE IF EXISTS {READ_TABLE}"])
 
     def run(self, workload: Workload) -> Observation:
-        url = self.target.url(workload)
-        assert url is not None
-        table = f"bench_{workload.kind}_{workload.clients}_{workload.through}"
-        writes = workload.kind in ("insert", "bulk")
-        if writes:
-            create = f"CREATE TABLE {table}(id INTEGER PRIMARY KEY, v TEXT)"
-            call(self.target.leader, "/db/execute", [f"DROP TABLE IF EXISTS {table}", create])
-            if self.target.cluster is not None:
-                self.target.cluster.wait_applied()
-        else:
-            table = READ_TABLE
-        term = self.target.term()
         before = self._floor(workload)
-        self.report(f"{workload.name}")
-        source = source_of(workload, url, table)
-        measurement = measure(
-            url=url,
-            source=source,
-            clients=workload.clients,
-            seconds=self.seconds,
-            warmup=self.warmup,
-            server_pids=self.target.pids(),
-        )
-        if isinstance(source, Inserts | Bulks):
-            self.report(f"{workload.name}: counting rows")
-            self._verify(table, source.rows)
+        measurement = measure_workload(self.target, workload, self.extent, report=self.report)
         floor = (before + self._floor(workload)) / 2
-        if self.target.term() != term:
-            raise WrongAnswer(f"an election took place during {workload.name}")
         figure = self._figure(workload, measurement)
-        observation = Observation(workload, measurement, figure, floor, figure / floor)
-        self.observations.append(observation)
-        return observation
-
-    def _verify(self, table: str, rows: int) -> None:
-        """Every acknowledged row is there exactly once, and no other."""
-        sql = f"SELECT count(*), count(DISTINCT v) FROM {table}"
-        (result,) = call(self.target.leader, "/db/query?level=linearizable", [sql])
-        if result["values"] != [[rows, rows]]:
-            raise WrongAnswer(
-                f"{rows} rows were acknowledged, {table} has {result['values'][0][0]}, "
-                f"{result['values'][0][1]} of them distinct"
-            )
-        if self.target.cluster is None:
-            call(self.target.leader, "/db/execute", [f"DROP TABLE {table}"])
+        return Observation(workload, measurement, figure, floor, figure / floor)
 
     def _figure(self, workload: Workload, measurement: Measurement) -> float:
         match workload.goal.figure:
@@ -218,7 +296,9 @@ class Round:
         match workload.goal.floor:
             case "echo":
                 echo = self.echo.measure(
-                    clients=workload.clients, seconds=self.seconds / 2, warmup=self.warmup / 2
+                    clients=workload.clients,
+                    seconds=self.extent.seconds / 2,
+                    warmup=self.extent.warmup / 2,
                 )
                 return echo.per_second
             case "fdatasync":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,12 +16,25 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
+from bench.generator import Measurement
 from bench.harness import Observation
 from bench.workloads import Workload
+from rsqlite.storage.kernelsync import KernelSync
 
 PACKAGES = ("aiohttp", "apsw", "msgspec", "orjson", "uvloop")
+LOG_SYNC = "log-sync="
+FOREIGN_SYNC = "as the servers at --url are set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +82,58 @@ def summarize(observations: Sequence[Observation]) -> list[Summary]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A progress bar. Nothing is drawn while something is measured: only these calls draw."""
+
+    _progress: Progress
+    _task: TaskID
+
+    def tell(self, text: str) -> None:
+        self._progress.update(self._task, description=text)
+        self._progress.refresh()
+
+    def advance(self, count: float = 1) -> None:
+        self._progress.advance(self._task, count)
+        self._progress.refresh()
+
+
+@contextlib.contextmanager
+def steps(console: Console, total: float) -> Iterator[Steps]:
+    """A bar of so many steps while the block runs."""
+    progress = Progress(
+        TextColumn("{task.description:<44}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        auto_refresh=False,
+    )
+    with progress:
+        yield Steps(progress, progress.add_task("", total=total))
+
+
+def figure_table(title: str, *columns: str, texts: int = 1) -> Table:
+    """An empty table whose first `texts` columns hold words, and the others figures."""
+    table = Table(title=escape(title), box=box.SIMPLE)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < texts else "right", no_wrap=True)
+    return table
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """The median, with the least and the greatest."""
+    low, middle, high = min(values), median(values), max(values)
+    return f"{middle:.{digits}f} [{low:.{digits}f}..{high:.{digits}f}]"
+
+
 def thousands(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def print_table(console: Console, summaries: Sequence[Summary]) -> None:
     title = "medians; ratio = figure / floor within one round, [lowest..highest]"
-    table = Table(title=title, box=box.SIMPLE)
+    table = Table(title=escape(title), box=box.SIMPLE)
     for column in ("workload", "requests/s", "rows/s", "p50 ms", "p99 ms", "floor", "ratio"):
         is_text = column == "workload"
         table.add_column(column, justify="left" if is_text else "right", no_wrap=True)
@@ -100,6 +160,46 @@ def print_table(console: Console, summaries: Sequence[Summary]) -> None:
             f"{one.generator_cpu_us:.1f}",
         )
     console.print(table)
+
+
+def header(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What every file of figures begins with. Take it before anything is measured: the load that
+    it tells is that of others."""
+    is_foreign = getattr(arguments, "url", None) is not None
+    return {
+        "kind": arguments.command,
+        "command": ["python", "-m", "bench", *arguments.given],
+        "machine": machine(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "sync": FOREIGN_SYNC if is_foreign else sync_mode(arguments.option),
+    }
+
+
+def sync_mode(options: Sequence[str]) -> str:
+    """How nodes of ours with these flags make a write durable on this machine."""
+    chosen = [one.partition(LOG_SYNC)[2] for one in options if LOG_SYNC in one]
+    how = chosen[-1] if chosen else "auto"
+    if how == "auto":
+        kernel = KernelSync.open()
+        how = "auto: a thread" if kernel is None else "auto: the kernel's asynchronous I/O"
+        if kernel is not None:
+            kernel.close()
+    return (
+        f"fdatasync of the log on a majority before each answer (-log-sync {how}), "
+        "SQLite WAL with synchronous=NORMAL"
+    )
+
+
+def measured_json(measurements: Sequence[Measurement]) -> dict[str, list[float | None]]:
+    """The same work in several rounds: a list for each figure."""
+    return {
+        "requests_per_second": [round(one.per_second, 1) for one in measurements],
+        "p50_ms": [round(one.p50_ms, 4) for one in measurements],
+        "p99_ms": [round(one.p99_ms, 4) for one in measurements],
+        "max_ms": [round(one.max_ms, 4) for one in measurements],
+        "server_cpu_us_per_request": [one.server_cpu_us for one in measurements],
+        "generator_cpu_us_per_request": [round(one.generator_cpu_us, 2) for one in measurements],
+    }
 
 
 def machine() -> dict[str, Any]:

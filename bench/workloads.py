@@ -7,10 +7,12 @@ rows, each once.
 
 from __future__ import annotations
 
+import fnmatch
 import itertools
 import json
 import random
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +24,9 @@ READ_FIRST_ID = 10_001
 """Ids of one width, so that all read requests have one length."""
 BULK_PARSED_EVERY = 16
 """Each bulk answer is counted and measured; one in so many is also parsed row by row."""
+
+ID_GAP_MAX = 16
+"""Ids that lie wider apart than this, on average, are compared in another way."""
 
 Through = Literal["leader", "follower"]
 Kind = Literal["insert", "bulk", "read-none", "read-linearizable"]
@@ -58,6 +63,10 @@ class Workload:
         return f"{self.kind}-{self.clients}-{self.through}"
 
     @property
+    def is_write(self) -> bool:
+        return self.kind in ("insert", "bulk")
+
+    @property
     def rows_per_request(self) -> int:
         return BULK_ROWS if self.kind == "bulk" else 1
 
@@ -88,6 +97,20 @@ def all_workloads() -> list[Workload]:
     return found
 
 
+def workloads_matching(patterns: Sequence[str], has_follower: bool) -> list[Workload]:
+    """Those with a name that one of the patterns fits; those through a follower need one."""
+    return [
+        workload
+        for workload in all_workloads()
+        if any(fnmatch.fnmatch(workload.name, pattern) for pattern in patterns)
+        and (has_follower or workload.through == "leader")
+    ]
+
+
+def workload_named(name: str) -> Workload:
+    return next(one for one in all_workloads() if one.name == name)
+
+
 def error_in(data: bytes, body: int) -> str:
     return f"unexpected answer {data[body : body + 400]!r}"
 
@@ -95,8 +118,12 @@ def error_in(data: bytes, body: int) -> str:
 class Inserts:
     """`INSERT` of one distinct row per request; answers must carry distinct rowids."""
 
-    def __init__(self, url: str, table: str) -> None:
-        head, tail = b'[["INSERT INTO %s(v) VALUES(?)","row ' % table.encode(), b' abcdefghij"]]'
+    def __init__(
+        self, url: str, table: str, *, before: bytes = b"row ", after: bytes = b" abcdefghij"
+    ) -> None:
+        """A row's text is its number of ten digits, with something before it and after it."""
+        head = b'[["INSERT INTO %s(v) VALUES(?)","%s' % (table.encode(), before)
+        tail = b'%s"]]' % after
         length = len(head) + 10 + len(tail)
         self._prefix = request_head(url, "/db/execute", length) + head
         self._suffix = tail
@@ -119,7 +146,7 @@ class Inserts:
             self._ids.extend(written_ids(data, body, 1))
 
     def finish(self) -> None:
-        if len(set(self._ids)) != len(self._ids):
+        if has_repeats(self._ids):
             raise WrongAnswer("two inserts were answered with the same last_insert_id")
 
 
@@ -247,6 +274,17 @@ def holds(answer: object, wanted: object) -> bool:
             and all(map(holds, answer, wanted))
         )
     return answer == wanted
+
+
+def has_repeats(ids: array[int]) -> bool:
+    """Whether a number is there twice. Ids lie close together: ten million take 10 MB, not 1 GB."""
+    low, high = min(ids, default=0), max(ids, default=0)
+    if high - low > ID_GAP_MAX * len(ids):
+        return len(set(ids)) != len(ids)
+    seen = bytearray(high - low + 1)
+    for one in ids:
+        seen[one - low] = 1
+    return seen.count(1) != len(ids)
 
 
 def written_ids(data: bytes, body: int, count: int) -> list[int]:

@@ -1,4 +1,5 @@
-"""A server that speaks as much of rqlite's API as the benchmark needs, and can be told to lie."""
+"""A server that speaks as much of rqlite's API as the benchmark needs, and can be told to lie; and
+commands in their quick form, on nodes of their own."""
 
 from __future__ import annotations
 
@@ -8,10 +9,15 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+
+from bench.__main__ import main
+from bench.drawings import DRAWINGS
+from bench.plot import drawn
 
 Spoil = Callable[[str, dict[str, Any]], dict[str, Any]]
 
@@ -91,3 +97,26 @@ def server() -> Iterator[StubServer]:
         stub.start()
         stack.callback(stub.stop)
         yield stub
+
+
+PATIENT = "--option=-raft-election-timeout=5s"
+"""For a machine with much else to do: an election meanwhile would be no result."""
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Runs a command as a user does, on few rows; the figures that it wrote. They can be drawn."""
+
+    def run(command: str, *words: str, is_patient: bool = True) -> dict[str, Any]:
+        file = tmp_path / "figures.json"
+        given = [command, "--quick", "--json", str(file), "--directory", str(tmp_path)]
+        if is_patient:
+            given.append(PATIENT)
+        assert main([*given, *words]) == 0
+        assert list(tmp_path.iterdir()) == [file], "the nodes' data is gone"
+        content: dict[str, Any] = json.loads(file.read_text())
+        assert content["kind"] == command
+        assert drawn(content, DRAWINGS[command]).axes
+        return content
+
+    return run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from typing import Any
 
 import pytest
@@ -55,6 +57,50 @@ def test_chunked_answers_are_understood(server: Any) -> None:
     source = Bulks(server.url, "t")
     measured(server, source, clients=2)
     assert source.rows > 0
+
+
+def test_a_run_ends_when_there_are_enough_answers(server: Any) -> None:
+    make_table(server)
+    source = Inserts(server.url, "t")
+    measurement = measure(url=server.url, source=source, clients=4, requests=30)
+    assert 30 <= measurement.requests <= measurement.acknowledged == source.rows
+
+
+@pytest.mark.slow
+def test_marks_divide_the_answers_of_a_run(server: Any) -> None:
+    make_table(server)
+    run = Run(url=server.url, source=Inserts(server.url, "t"), clients=4)
+
+    async def divided() -> generator.Measurement:
+        measuring = asyncio.create_task(run.measure())
+        for _ in range(2):
+            await asyncio.wait([measuring], timeout=0.1)
+            run.mark()
+        run.stop()
+        return await measuring
+
+    measurement = asyncio.run(divided())
+    begin, *_, end = run.marks
+    slices = [run.between(one, other) for one, other in itertools.pairwise(run.marks)]
+    assert len(slices) == 3
+    assert sum(one.requests for one in slices) == measurement.requests
+    assert sum(one.seconds for one in slices) == pytest.approx(measurement.seconds)
+    assert max(one.max_ms for one in slices) == measurement.max_ms
+    assert run.between(begin, end).p50_ms == measurement.p50_ms
+
+
+def test_a_run_that_is_stopped_before_it_measures_has_no_result(server: Any) -> None:
+    make_table(server)
+    run = Run(url=server.url, source=Inserts(server.url, "t"), clients=2, warmup=0.05)
+
+    async def stopped() -> None:
+        measuring = asyncio.create_task(run.measure())
+        await asyncio.sleep(0)
+        run.stop()
+        await measuring
+
+    with pytest.raises(WrongAnswer, match="no answer within"):
+        asyncio.run(stopped())
 
 
 def make_read_table(server: Any) -> None:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 
 from bench.generator import WrongAnswer
-from bench.workloads import Bulks, Goal, Inserts, all_workloads, holds, written_ids
+from bench.workloads import (
+    Bulks,
+    Goal,
+    Inserts,
+    all_workloads,
+    has_repeats,
+    holds,
+    workload_named,
+    workloads_matching,
+    written_ids,
+)
 
 
 def test_every_goal_of_the_project_has_a_workload() -> None:
@@ -51,3 +63,33 @@ def test_an_answer_may_hold_more_than_is_wanted_and_nothing_else() -> None:
     assert not holds({"results": [{"values": [[1, "b"]]}]}, wanted)
     assert not holds({"results": [{"values": [[1, "a"], [2, "b"]]}]}, wanted)
     assert not holds({"results": []}, wanted)
+
+
+@pytest.mark.parametrize(
+    ("ids", "repeats"),
+    [
+        ([], False),
+        ([7], False),
+        ([7, 9, 8], False),
+        ([7, 9, 8, 9], True),
+        ([1, 2**62], False),
+        ([1, 2**62, 1], True),
+        ([-5, 5], False),
+    ],
+)
+def test_an_id_that_is_there_twice_is_noticed(ids: list[int], repeats: bool) -> None:
+    assert has_repeats(array("q", ids)) is repeats
+
+
+def test_workloads_are_chosen_by_patterns() -> None:
+    names = [one.name for one in workloads_matching(["insert-1-*", "bulk-16-leader"], True)]
+    assert names == ["insert-1-leader", "bulk-16-leader", "insert-1-follower"]
+    names = [one.name for one in workloads_matching(["insert-1-*"], has_follower=False)]
+    assert names == ["insert-1-leader"]
+    assert workload_named("bulk-16-leader").clients == 16
+
+
+def test_a_row_may_have_any_text_around_its_number() -> None:
+    source = Inserts("http://a:1", "t", before=b"", after=b"xyz")
+    assert source.next()[0].endswith(b'"0000000000xyz"]]')
+    assert source.next()[0].endswith(b'"0000000001xyz"]]')
