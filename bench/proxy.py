@@ -174,15 +174,19 @@ async def serve(arguments: Sequence[str]) -> None:
     """Until standard input ends."""
     loop = asyncio.get_running_loop()
     delay = Delay()
+    servers = []
     for argument in arguments:
         number, _, target = argument.partition("=")
         host, _, port = target.rpartition(":")
-        await accept(delay, socket.socket(fileno=int(number)), host, int(port))
+        listener = socket.socket(fileno=int(number))
+        servers.append(await accept(delay, listener, host, int(port)))
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while line := await lines.readline():
         delay.seconds = float(line)
         print("set", flush=True)
+    for server in servers:
+        server.close()
 
 
 def patient_loop() -> asyncio.AbstractEventLoop:

@@ -21,7 +21,7 @@ from rich.console import Console
 from bench.failover import PROBE_TABLE_SQL, probe_until_acknowledged
 from bench.generator import WrongAnswer, loop_factory, measure
 from bench.harness import Target, call, own_cluster, target_of, wait_everywhere
-from bench.report import Steps, figure_table, header, spread, steps, write_json
+from bench.report import figure_table, header, spread, steps, write_json
 from bench.workloads import BULK_ROWS, Bulks, Inserts
 from rsqlite.testing.cluster import ProcessCluster, ProcessNode
 
@@ -29,9 +29,9 @@ Case = Literal["clean", "killed", "power cut", "all killed"]
 CASES: tuple[Case, ...] = ("clean", "killed", "power cut", "all killed")
 QUICK_CASES: tuple[Case, ...] = ("power cut", "all killed")
 WORDS: dict[Case, str] = {
-    "clean": "follower, SIGTERM: to /readyz",
-    "killed": "follower, SIGKILL: to /readyz",
-    "power cut": "follower, SIGKILL, WAL lost: to all applied",
+    "clean": "follower, SIGTERM: to ready",
+    "killed": "follower, SIGKILL: to ready",
+    "power cut": "follower, SIGKILL, WAL lost: to ready",
     "all killed": "all nodes, SIGKILL: to an acknowledged write",
 }
 GOAL = 2.0
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         steps(console, 2 * arguments.repeat * len(cases)) as progress,
         own_cluster(arguments.option, arguments.directory, arguments.keep) as target,
     ):
-        bench = Restarts(target, arguments.tail, progress)
+        bench = Restarts(target, arguments.tail)
         for which, rows in enumerate((0, arguments.rows)):
             if rows:
                 progress.tell(f"writing {rows:,} rows")
@@ -114,13 +114,15 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 class Restarts:
-    """One cluster, stopped and started again in every way. After each, all rows are counted."""
+    """One cluster, stopped and started again in every way. After each, all rows are counted.
 
-    def __init__(self, target: Target, tail: int, progress: Steps) -> None:
+    A node is ready when `/readyz` says so and it has applied all that it had when it was stopped.
+    """
+
+    def __init__(self, target: Target, tail: int) -> None:
         assert target.cluster is not None
         self._cluster: ProcessCluster = target.cluster
         self._tail = tail
-        self._progress = progress
         self._rows = {TABLE: 0, TAIL_TABLE: 0}
         creates = [f"CREATE TABLE {table}(id INTEGER PRIMARY KEY, v TEXT)" for table in self._rows]
         call(target.leader, "/db/execute", [*creates, PROBE_TABLE_SQL])
