@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from bench import harness
+from bench.generator import WrongAnswer
+from bench.harness import Target, call, counted, wait_everywhere
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -60,3 +64,31 @@ def test_a_run_with_wrong_answers_has_no_result(server: Any, tmp_path: Path) -> 
     assert done.returncode == 3
     assert "rows were acknowledged" in done.stdout
     assert not file.exists()
+
+
+def test_rows_are_waited_for_on_a_follower_that_is_not_ours(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness, "REPLICATION_PAUSE", 0.001)
+    answered = iter([{"error": "no such table: t"}, {"values": [[4]]}])
+
+    def late(path: str, answer: dict[str, Any]) -> dict[str, Any]:
+        if (result := next(answered, None)) is not None:
+            return {"results": [result]}
+        return answer
+
+    call(server.url, "/db/execute", ["CREATE TABLE t(v)", *["INSERT INTO t VALUES(1)"] * 5])
+    server.spoil = late
+    wait_everywhere(Target(server.url, server.url, tmp_path), "t", 5)
+    assert next(answered, None) is None
+    monkeypatch.setattr(harness, "REPLICATION_TIMEOUT", 0.0)
+    with pytest.raises(WrongAnswer, match="must have 6 rows, and has 5"):
+        wait_everywhere(Target(server.url, None, tmp_path), "t", 6)
+
+
+def test_a_table_that_is_not_there_has_no_count_and_other_errors_are_errors(server: Any) -> None:
+    server.spoil = lambda path, answer: {"results": [{"error": "no such table: t"}]}
+    assert counted(server.url, "sqlite_master", "none") == -1
+    server.spoil = lambda path, answer: {"results": [{"error": "disk I/O error"}]}
+    with pytest.raises(WrongAnswer, match="disk I/O error"):
+        counted(server.url, "sqlite_master", "none")
