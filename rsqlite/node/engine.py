@@ -737,6 +737,7 @@ class Engine:
             if entry.kind is EntryKind.CONFIGURATION:
                 self._connect_members()
                 self._save_configuration(entry.data)
+                self.place.configuration_committed()
                 self.loop.call_soon(self.membership.advance)
 
     def _save_configuration(self, data: bytes) -> None:

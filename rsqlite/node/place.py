@@ -95,6 +95,10 @@ class Place:
         if now >= self._next_look and not self._is_asking and not self._is_stopped:
             self._look()
 
+    def configuration_committed(self) -> None:
+        """Look at the next sweep: it may have no place for this node any more."""
+        self._next_look = 0.0
+
     def _look(self) -> None:
         now = self._loop.monotonic()
         self._next_look = now + self._settings.join_interval

@@ -108,6 +108,17 @@ def test_a_member_is_removed_and_told_so(three: EngineCluster) -> None:
     assert three.change(leader, Remove(gone.label)) is None, "to remove twice changes nothing"
 
 
+def test_a_member_that_is_removed_knows_it_at_once(tmp_path: Path) -> None:
+    """Its clients would wait for it as long as it does not."""
+    cluster = EngineCluster(tmp_path, 3, join_interval=1000.0)
+    cluster.start()
+    gone = cluster.followers()[0]
+    assert cluster.change(cluster.leader(), Remove(gone.label)) is None
+    cluster.loop.advance(0.5)
+    assert [type(error) for _, error in cluster.faults] == [RemovedFromCluster]
+    cluster.close()
+
+
 def test_a_node_that_was_down_when_it_was_removed_learns_it_at_its_start(
     three: EngineCluster,
 ) -> None:
