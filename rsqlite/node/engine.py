@@ -175,6 +175,8 @@ class Engine:
         settings = self.settings
         self.directory = DataDirectory.open(self.path, disk=self.disk, label=settings.node_id)
         self.open_parts.append(self.directory)
+        if self.directory.lacks_configuration:
+            self.repaired(f"{self.directory.configuration_path} is damaged; the log has it as well")
         self.log = LogStore.open(
             self.directory.log_path,
             disk=self.disk,
@@ -877,6 +879,7 @@ class Engine:
         self.space.sweep(now)
         if self._unsaved is not None and self.space.room is Room.AMPLE:
             self._save_configuration(self._unsaved)
+        self.machine.look_at_checksums()
         if self.machine.fault is not None:
             self.fail(self.machine.fault)
             return

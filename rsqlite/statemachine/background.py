@@ -17,7 +17,7 @@ from rsqlite.config import Settings
 from rsqlite.errors import NodeFault
 from rsqlite.ports import Done, Worker
 from rsqlite.statemachine import results
-from rsqlite.statemachine.opening import configure
+from rsqlite.statemachine.opening import configure, require_checksums
 from rsqlite.statemachine.vfs import load_checksum_vfs
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class Background:
             self._worker = self._make_worker()
         try:
             snapshot = Snapshot(self._path, self._settings, self._clock, timeout_s)
-        except apsw.Error as error:
+        except (apsw.Error, NodeFault) as error:
             done(None, self._fault_of(error))
             return
         self._snapshot = snapshot
@@ -99,7 +99,7 @@ class Background:
             self._worker.close()
             self._worker = None
 
-    def _fault_of(self, error: apsw.Error) -> BaseException:
+    def _fault_of(self, error: apsw.Error | NodeFault) -> BaseException:
         fault = results.node_fault(error)
         if fault is None:
             return BrokenOff(str(error))
@@ -124,6 +124,7 @@ class Snapshot:
             configure(self._connection, settings)
             self._connection.execute("BEGIN")
             self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+            require_checksums(self._connection)
         except BaseException:
             self._connection.close()
             raise

@@ -10,6 +10,7 @@ import apsw
 
 from rsqlite.errors import NodeFault
 from rsqlite.statemachine import schema
+from rsqlite.statemachine.backfill import judge_wal
 from rsqlite.statemachine.generations import installed_of
 from rsqlite.statemachine.pages import damaged_pages
 from rsqlite.statemachine.vfs import load_checksum_vfs
@@ -46,6 +47,12 @@ def _check(path: str) -> list[str]:
             return found
     except OSError as error:
         return [f"{path} cannot be read: {error}"]
+    try:
+        wal = judge_wal(path)
+    except NodeFault as error:
+        return [str(error)]
+    if wal.is_short:
+        return [wal.problem]
     try:
         connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, vfs=load_checksum_vfs())
         try:

@@ -12,6 +12,10 @@ A checkpoint is complete only if all frames were copied (`nLog == nCkpt`); behin
 returns without an error and without having done so. What it then holds, synced, is the applied
 index that was read before it began: so far the log may be cut.
 
+Before frames are brought into the file, how many is written down (`backfill.py`): should a start
+find fewer of them in the WAL, the file must not be read together with it. In step one a read
+transaction keeps the frames that come meanwhile out of it.
+
 SQLite starts the WAL from the beginning but leaves its file as long as it ever was, and a long
 write that was taken back has made it long without a frame that lives. `reclaim` cuts the file, in
 the thread as well; meanwhile nobody may write, so whoever owns the write slot asks for it.
@@ -20,22 +24,33 @@ the thread as well; meanwhile nobody may write, so whoever owns the write slot a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import apsw
 
 from rsqlite.config import Settings
-from rsqlite.errors import DiskFault, NodeFault
+from rsqlite.errors import DiskFault, DiskFull, NodeFault
 from rsqlite.ports import Handle, Worker
 from rsqlite.statemachine import results, schema
+from rsqlite.statemachine.backfill import Backfill, note_backfill, noted_backfill
 from rsqlite.statemachine.connection import Writer
 from rsqlite.statemachine.image import Copying, ImageUnwritten, Manifest, rest_s
 from rsqlite.statemachine.opening import PAGE_BYTES, configure, expect, prepare_close
 from rsqlite.statemachine.vfs import OpenFile, load_checksum_vfs, reserve_wal
+from rsqlite.statemachine.walfile import HEADER_BYTES, name_in
 
 FRAME_BYTES = 24 + PAGE_BYTES
 """A page in the WAL, with its header."""
+
+
+class _Begun(NamedTuple):
+    """A checkpoint under way: the name of the WAL, and how many of its frames may have been in the
+    file before."""
+
+    name: str
+    before: int
 
 
 class Checkpointer:
@@ -60,6 +75,8 @@ class Checkpointer:
         self._settings = settings
         self._fail = fail
         self._connection: apsw.Connection | None = None
+        self._pin: apsw.Connection | None = None
+        self._backfill = noted_backfill(path)
         self._is_in_thread = False
         self._copying: Copying | None = None
         self._passes = 0
@@ -187,10 +204,18 @@ class Checkpointer:
         if self._copying is not None:
             self._copying.give_up()
             self._copying = None
+        if self._pin is not None:
+            self._pin.close()
+            self._pin = None
         if self._connection is not None:
             prepare_close(self._connection, checkpoints=checkpoints)
             self._connection.close()
             self._connection = None
+
+    def note_close(self) -> None:
+        """Call when nobody else uses the database any more: who closes it last brings all of the
+        WAL into the file."""
+        self._begin_backfill(self._writer.connection, syncs=True)
 
     def _rest_pages(self) -> int:
         """Frames that are in the WAL only. SQLite knows; what we have counted goes wrong when it
@@ -231,12 +256,60 @@ class Checkpointer:
         return self._connection
 
     def _copy(self) -> tuple[int, int, int]:
-        """In the thread: (index read before, pages in the WAL, pages copied)."""
+        """In the thread: (index read before, pages in the WAL, pages copied). What was committed
+        meanwhile counts only if not all was copied that was there before."""
         connection = self._own_connection()
         index = _applied_index(connection)
-        pages, copied = connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
+        pages, copied = connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
+        if copied < pages:
+            before = pages
+            with self._pinned():
+                pages, copied = self._bring(connection, syncs=True)
+            if copied >= before:
+                pages = copied
         OpenFile(connection).sync()
         return index, pages, copied
+
+    @contextmanager
+    def _pinned(self) -> Iterator[None]:
+        """Frames that are committed meanwhile stay out of the file."""
+        if self._pin is None:
+            self._pin = apsw.Connection(
+                self._path, flags=apsw.SQLITE_OPEN_READONLY, vfs=load_checksum_vfs()
+            )
+        self._pin.execute("BEGIN")
+        try:
+            _applied_index(self._pin)
+            yield
+        finally:
+            self._pin.execute("ROLLBACK")
+
+    def _bring(self, connection: apsw.Connection, *, syncs: bool) -> tuple[int, int]:
+        """Pages in the WAL, and pages copied. While another connection may commit, call it within
+        `_pinned`: no frame may be brought into the file that is not noted."""
+        begun = self._begin_backfill(connection, syncs=syncs)
+        pages, copied = connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
+        if begun is not None and copied >= begun.before:
+            self._note_backfill(Backfill(begun.name, copied, is_done=True), syncs=False)
+        return pages, copied
+
+    def _begin_backfill(self, connection: apsw.Connection, *, syncs: bool) -> _Begun | None:
+        """Write down that all frames that are there now may get into the file; None: there are
+        none."""
+        pages, _ = connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
+        if pages <= 0:
+            return None
+        wal = OpenFile(connection, is_wal=True)
+        name = name_in(wal.read(HEADER_BYTES, 0))
+        before = self._backfill.frames if self._backfill and self._backfill.name == name else 0
+        # On the disk before it is said, or a power loss would make damage of it.
+        wal.sync()
+        self._note_backfill(Backfill(name, pages, is_done=False), syncs=syncs)
+        return _Begun(name, before)
+
+    def _note_backfill(self, backfill: Backfill, *, syncs: bool) -> None:
+        note_backfill(self._path, backfill, syncs=syncs)
+        self._backfill = backfill
 
     def _copied(self, found: tuple[int, int, int] | None, error: BaseException | None) -> None:
         self._is_in_thread = False
@@ -255,9 +328,8 @@ class Checkpointer:
 
     def _copy_rest(self) -> None:
         index = int(self._writer.engine(schema.SELECT_INDEX)[0][0])
-        pages, copied = self._writer.connection.wal_checkpoint(
-            "main", apsw.SQLITE_CHECKPOINT_PASSIVE
-        )
+        # Without a sync of the note: this is the loop, and a power loss is seldom.
+        pages, copied = self._bring(self._writer.connection, syncs=False)
         if copied == pages:
             # The next COMMIT begins the WAL anew; until then it has nothing more to copy.
             self._writer.wal_pages = 0
@@ -270,6 +342,7 @@ class Checkpointer:
         """In the thread: the index read before. BusyError while anybody reads from the WAL."""
         connection = self._own_connection()
         index = _applied_index(connection)
+        self._begin_backfill(connection, syncs=True)
         connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
         self.reserve()
         return index
@@ -305,12 +378,13 @@ class Checkpointer:
 
     def _failed(self, error: BaseException) -> None:
         fault = results.node_fault(error)
-        if fault is not None:
-            self._fail(fault)
-        elif isinstance(error, apsw.BusyError | apsw.LockedError) or results.is_full(error):
-            # A long read, or somebody else (a backup tool) is in the WAL, or the file cannot grow:
+        is_busy = isinstance(error, apsw.BusyError | apsw.LockedError)
+        if is_busy or isinstance(error, DiskFull) or results.is_full(error):
+            # A long read, or somebody else (a backup tool) is in the WAL, or a file cannot grow:
             # it is tried again, and the WAL still has everything.
             self._put_off(self._writer.wal_pages)
+        elif fault is not None:
+            self._fail(fault)
         else:
             self._fail(results.commit_fault(error))
 

@@ -12,11 +12,17 @@ from typing import Any
 import apsw
 
 from rsqlite.config import Settings
-from rsqlite.errors import DamagedFile
+from rsqlite.errors import DamagedDatabase
 from rsqlite.statemachine import functions, schema
 from rsqlite.statemachine.authorizer import Guard
 from rsqlite.statemachine.fingerprint import BEHAVIOUR
-from rsqlite.statemachine.opening import configure, expect, loop_value_bytes, require_sqlite
+from rsqlite.statemachine.opening import (
+    configure,
+    expect,
+    loop_value_bytes,
+    require_checksums,
+    require_sqlite,
+)
 from rsqlite.statemachine.shapes import Shapes
 from rsqlite.statemachine.vfs import RESERVED_BYTES, ClockVfs, load_checksum_vfs
 
@@ -88,7 +94,7 @@ class Writer:
         if tables and ("_rsqlite_meta",) not in tables:
             schema.check_format(None, connection.filename)
         if connection.reserve_bytes() != RESERVED_BYTES:
-            raise DamagedFile(f"{connection.filename} has no room for page checksums")
+            raise DamagedDatabase(f"{connection.filename} has no room for page checksums")
         expect(connection, "journal_mode", "wal", "wal")
         expect(connection, "synchronous", "NORMAL", 1)
         expect(connection, "wal_autocheckpoint", 0, 0)
@@ -108,6 +114,14 @@ class Writer:
             return self._engine_cursor.execute(sql, parameters, prepare_flags=_ENGINE).fetchall()
         finally:
             guard.is_lifted = False
+
+    def require_checksums(self) -> None:
+        """DamagedDatabase when pages are not verified, or not written with their checksums."""
+        self.guard.is_lifted = True
+        try:
+            require_checksums(self.connection)
+        finally:
+            self.guard.is_lifted = False
 
     def begin(self) -> None:
         self.engine("BEGIN IMMEDIATE")
@@ -290,6 +304,8 @@ class Reader:
         try:
             configure(self.connection, settings)
             expect(self.connection, "query_only", 1, 1)
+            self.connection.execute("PRAGMA schema_version").fetchall()
+            require_checksums(self.connection)
             # Waits only where the WAL is being opened or recovered, never for a writer.
             self.connection.set_busy_timeout(1_000)
             self.connection.set_progress_handler(self._tick, STEPS_PER_TICK)
@@ -304,6 +320,14 @@ class Reader:
         self.shapes = Shapes(
             self.connection, self.guard, count_max=settings.shapes_max, is_reader=True
         )
+
+    def require_checksums(self) -> None:
+        """DamagedDatabase when pages are not verified any more."""
+        self.guard.is_lifted = True
+        try:
+            require_checksums(self.connection)
+        finally:
+            self.guard.is_lifted = False
 
     def open_snapshot(self) -> int:
         """Begin to read, and answer the applied index of what is read. The cursor stays at its row

@@ -15,13 +15,13 @@ zero. What the kernel holds in memory is read from there, so a disk is asked for
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import apsw
 
+from rsqlite.statemachine import walfile
 from rsqlite.statemachine.opening import open_error
 from rsqlite.statemachine.vfs import OpenFile, load_checksum_vfs
 
@@ -33,12 +33,6 @@ _FAILING = (
     " SELECT n FROM page WHERE NOT verify_checksum(substr(?1, n * ?3 + 1, ?3))"
 )
 """Which pages of many fail: one statement, during which others have the interpreter."""
-
-_WAL_HEADER_BYTES = 32
-_WAL_SALTS = slice(16, 24)
-_FRAME_HEADER_BYTES = 24
-_FRAME_SALTS = slice(8, 16)
-_NUMBER = struct.Struct(">I")
 
 
 class PagesRead(NamedTuple):
@@ -141,14 +135,14 @@ class LivePages:
         self._idle.execute("PRAGMA schema_version").fetchall()
         _, copied = self._idle.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
         wal = OpenFile(self._connection, is_wal=True)
-        salts = wal.read(_WAL_HEADER_BYTES, 0)[_WAL_SALTS]
-        frame_bytes = _FRAME_HEADER_BYTES + self.page_bytes
-        offset, pages = _WAL_HEADER_BYTES + copied * frame_bytes, set[int]()
+        salts = wal.read(walfile.HEADER_BYTES, 0)[walfile.SALTS]
+        frame_bytes = walfile.frame_bytes(self.page_bytes)
+        offset, pages = walfile.HEADER_BYTES + copied * frame_bytes, set[int]()
         while True:
-            frame = wal.read(_FRAME_HEADER_BYTES, offset)
-            if len(frame) < _FRAME_HEADER_BYTES or frame[_FRAME_SALTS] != salts:
+            frame = wal.read(walfile.FRAME_HEADER_BYTES, offset)
+            if len(frame) < walfile.FRAME_HEADER_BYTES or frame[walfile.FRAME_SALTS] != salts:
                 return pages
-            pages.add(_NUMBER.unpack_from(frame)[0])
+            pages.add(walfile.FRAME.unpack(frame)[0])
             offset += frame_bytes
 
     def _number(self, sql: str) -> int:

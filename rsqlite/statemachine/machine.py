@@ -7,6 +7,7 @@ one transaction is open on the writing connection: a speculation (from `speculat
 
 from __future__ import annotations
 
+import logging
 import math
 import random as random_module
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from rsqlite.raft.types import Configuration, Entry, EntryId, Index, Term
 from rsqlite.request import Failure, Outcome, Request
 from rsqlite.statemachine import functions, results, schema
 from rsqlite.statemachine.apply import Application, Decoded
+from rsqlite.statemachine.backfill import check_wal
 from rsqlite.statemachine.background import Background
 from rsqlite.statemachine.batch import Batch
 from rsqlite.statemachine.checkpoint import Checkpointer
@@ -43,6 +45,8 @@ from rsqlite.statemachine.reader import Readers
 from rsqlite.statemachine.session import restore_session
 from rsqlite.statemachine.speculation import Speculation
 from rsqlite.statemachine.statistics import Statistics
+
+log = logging.getLogger(__name__)
 
 Finished = Callable[[BaseException | None], None]
 
@@ -63,6 +67,7 @@ class StateMachine:
         self._writer = Writer(path, settings)
         try:
             state = load(self._writer, path)
+            self._writer.require_checksums()
             self._worker = loop.worker("rsqlite-sql")
             self._checkpoint_worker = loop.worker("rsqlite-checkpoint")
             self._readers = Readers(path, loop=loop, settings=settings, on_fault=self._fail)
@@ -129,6 +134,8 @@ class StateMachine:
     ) -> Self:
         """The database at `path`, whether it is the one in use or not."""
         try:
+            if problem := check_wal(path):
+                log.warning("%s; the log has what is missing", problem)
             return cls(
                 path, loop=loop, settings=settings, random=random or random_module.SystemRandom()
             )
@@ -397,6 +404,16 @@ class StateMachine:
         if self._speculation is None and not self._is_in_thread:
             self._checkpointer.maintain()
 
+    def look_at_checksums(self) -> None:
+        """Call now and then: fails this database when the connections that serve do not verify
+        pages any more."""
+        try:
+            self._readers.require_checksums()
+            if not self._is_in_thread:
+                self._writer.require_checksums()
+        except NodeFault as fault:
+            self._fail(fault)
+
     def reclaim(self, done: Callable[[], None]) -> bool:
         """`Checkpointer.reclaim`, unless a transaction is open."""
         is_idle = self._fault is None and self._speculation is None and not self._is_in_thread
@@ -476,6 +493,9 @@ class StateMachine:
             checkpoints = self._checkpoints_at_close and self._fault is None
             self._readers.close()
             self._checkpointer.close(checkpoints=checkpoints)
+            if checkpoints:
+                self._writer.rollback()
+                self._checkpointer.note_close()
             prepare_close(self._writer.connection, checkpoints=checkpoints)
             self._writer.close()
         except apsw.Error as error:

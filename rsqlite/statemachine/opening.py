@@ -80,6 +80,17 @@ def expect(connection: apsw.Connection, name: str, value: object, answer: object
         raise NodeFault(f"SQLite answers {rows!r} to PRAGMA {name}, not {answer!r}")
 
 
+def require_checksums(connection: apsw.Connection) -> None:
+    """DamagedDatabase when page checksums are not verified, after something was read. `cksmvfs`
+    looks for them only if the first bytes of the file say that there are some: one flipped bit
+    turns them off, and SQLite would take them for content."""
+    rows = connection.execute("PRAGMA checksum_verification", can_cache=False).fetchall()
+    if rows != [("1",)]:
+        raise DamagedDatabase(
+            f"{connection.filename}: page 1 (at byte 0) does not say that there are page checksums"
+        )
+
+
 def require_sqlite() -> None:
     """NodeFault when the SQLite in this process is too old."""
     version = apsw.sqlite_lib_version()

@@ -19,6 +19,7 @@ from rsqlite.config import Settings
 from rsqlite.errors import Fate, NodeFault, Overloaded, RsqliteError, Stopped, TimedOut
 from rsqlite.ports import Loop
 from rsqlite.request import Failure, Outcome, Request, Rows
+from rsqlite.statemachine import results
 from rsqlite.statemachine.connection import STEPS_PER_TICK, Reader
 from rsqlite.statemachine.opening import loop_value_bytes
 from rsqlite.statemachine.read_run import ReadOverBudget, ReadRun
@@ -221,7 +222,9 @@ class Readers:
             reader.deadline, reader.clock = deadline, self._loop.monotonic
             reader.ticks_left = -1
             try:
-                return reader, self._run(reader, request, is_inline=False)
+                outcome = self._run(reader, request, is_inline=False)
+                reader.require_checksums()
+                return reader, outcome
             except RsqliteError as error:
                 return reader, error
 
@@ -230,9 +233,13 @@ class Readers:
         ) -> None:
             self._in_threads -= 1
             if found is None:
+                assert error is not None
+                if (fault := results.node_fault(error)) is not None:
+                    self._on_fault(fault)
+                    done(fault)
+                    return
                 # No result and no fault that we know: our own mistake, or no memory. The client
                 # is told, and the loop's handler hears of it.
-                assert error is not None
                 done(NodeFault(f"a read failed: {error!r}"))
                 raise error
             reader, answer = found
@@ -258,6 +265,10 @@ class Readers:
             reader = Reader(self._path, self._settings)
             self._all.add(reader)
             return reader
+
+    def require_checksums(self) -> None:
+        """DamagedDatabase when reads on the loop do not verify pages any more."""
+        self._inline.require_checksums()
 
     def page_count(self) -> int:
         """Pages of the database as last committed."""

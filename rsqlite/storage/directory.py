@@ -70,6 +70,8 @@ class DataDirectory:
         self.identity = Identity(0, 0, None, "")
         self._configuration: bytes | None = None
         """What is kept of it, as far as this process knows."""
+        self.lacks_configuration = False
+        """The file that holds it was damaged when this was opened."""
 
     @staticmethod
     def open(
@@ -102,6 +104,11 @@ class DataDirectory:
     @property
     def database_root(self) -> str:
         return os.path.join(self.path, DATABASE_NAME)
+
+    @property
+    def configuration_path(self) -> str:
+        """Where the configuration is kept."""
+        return os.path.join(self.path, CONFIGURATION_NAME)
 
     @property
     def images_path(self) -> str:
@@ -163,7 +170,7 @@ class DataDirectory:
         """The same for the configuration that is kept."""
         if self.saved_configuration() == self._configuration:
             return ""
-        return f"{os.path.join(self.path, CONFIGURATION_NAME)} is damaged"
+        return f"{self.configuration_path} is damaged"
 
     def renew_configuration(self) -> None:
         """Write it again; durable when this returns."""
@@ -286,6 +293,9 @@ def _open(
             )
         )
         data._configuration = data.saved_configuration()
+        data.lacks_configuration = data._configuration is None and disk.exists(
+            os.path.join(directory, CONFIGURATION_NAME)
+        )
     except BaseException:
         unlock()
         raise

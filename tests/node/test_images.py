@@ -616,6 +616,19 @@ def test_a_directory_without_the_saved_configuration_gets_one_at_its_next_start(
     three.until(lambda: again.directory.saved_configuration() == saved)
 
 
+def test_a_damaged_configuration_is_told_and_written_again(three: EngineCluster) -> None:
+    follower = three.followers()[0]
+    number, saved = three.number(follower), follower.directory.saved_configuration()
+    three.kill(number)
+    path = Path(follower.path) / "configuration.json"
+    good = path.read_bytes()
+    flip(path, 200)
+    again = three.start_node(number)
+    assert str(path) in again.repairs[0]
+    three.until(lambda: again.directory.saved_configuration() == saved)
+    assert path.read_bytes() == good
+
+
 def test_a_disk_that_cannot_keep_the_configuration_ends_the_node_cleanly(
     three: EngineCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from rsqlite.statemachine import check_database, schema
+from rsqlite.statemachine.backfill import Backfill, note_backfill
 from rsqlite.statemachine.generations import Installed, write_installed
 from tests.statemachine.lab import Lab
 
@@ -70,3 +72,19 @@ def test_a_strange_format_is_found(tmp_path: Path) -> None:
     lab.leader._writer.engine(schema.SET_META, ("format", 99))
     lab.close()
     assert any("format 99" in one for one in check_database(str(tmp_path / "leader")))
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_wal_that_lost_what_the_file_may_hold_is_found(tmp_path: Path, is_done: bool) -> None:
+    lab = Lab(tmp_path / "lab")
+    lab.do("CREATE TABLE t(a)", *[("INSERT INTO t VALUES(?)", "x" * 3000) for _ in range(50)])
+    shutil.copytree(tmp_path / "lab" / "leader", tmp_path / "db")
+    lab.close()
+    wal = tmp_path / "db" / "1" / "main.db-wal"
+    assert check_database(str(tmp_path / "db")) == []
+    name = wal.read_bytes()[16:24].hex()
+    note_backfill(str(wal).removesuffix("-wal"), Backfill(name, 999, is_done), syncs=True)
+    before = wal.read_bytes()
+    (found,) = check_database(str(tmp_path / "db"))
+    assert f"{wal} at byte {len(before)}: frame " in found
+    assert wal.read_bytes() == before

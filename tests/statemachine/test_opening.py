@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ import apsw
 import pytest
 
 from rsqlite.config import Settings
-from rsqlite.errors import NodeFault
+from rsqlite.errors import DamagedDatabase, NodeFault
+from rsqlite.request import Outcome
 from rsqlite.statemachine.connection import Writer
 from rsqlite.statemachine.opening import expect, require_sqlite
-from tests.statemachine.lab import Lab
+from tests.statemachine.lab import QUERY, SERIES, Lab, ask, flip
 
 
 @pytest.mark.parametrize(
@@ -64,3 +67,66 @@ def test_the_setting_fk(tmp_path: Path) -> None:
     writer = Writer(str(tmp_path / "x.db"), Settings(fk=True))
     assert writer.engine("PRAGMA foreign_keys") == [(1,)]
     writer.close()
+
+
+@pytest.mark.parametrize("has_wal", [False, True])
+def test_a_flipped_bit_in_the_header_never_turns_the_checksums_off(
+    tmp_path: Path, has_wal: bool
+) -> None:
+    """Byte 20 says that there are some: `cksmvfs` believes it, and SQLite would take the place of
+    a checksum for content."""
+    lab = Lab(tmp_path)
+    lab.do(
+        "CREATE TABLE t(v)", f"INSERT INTO t {SERIES.format(5)} SELECT hex(zeroblob(9000)) FROM c"
+    )
+    if has_wal:
+        shutil.copytree(tmp_path / "leader", tmp_path / "source")
+        lab.close()
+    else:
+        lab.close()
+        shutil.copytree(tmp_path / "leader", tmp_path / "source")
+    for bit in (0, 100, *range(8 * 15, 8 * 24), *range(8 * 24, 8 * 100, 31)):
+        shutil.copytree(tmp_path / "source", tmp_path / "copy")
+        path = tmp_path / "copy" / "1" / "main.db"
+        data = bytearray(path.read_bytes())
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        try:
+            machine = lab.open("copy")
+        except DamagedDatabase:
+            pass
+        else:
+            for connection in (machine._writer.connection, machine._readers._inline.connection):
+                connection.authorizer = None
+                rows = connection.execute("PRAGMA checksum_verification").fetchall()
+                assert rows == [("1",)], bit
+            answer = lab.query(ask("SELECT count(*), sum(length(v)) FROM t", kind=QUERY), machine)
+            if isinstance(answer, Outcome):
+                assert has_wal, bit
+                assert answer.results[0].rows == [(5, 90_000)], bit  # type: ignore[union-attr]
+            else:
+                assert isinstance(answer, DamagedDatabase), (bit, answer)
+            with contextlib.suppress(NodeFault):
+                machine.close()
+        shutil.rmtree(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_checksums_that_were_turned_off_end_a_running_database(lab: Lab, reads: bool) -> None:
+    lab.do("CREATE TABLE t(v)", f"INSERT INTO t {SERIES.format(5)} SELECT i FROM c")
+    lab.leader.checkpointer.request()
+    lab.leader.maintain()
+    lab.loop.run()
+    lab.leader.look_at_checksums()
+    assert lab.leader.fault is None
+    flip(lab.leader.path, 20)
+    # The WAL begins anew, and page 1 is read from the file.
+    lab.do("UPDATE t SET v = v + 1")
+    lab.query(ask("SELECT count(*) FROM t", kind=QUERY))
+    if reads:
+        # In a thread, by a connection that is made for it.
+        long = f"SELECT count(*) FROM t, ({SERIES.format(100_000)} SELECT i FROM c)"
+        assert isinstance(lab.query(ask(long, kind=QUERY)), DamagedDatabase)
+    else:
+        lab.leader.look_at_checksums()
+    assert isinstance(lab.leader.fault, DamagedDatabase)

@@ -9,8 +9,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from rsqlite.statemachine.pages import damaged_pages, read_wal
+from rsqlite.statemachine.pages import damaged_pages
 from rsqlite.statemachine.vfs import RESERVED_BYTES, load_checksum_vfs
+from rsqlite.statemachine.walfile import read_wal
 from tests.statemachine.lab import Lab
 
 PAGE = 4096
@@ -95,21 +96,3 @@ def test_a_page_with_a_newer_version_in_the_wal_is_not_read_from_the_file(tmp_pa
     assert list(damaged_pages(str(path))) == []
     flip(path, newer * PAGE + 50)
     assert [one.split()[2] for one in damaged_pages(str(path))] == [str(newer + 1)]
-
-
-def test_a_wal_ends_at_its_first_frame_that_fails(lab: Lab, tmp_path: Path) -> None:
-    source = tmp_path / "leader" / "1" / "main.db-wal"
-    copy = tmp_path / "copy-wal"
-    copy.write_bytes(source.read_bytes())
-
-    def pages_of(path: Path) -> int:
-        with open(path, "rb") as file:
-            return read_wal(file.fileno()).page_count
-
-    assert pages_of(copy) == 54
-    flip(copy, len(copy.read_bytes()) - 10)
-    assert 0 < pages_of(copy) < 54
-    flip(copy, 12)
-    assert pages_of(copy) == 0
-    copy.write_bytes(b"")
-    assert pages_of(copy) == 0
