@@ -15,12 +15,16 @@ a client must react to by going elsewhere or waiting is a 503 with Retry-After.
 | Unrepresentable (an answer JSON cannot hold), NodeFault, anything else | 500 | text |
 
 Every failed answer to /db/execute and /db/request carries `Rsqlite-Write: not-applied`, `applied`
-or `unknown`. Text bodies end with a line break and forbid sniffing, as Go's `http.Error` does it.
+or `unknown`, and every failed answer names its error in `Rsqlite-Error` (`stale-read`,
+`leadership-lost`), for clients that decide by it. Text bodies end with a line break and forbid
+sniffing, as Go's `http.Error` does it.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from functools import cache
 from typing import NamedTuple
 
 from rsqlite.errors import (
@@ -43,6 +47,7 @@ TEXT_TYPE = "text/plain; charset=utf-8"
 SERVED_BY = "X-RQLITE-SERVED-BY"
 INDEX = "Rsqlite-Index"
 WRITE = "Rsqlite-Write"
+ERROR = "Rsqlite-Error"
 LEADER_NOT_FOUND = "leader not found"
 
 _FATES = {
@@ -82,7 +87,9 @@ def text_reply(status: int, text: str, headers: Headers = (), *, close: bool = F
 
 def error_reply(error: RsqliteError, *, is_write: bool, is_pretty: bool = False) -> Reply:
     """The answer to a request that failed as a whole."""
-    headers: Headers = ((WRITE, _FATES[error.fate]),) if is_write else ()
+    headers: Headers = ((ERROR, _name_of(type(error).__name__)),)
+    if is_write:
+        headers = (*headers, (WRITE, _FATES[error.fate]))
     if isinstance(error, StatementRefused | StaleRead | TimedOut | LeadershipLost):
         body = gojson.dumps({"results": [], "error": str(error)}, is_pretty=is_pretty)
         return json_reply(body, headers)
@@ -94,6 +101,12 @@ def error_reply(error: RsqliteError, *, is_write: bool, is_pretty: bool = False)
         text = LEADER_NOT_FOUND if isinstance(error, NoLeader | NotLeader) else str(error)
         return text_reply(503, text, (*headers, retry_after(error.retry_after_s)))
     return text_reply(500, str(error), headers)
+
+
+@cache
+def _name_of(class_name: str) -> str:
+    """StaleRead is stale-read."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", class_name).lower()
 
 
 def retry_after(seconds: float | None) -> tuple[str, str]:

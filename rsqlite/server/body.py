@@ -50,13 +50,7 @@ def json_statements(
 ) -> Columns:
     """The statements of a JSON body. `convert` makes parameters of what follows the SQL in a
     statement's array; without it, plain JSON values are taken as rqlite takes them."""
-    items = _loads(body)
-    if type(items) is not list:
-        raise RequestError(INVALID_REQUEST)
-    if not items:
-        raise RequestError(NO_STATEMENTS)
-    if len(items) > statements_max:
-        raise RequestTooLarge(f"{len(items)} statements, at most {statements_max} are accepted")
+    items = checked_items(body, statements_max)
     if convert is None:
         if len(items) >= _BULK_FROM:
             columns = _bulk_statements(items, body)
@@ -76,6 +70,18 @@ def json_statements(
             raise RequestError(INVALID_REQUEST)
         sqls.append(sql)
     return sqls, parameters
+
+
+def checked_items(body: bytes, count_max: int) -> list[Any]:
+    """The array in a body, which is not empty."""
+    items = _loads(body)
+    if type(items) is not list:
+        raise RequestError(INVALID_REQUEST)
+    if not items:
+        raise RequestError(NO_STATEMENTS)
+    if len(items) > count_max:
+        raise RequestTooLarge(f"{len(items)} statements, at most {count_max} are accepted")
+    return items
 
 
 def _bulk_statements(items: list[Any], body: bytes) -> Columns | None:

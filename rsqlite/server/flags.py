@@ -4,7 +4,8 @@ It is read before anything else, so that a bad value is a 400 on every endpoint.
 case-sensitive, the first value of a key wins, and a flag is on when its key is there, whatever its
 value (`timings=false` is on).
 
-Added to rqlite's: `min_index` (read at or after this raft index) and `typed` (see `typed.py`).
+Added to rqlite's: `min_index` (read at or after this raft index), `typed` (see `typed.py`), and
+beside it `compact` and `many` (see `compact.py`).
 Accepted without effect: `noparse`, `norwrandom`, `norwtime` (SQL is never rewritten), `bypass`,
 `retries` (a forwarded write whose fate is unknown is never sent again).
 """
@@ -46,6 +47,8 @@ class Flags:
     qualify_columns: bool = False
     raft_index: bool = False
     typed: bool = False
+    compact: bool = False
+    many: bool = False
     redirect: bool = False
     queue: bool = False
     noleader: bool = False
@@ -70,6 +73,9 @@ def parse_flags(query: str) -> Flags:
         raise RequestError("query parameter not set")
     if "freshness_strict" in given and "freshness" not in given:
         raise RequestError("freshness_strict requires freshness to be set")
+    for name in ("compact", "many"):
+        if name in given and "typed" not in given:
+            raise RequestError(f"{name} requires typed to be set")
     return Flags(
         q=given.get("q"),
         level=_LEVELS.get(given.get("level", "").lower(), ReadLevel.WEAK),
@@ -87,6 +93,8 @@ def parse_flags(query: str) -> Flags:
         qualify_columns="qualify_columns" in given,
         raft_index="raft_index" in given,
         typed="typed" in given,
+        compact="compact" in given,
+        many="many" in given,
         redirect="redirect" in given,
         queue="queue" in given,
         noleader="noleader" in given,

@@ -9,19 +9,17 @@ first row's value. `typed.py` has the form without such losses.
 from __future__ import annotations
 
 import codecs
-import math
 from base64 import b64encode
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from itertools import chain
 from operator import itemgetter
 from typing import Any
 
 import orjson
 
-from rsqlite.errors import Fate, RsqliteError
 from rsqlite.request import Failure, Outcome, Result, Rows, Write
 from rsqlite.server import gojson
+from rsqlite.server.compact import Unrepresentable, encode_compact, has_infinity
 from rsqlite.server.dates import rfc3339_of_integer, rfc3339_of_text
 from rsqlite.server.flags import Flags
 from rsqlite.server.typed import typed_item
@@ -35,15 +33,11 @@ _KINDS = {int: "integer", float: "real", str: "text", bytes: "text", bool: "bool
 """Of a first row's value. A BLOB has become text by then."""
 
 
-class Unrepresentable(RsqliteError):
-    """The results hold a value that JSON has no form for; what was written stays written."""
-
-    fate = Fate.APPLIED
-
-
 def encode_outcome(outcome: Outcome, flags: Flags, elapsed_s: float) -> bytes:
     """The body of a successful answer. `Unrepresentable` when JSON cannot hold it."""
     results = outcome.results
+    if flags.compact or flags.many:
+        return encode_compact(outcome, flags, elapsed_s)
     if not (flags.typed or flags.associative or flags.timings or flags.raft_index or flags.pretty):
         if len(results) == 1 and type(results[0]) is Write:
             return b'{"results":[%b]}' % _write_text(results[0])
@@ -248,7 +242,7 @@ def _dumps(
         text = orjson.dumps(envelope)
     except TypeError:
         text = _dumps_with_blobs(envelope, results, items, flags)
-    if b"null" in text and not flags.typed and _has_infinity(results):
+    if b"null" in text and not flags.typed and has_infinity(results):
         raise Unrepresentable("json: unsupported value: an infinite REAL (`typed` can carry it)")
     return text
 
@@ -293,13 +287,3 @@ def _replace_each(error: UnicodeError) -> tuple[str, int]:
 
 _GO_REPLACE = "rsqlite.server.results"
 codecs.register_error(_GO_REPLACE, _replace_each)
-
-
-def _has_infinity(results: list[Result]) -> bool:
-    """orjson writes infinities as null, so this is asked only when there is a null."""
-    for result in results:
-        if type(result) is Rows:
-            cells = chain.from_iterable(result.rows)
-            if any(type(cell) is float and math.isinf(cell) for cell in cells):
-                return True
-    return False

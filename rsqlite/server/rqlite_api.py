@@ -22,6 +22,7 @@ from rsqlite.server.answers import (
     text_reply,
 )
 from rsqlite.server.body import json_statements, text_statement
+from rsqlite.server.compact import many_statements
 from rsqlite.server.flags import Flags
 from rsqlite.server.results import encode_outcome
 from rsqlite.server.service import NodeService
@@ -75,7 +76,7 @@ class Plan:
             kind,
             [],
             [],
-            transaction=flags.transaction,
+            transaction=flags.transaction or flags.many,
             level=flags.level,
             freshness_s=flags.freshness_s,
             freshness_strict=flags.freshness_strict,
@@ -117,7 +118,9 @@ class Plan:
 
     def parse(self, body: bytes) -> Request:
         """The request in a body; RequestError says what is wrong with it."""
-        if self.is_text:
+        if self.flags.many:
+            sqls, parameters = many_statements(body, self.settings.statements_max)
+        elif self.is_text:
             sqls, parameters = text_statement(body)
         else:
             convert = typed_parameters if self.flags.typed else None

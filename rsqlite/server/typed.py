@@ -13,7 +13,9 @@ either tagged values, one for each positional parameter, or objects of named par
 without `:`, `@` or `$`) whose members are tagged values: `["INSERT INTO t VALUES(:a)", {"a":
 {"type":"integer","value":"1"}}]`. An object is a tagged value when its `type` is a string. An
 integer may also be given as a JSON number; a float must be a JSON number and stays REAL when it is
-integral; base64 may be padded or not. Anything else is a 400 that names the statement's parameter.
+integral, or the word "Infinity" or "-Infinity"; base64 may be padded or not. What JSON holds
+without loss may come without a tag: null, a string (TEXT, whatever it looks like), a number without
+a fraction (INTEGER) and one with (REAL). Anything else is a 400.
 
 Answers: the envelope is that of the plain form; each item of `results` is one of
 
@@ -25,6 +27,7 @@ Answers: the envelope is that of the plain form; each item of `results` is one o
 with `"time":f` at the end when `timings` is given. All members are always there: no zero is left
 out. `decltypes` are as declared, null for an expression; dates and booleans are not converted; an
 infinite REAL is `{"type":"float","value":null}`. `associative` and `blob_array` have no effect.
+What `compact` and `many` add: `compact.py`.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ from rsqlite.server.body import merge_named
 
 _INTEGER = re.compile(r"-?\d{1,19}", re.ASCII)
 _INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**63 - 1
+_INFINITIES = {"Infinity": math.inf, "-Infinity": -math.inf}
 _NULL = {"type": "null"}
 
 
@@ -52,9 +56,14 @@ def typed_parameters(values: list[Any]) -> list[Any] | dict[str, Any]:
 
 
 def untag(value: Any) -> Any:
-    """The SQL value of one tagged value."""
-    if type(value) is not dict:
-        raise RequestError("unsupported type: a typed parameter must be a tagged value")
+    """The SQL value of one tagged value, or of one that needs no tag."""
+    kind = type(value)
+    if kind is str or kind is float or value is None:
+        return value
+    if kind is int:
+        return _integer(value)
+    if kind is not dict:
+        raise RequestError("unsupported type: a typed parameter is a scalar or a tagged value")
     tag = value.get("type")
     content = value.get("base64" if tag == "blob" else "value")
     if tag == "null":
@@ -62,7 +71,10 @@ def untag(value: Any) -> Any:
     if tag == "integer":
         return _integer(content)
     if tag == "float" and type(content) in (float, int):
-        return _float(content)
+        # JSON numbers are finite: orjson has refused the others, and an integer has 64 bits.
+        return float(content)
+    if tag == "float" and type(content) is str and content in _INFINITIES:
+        return _INFINITIES[content]
     if tag == "text" and type(content) is str:
         return content
     if tag == "blob" and type(content) is str:
@@ -78,17 +90,16 @@ def _integer(content: Any) -> int:
     return content
 
 
-def _float(content: Any) -> float:
-    # JSON cannot carry infinities: orjson has refused them, and an integer has at most 64 bits.
-    return float(content)
-
-
 def _blob(content: str) -> bytes:
     bare = content.rstrip("=")
     try:
         return b64decode(bare + "=" * (-len(bare) % 4), validate=True)
     except (Base64Error, ValueError) as error:
         raise RequestError("invalid base64 in a typed blob") from error
+
+
+def tag_blob(value: bytes) -> dict[str, Any]:
+    return {"type": "blob", "base64": b64encode(value).rstrip(b"=").decode("ascii")}
 
 
 def _tag(value: Any) -> dict[str, Any]:
@@ -99,7 +110,7 @@ def _tag(value: Any) -> dict[str, Any]:
     if kind is float:
         return {"type": "float", "value": value if math.isfinite(value) else None}
     if kind is bytes:
-        return {"type": "blob", "base64": b64encode(value).rstrip(b"=").decode("ascii")}
+        return tag_blob(value)
     assert kind is bool, kind
     return {"type": "integer", "value": str(int(value))}
 

@@ -64,6 +64,21 @@ async def test_what_an_error_becomes(
     assert "rsqlite-write" not in got.headers
 
 
+async def test_every_failed_answer_names_its_error(bench: Bench) -> None:
+    for error, name in (
+        (StaleRead(), "stale-read"),
+        (NoLeader(), "no-leader"),
+        (RequestTooLarge("too large"), "request-too-large"),
+        (DiskFault("disk"), "disk-fault"),
+    ):
+        bench.node.error = error
+        for path in ("/db/execute", "/db/query"):
+            got = await bench.post(path, ["SELECT 1"])
+            assert got.headers["rsqlite-error"] == name
+    bench.node.error = None
+    assert "rsqlite-error" not in (await bench.post("/db/query", ["SELECT 1"])).headers
+
+
 async def test_retry_after_is_whole_seconds(bench: Bench) -> None:
     bench.node.error = Overloaded("full")
     for seconds, header in ((0.1, "1"), (2.5, "3"), (None, "1")):

@@ -88,6 +88,8 @@ QUERIES = [
     "?raft_index&associative",
     "?level=none&freshness=1m",
     "?typed&pretty",
+    "?typed&compact",
+    "?typed&compact&many",
     "?min_index=1",
     "?redirect",
 ]

@@ -94,7 +94,16 @@ class Rig:
         self.runner.close()
 
 
-@pytest.mark.parametrize("target", ["/db/execute", "/db/query", "/db/request", "/db/query?typed"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/db/execute",
+        "/db/query",
+        "/db/request",
+        "/db/query?typed",
+        "/db/request?typed&compact&many",
+    ],
+)
 def test_odd_bodies_get_clean_answers(target: str) -> None:
     rig = Rig()
 

@@ -9,8 +9,9 @@ import pytest
 
 from rsqlite.errors import Fate
 from rsqlite.request import Failure, Outcome, Result, Rows, Write
+from rsqlite.server.compact import Unrepresentable
 from rsqlite.server.flags import parse_flags
-from rsqlite.server.results import Unrepresentable, encode_outcome
+from rsqlite.server.results import encode_outcome
 
 
 def encode(*results: Result, query: str = "", **outcome: Any) -> str:

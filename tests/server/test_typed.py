@@ -24,10 +24,15 @@ from tests.server.conftest import Bench
         ({"type": "integer", "value": "9223372036854775807"}, 2**63 - 1),
         ({"type": "float", "value": 5}, 5.0),
         ({"type": "float", "value": 2.5}, 2.5),
+        ({"type": "float", "value": "-Infinity"}, float("-inf")),
         ({"type": "text", "value": "x'00'"}, "x'00'"),
         ({"type": "blob", "base64": "AP8"}, b"\x00\xff"),
         ({"type": "blob", "base64": "AP8="}, b"\x00\xff"),
         ({"type": "blob", "base64": ""}, b""),
+        (None, None),
+        (7, 7),
+        (5.0, 5.0),
+        ("x'00'", "x'00'"),
     ],
 )
 def test_untag(tagged: Any, value: Any) -> None:
@@ -38,9 +43,8 @@ def test_untag(tagged: Any, value: Any) -> None:
 @pytest.mark.parametrize(
     "tagged",
     [
-        1,
-        "text",
-        None,
+        True,
+        2**63,
         [],
         {},
         {"type": "real", "value": 1.0},
@@ -53,6 +57,7 @@ def test_untag(tagged: Any, value: Any) -> None:
         {"type": "integer"},
         {"type": "float", "value": None},
         {"type": "float", "value": "1.0"},
+        {"type": "float", "value": "NaN"},
         {"type": "float", "value": True},
         {"type": "text", "value": 1},
         {"type": "text"},
@@ -110,7 +115,7 @@ async def test_typed_over_the_wire(bench: Bench) -> None:
     ]
     got = await bench.post("/db/execute?typed", ["INSERT INTO t VALUES('r', 1, NULL) RETURNING i"])
     assert got.json["results"][0]["last_insert_id"] == 2
-    got = await bench.post("/db/execute?typed", [["INSERT INTO t VALUES(?)", 1]])
+    got = await bench.post("/db/execute?typed", [["INSERT INTO t VALUES(?)", True]])
     assert (got.status, got.headers["rsqlite-write"]) == (400, "not-applied")
 
 
