@@ -1,7 +1,8 @@
 """A replicated SQLite: several nodes hold the same database.
 
-`rsqlite.Node` runs a node inside a Python program. Names are loaded when they are first used, so
-that `import rsqlite` costs nothing.
+`rsqlite.connect` is the client, a DB-API module shaped like sqlite3; `rsqlite.Node` runs a node
+inside a Python program. Names are loaded when they are first used, so that `import rsqlite` costs
+nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rsqlite_client import LEGACY_TRANSACTION_CONTROL as LEGACY_TRANSACTION_CONTROL
+    from rsqlite_client import PARSE_COLNAMES as PARSE_COLNAMES
+    from rsqlite_client import PARSE_DECLTYPES as PARSE_DECLTYPES
+    from rsqlite_client import AmbiguousResultError as AmbiguousResultError
+    from rsqlite_client import AppliedError as AppliedError
+    from rsqlite_client import Connection as Connection
+    from rsqlite_client import Cursor as Cursor
+    from rsqlite_client import DatabaseError as DatabaseError
+    from rsqlite_client import DataError as DataError
+    from rsqlite_client import Error as Error
+    from rsqlite_client import IntegrityError as IntegrityError
+    from rsqlite_client import InterfaceError as InterfaceError
+    from rsqlite_client import InternalError as InternalError
+    from rsqlite_client import NotSupportedError as NotSupportedError
+    from rsqlite_client import OperationalError as OperationalError
+    from rsqlite_client import PrepareProtocol as PrepareProtocol
+    from rsqlite_client import ProgrammingError as ProgrammingError
+    from rsqlite_client import Row as Row
+    from rsqlite_client import UnavailableError as UnavailableError
+    from rsqlite_client import Warning as Warning
+    from rsqlite_client import adapt as adapt
+    from rsqlite_client import apilevel as apilevel
+    from rsqlite_client import connect as connect
+    from rsqlite_client import paramstyle as paramstyle
+    from rsqlite_client import register_adapter as register_adapter
+    from rsqlite_client import register_converter as register_converter
+    from rsqlite_client import threadsafety as threadsafety
+
     from rsqlite.config import Settings as Settings
     from rsqlite.errors import RsqliteError as RsqliteError
     from rsqlite.errors import SqlError as SqlError
@@ -18,7 +47,37 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+_CLIENT = (
+    "LEGACY_TRANSACTION_CONTROL",
+    "PARSE_COLNAMES",
+    "PARSE_DECLTYPES",
+    "AmbiguousResultError",
+    "AppliedError",
+    "Connection",
+    "Cursor",
+    "DataError",
+    "DatabaseError",
+    "Error",
+    "IntegrityError",
+    "InterfaceError",
+    "InternalError",
+    "NotSupportedError",
+    "OperationalError",
+    "PrepareProtocol",
+    "ProgrammingError",
+    "Row",
+    "UnavailableError",
+    "Warning",
+    "adapt",
+    "apilevel",
+    "connect",
+    "paramstyle",
+    "register_adapter",
+    "register_converter",
+    "threadsafety",
+)
 _HOMES = {
+    **dict.fromkeys(_CLIENT, "rsqlite_client"),
     "HttpServer": "rsqlite.server.app",
     "Node": "rsqlite.node.node",
     "RsqliteError": "rsqlite.errors",
@@ -26,7 +85,41 @@ _HOMES = {
     "SqlError": "rsqlite.errors",
 }
 
-__all__ = ["HttpServer", "Node", "RsqliteError", "Settings", "SqlError", "__version__"]
+__all__ = [
+    "LEGACY_TRANSACTION_CONTROL",
+    "PARSE_COLNAMES",
+    "PARSE_DECLTYPES",
+    "AmbiguousResultError",
+    "AppliedError",
+    "Connection",
+    "Cursor",
+    "DataError",
+    "DatabaseError",
+    "Error",
+    "HttpServer",
+    "IntegrityError",
+    "InterfaceError",
+    "InternalError",
+    "Node",
+    "NotSupportedError",
+    "OperationalError",
+    "PrepareProtocol",
+    "ProgrammingError",
+    "Row",
+    "RsqliteError",
+    "Settings",
+    "SqlError",
+    "UnavailableError",
+    "Warning",
+    "__version__",
+    "adapt",
+    "apilevel",
+    "connect",
+    "paramstyle",
+    "register_adapter",
+    "register_converter",
+    "threadsafety",
+]
 
 
 def __getattr__(name: str) -> Any:

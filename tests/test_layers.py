@@ -42,6 +42,8 @@ def test_imports_point_down() -> None:
         ("rsqlite/storage/disk.py", "import asyncio", "floors below the node know callbacks"),
         ("rsqlite/storage/disk.py", "import apsw", "the core, the log and the peers know"),
         ("client/rsqlite_client/__init__.py", "import rsqlite", "the client knows nothing"),
+        ("client/rsqlite_client/session.py", "import time", "what the client decides, it decides"),
+        ("client/rsqlite_client/proto.py", "import http.client", "what the client decides, it"),
     ],
 )
 def test_a_breach_is_noticed(tmp_path: Path, file: str, line: str, contract: str) -> None:

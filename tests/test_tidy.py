@@ -56,6 +56,7 @@ ENTRY_POINTS = {
     "rsqlite/cli/main.py",
     "rsqlite/cli/serve.py",
     "rsqlite/testing/demo.py",
+    "rsqlite/testing/plugin.py",
     "bench/__main__.py",
 }
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}

@@ -145,6 +145,11 @@ class ProcessCluster:
     def http_url(self, index: int) -> str:
         return self.nodes[index].http_url
 
+    @property
+    def url(self) -> str:
+        """All nodes, as `rsqlite.connect` takes them."""
+        return "http://" + ",".join(node.http_addr for node in self.nodes)
+
     def leader(self, timeout_s: float = 30.0) -> int:
         """The position in `nodes` of the running node that leads, waited for. Of several that
         believe it (one of them was cut off or paused), the one with the highest term."""

@@ -25,6 +25,13 @@ HOST = "127.0.0.1"
 POLL_S = 0.02
 """Pause between two looks at a condition that can only be asked for."""
 HTTP_TIMEOUT_S = 5.0
+_OBJECTS = r"""
+SELECT upper(type), replace(name, '"', '""') FROM sqlite_schema
+WHERE type IN ('table', 'view') AND sql NOT NULL AND name NOT LIKE 'sqlite\_%' ESCAPE '\'
+  AND name NOT LIKE '\_rsqlite%' ESCAPE '\'
+  AND name NOT IN (SELECT name FROM pragma_table_list WHERE type = 'shadow')
+ORDER BY type = 'table', name
+"""
 
 
 class ClusterError(AssertionError):
@@ -82,6 +89,11 @@ class ProcessNode:
         return f"http://{self.http_addr}"
 
     @property
+    def url(self) -> str:
+        """What `rsqlite.connect` takes."""
+        return self.http_url
+
+    @property
     def pid(self) -> int:
         assert self.process is not None, f"{self!r} was never started"
         return self.process.pid
@@ -137,6 +149,29 @@ class ProcessNode:
         assert self.state is NodeState.PAUSED, f"{self!r} is not paused"
         self.send_signal(signal.SIGCONT)
         self.state = NodeState.RUNNING
+
+    def restart(self, timeout_s: float = 30.0) -> None:
+        """SIGKILL, and a new start in the same directory; returns when it is ready."""
+        self.kill()
+        self.start()
+        self.wait_ready(timeout_s)
+
+    def revive(self, timeout_s: float = 30.0) -> None:
+        """Have it running and ready, whatever was done to it."""
+        if self.state is NodeState.PAUSED:
+            self.resume()
+        if self.state is NodeState.DOWN:
+            self.start()
+        self.wait_ready(timeout_s)
+
+    def clear(self) -> None:
+        """Drop everything in the database."""
+        found = self.call("POST", "/db/query?level=linearizable", [_OBJECTS])["results"][0]
+        drops = [f'DROP {kind} "{name}"' for kind, name in found.get("values", [])]
+        if drops:
+            answer = self.call("POST", "/db/execute?transaction", ["PRAGMA foreign_keys=0", *drops])
+            if any("error" in result for result in answer["results"]):
+                raise ClusterError(f"{self!r} cannot be cleared: {answer}")
 
     def wait_ready(self, timeout_s: float = 30.0) -> None:
         """Return when `/readyz` says that the node serves and knows a leader."""

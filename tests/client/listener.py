@@ -1,0 +1,90 @@
+"""A server of raw bytes, for what no real node does on purpose: it drops, dawdles, and cuts off."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from types import TracebackType
+
+HEAD_END = b"\r\n\r\n"
+
+
+class Visit:
+    """One connection as the server sees it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def read(self) -> bytes:
+        """A whole request; empty at the end."""
+        data = b""
+        while HEAD_END not in data:
+            piece = self.sock.recv(65536)
+            if not piece:
+                return b""
+            data += piece
+        head, _, body = data.partition(HEAD_END)
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+        while len(body) < length:
+            body += self.sock.recv(65536)
+        return head + HEAD_END + body
+
+    def answer(self, body: bytes, *headers: str, status: str = "200 OK") -> None:
+        lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
+        self.sock.sendall("\r\n".join(lines).encode() + body)
+
+    def reset(self) -> None:
+        """Close so that the other side gets a reset."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.sock.close()
+
+
+class Listener:
+    """Serves one connection after the other, each by the next of `parts`."""
+
+    def __init__(self, *parts: Callable[[Visit], None]) -> None:
+        self._parts = parts
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.host = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        self.requests: list[bytes] = []
+        self.done = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Listener:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.done.set()
+        # Wakes an accept that waits for somebody who never came.
+        with closing(socket.socket()) as last:
+            last.settimeout(1.0)
+            last.connect_ex(("127.0.0.1", self._socket.getsockname()[1]))
+        self._thread.join()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        for part in self._parts:
+            sock, _ = self._socket.accept()
+            if self.done.is_set():
+                sock.close()
+                return
+            with closing(sock):
+                visit = Visit(sock)
+                read = visit.read
+
+                def noting(read: Callable[[], bytes] = read) -> bytes:
+                    data = read()
+                    if data:
+                        self.requests.append(data)
+                    return data
+
+                visit.read = noting  # type: ignore[method-assign]
+                part(visit)

@@ -1,0 +1,159 @@
+"""What a text shows is what SQLite sees in it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rsqlite_client.errors import ProgrammingError
+from rsqlite_client.statement import Statement, statement_of, without_transaction
+
+
+@pytest.mark.parametrize(
+    ("sql", "word", "is_read"),
+    [
+        ("SELECT 1", "SELECT", True),
+        ("  values(1)", "VALUES", True),
+        ("explain insert into t values(1)", "EXPLAIN", True),
+        ("-- a comment\n/* another */ select 1", "SELECT", True),
+        ("; select 1", "SELECT", True),
+        ("WITH x AS (SELECT 1) INSERT INTO t SELECT 1", "WITH", False),
+        ("pragma user_version", "PRAGMA", False),
+        ("INSERT INTO t VALUES(1)", "INSERT", False),
+        ("", "", False),
+        ("  -- nothing", "", False),
+        ("/* open", "", False),
+        ("(select 1)", "", False),
+    ],
+)
+def test_the_first_word_is_behind_comments(sql: str, word: str, is_read: bool) -> None:
+    statement = Statement(sql)
+    assert (statement.first_word, statement.is_read) == (word, is_read)
+
+
+@pytest.mark.parametrize(
+    ("sql", "names"),
+    [
+        ("?, ?", [None, None]),
+        ("?2, ?1", ["?1", "?2"]),
+        ("?2", [None, "?2"]),
+        ("?, ?1, ?", ["?1", None]),
+        (":a, @a, $a, :a", [":a", "@a", "$a"]),
+        (":a, ?, :b, ?2", [":a", "?2", ":b"]),
+        ("?1, :a, ?", ["?1", ":a", None]),
+        ("':a', \"?\", `?`, [?], x'00'", []),
+        ("'it''s ?', ?", [None]),
+        ("-- ?\n ?, /* ? */ ?", [None, None]),
+        ("a$b, $c", ["$c"]),
+        ("a:b, 1:c", [":b", ":c"]),
+        ("$a::b(c)", ["$a::b(c)"]),
+        (":é", [":é"]),
+        ("'open ?", []),
+        ("?1 ?0001", ["?1"]),
+    ],
+)
+def test_parameters_are_numbered_as_sqlite_does(sql: str, names: list[str | None]) -> None:
+    assert Statement(f"SELECT {sql}").names == names
+
+
+@pytest.mark.parametrize(
+    ("sql", "has_more"),
+    [
+        ("select 1;", False),
+        ("select 1; -- x", False),
+        ("select 1; /* x", False),
+        ("select 1;;", True),
+        ("select 1; select 2", True),
+        ("; select 1", False),
+        ("select ';'", False),
+        ("create trigger a after insert on t begin select 1; select 2; end", False),
+        ("create trigger a after insert on t begin select 1; select 2; end;", False),
+        ("create trigger a after insert on t begin select 1; end; select 1", True),
+        ("create table t(a); select 1", True),
+    ],
+)
+def test_a_second_statement_is_noticed(sql: str, has_more: bool) -> None:
+    assert Statement(sql).has_more is has_more
+
+
+def test_a_text_is_looked_at_once() -> None:
+    assert statement_of("SELECT 1") is statement_of("SELECT 1")
+    long = "SELECT " + "1 " * 10_000
+    assert statement_of(long) is not statement_of(long)
+
+
+def test_what_sqlite_cannot_take_is_refused() -> None:
+    with pytest.raises(ProgrammingError, match="null character"):
+        statement_of("SELECT \0")
+    with pytest.raises(UnicodeEncodeError):
+        statement_of("SELECT '\ud800'")
+
+
+@pytest.mark.parametrize(
+    ("script", "inside"),
+    [
+        ("BEGIN; a; b; COMMIT;", " a; b;"),
+        ("PRAGMA x;", "PRAGMA x;"),
+        ("begin immediate transaction;a;commit transaction", "a;"),
+        ("/* dump */ BEGIN TRANSACTION;\na;\nEND TRANSACTION;\n-- done\n", "\na;"),
+        ("BEGIN;COMMIT;", ""),
+    ],
+)
+def test_a_script_that_is_one_transaction_loses_its_frame(script: str, inside: str) -> None:
+    assert without_transaction(script) == inside
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "BEGIN; a; -- COMMIT;",
+        "BEGIN; a; 'COMMIT;",
+        "a; COMMIT;",
+        "BEGIN; a;",
+        "BEGIN; CREATE TRIGGER t AFTER INSERT ON a BEGIN b; END;",
+        "BEGIN; a; ROLLBACK;",
+        "BEGIN EXCLUSIVE x; a; COMMIT;",
+        "",
+        "COMMIT",
+    ],
+)
+def test_any_other_script_stays_as_it_is(script: str) -> None:
+    assert without_transaction(script) == script
+
+
+PIECES = [
+    "?",
+    "?2",
+    ":a",
+    "@b",
+    "$c",
+    "a",
+    "1",
+    "'",
+    '"',
+    "`",
+    "[",
+    "]",
+    "--",
+    "\n",
+    "/*",
+    "*/",
+    ",",
+]
+
+
+@given(st.lists(st.sampled_from([*PIECES, " ", "$", "é", "''", "x'00'", "a$b", ":"]), max_size=12))
+def test_sqlite_wants_as_many_parameters_as_were_found(pieces: list[str]) -> None:
+    """SQLite tells the number it wants when it is given another one."""
+    sql = "SELECT " + "".join(pieces)
+    found = Statement(sql)
+    with closing(sqlite3.connect(":memory:")) as connection:
+        try:
+            connection.execute(sql, [1] * len(found.names))
+            objection = ""
+        except sqlite3.Error as error:
+            objection = str(error)  # most of these texts are no SQL
+    assert "bindings" not in objection, (sql, found.names)
