@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -128,8 +128,8 @@ def _is_sequence(value: Any) -> bool:
     ) and hasattr(type(value), "__len__")
 
 
-def _named(names: list[str | None], parameters: Any) -> Iterable[Any]:
-    found = []
+def _named(names: list[str | None], parameters: Any) -> Iterator[Any]:
+    """One after the other, for the first mistake is told."""
     for number, name in enumerate(names, 1):
         if name is None:
             raise ProgrammingError(
@@ -137,12 +137,12 @@ def _named(names: list[str | None], parameters: Any) -> Iterable[Any]:
                 " names)."
             )
         try:
-            found.append(parameters[name[1:]])
+            value = parameters[name[1:]]
         except LookupError:
             raise ProgrammingError(
                 f"You did not supply a value for binding parameter :{name[1:]}."
             ) from None
-    return found
+        yield value
 
 
 def _wrong_number(statement: Statement, count: int) -> ProgrammingError:

@@ -15,6 +15,8 @@ PARSE_COLNAMES = 2
 
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 
+_EMPTY = ("", b"")
+
 Converter = Callable[[bytes], Any]
 
 _converters: dict[str, Converter] = {}
@@ -71,7 +73,8 @@ def converted(
 
 def _cell(value: Any, converter: Converter | None, make: Callable[[str], Any] | None) -> Any:
     if converter is not None:
-        return None if value is None else converter(as_bytes(value))
+        # sqlite3 takes what has no bytes at all for NULL.
+        return None if value is None or value in _EMPTY else converter(as_bytes(value))
     if make is not None and type(value) is str:
         return make(value)
     return value
@@ -97,10 +100,13 @@ def as_bytes(value: int | float | str | bytes) -> bytes:
 
 
 def _real(value: float) -> str:
-    """As SQLite's `%!.15g`, which always has a point."""
+    """As SQLite writes it: with 15 digits where these tell all, else with 17, and with a point."""
     if math.isinf(value):
         return "Inf" if value > 0 else "-Inf"
-    mantissa, e, exponent = f"{value:.15g}".partition("e")
+    text = f"{value or 0.0:.15g}"
+    if float(text) != value:
+        text = f"{value:.17g}"
+    mantissa, e, exponent = text.partition("e")
     if "." not in mantissa:
         mantissa += ".0"
     return mantissa + e + exponent

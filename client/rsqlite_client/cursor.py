@@ -15,7 +15,7 @@ from rsqlite_client.converting import column_names, converted, converters_of
 from rsqlite_client.errors import NotSupportedError, ProgrammingError
 from rsqlite_client.proto import Command, Form, ReadLevel, Result, level_of
 from rsqlite_client.row import Row
-from rsqlite_client.statement import Statement, statement_of, without_transaction
+from rsqlite_client.statement import Statement, statement_of, statements_of
 
 Level = Literal["none", "weak", "linearizable", "strong", "auto"]
 RowFactory = Callable[[Any, tuple[Any, ...]], Any]
@@ -23,6 +23,11 @@ RowFactory = Callable[[Any, tuple[Any, ...]], Any]
 SESSION_TEXT = (
     "{what} needs an interactive session, which this version does not have: each statement commits"
     " by itself. executemany() and executescript() take effect together or not at all"
+)
+COUNTER_TEXT = (
+    "{name}() would count within this one request: use cursor.lastrowid, cursor.rowcount or"
+    " connection.total_changes, as parameters if need be. (Alone in a SELECT, or in a script, it"
+    " works.)"
 )
 
 
@@ -52,6 +57,7 @@ class ConnectionSettings:
         self.row_factory: RowFactory | None = None
         self.text_factory: Callable[[bytes], Any] = str
         self.total_changes = 0
+        self.changes = 0
         self.last_insert_rowid = 0
 
 
@@ -82,23 +88,26 @@ class BaseCursor:
     def row_factory(self, factory: Any) -> None:
         self._row_factory = row_factory_of(factory)
 
-    def _begin(self, sql: object, method: str) -> Statement:
+    def _enter(self, sql: object, method: str) -> None:
+        """What sqlite3 does first of all."""
+        if not isinstance(sql, str):
+            raise TypeError(f"{method}() argument 1 must be str, not {type(sql).__name__}")
+        self.rowcount = -1
+
+    def _begin(self, sql: str) -> Statement:
         """Forget the last result; the statement of the next."""
-        if type(sql) is not str:
-            if not isinstance(sql, str):
-                raise TypeError(f"{method}() argument 1 must be str, not {type(sql).__name__}")
-            sql = str(sql)
         self._rows = iter(())
         self.description = None
-        self.rowcount = -1
         return statement_of(sql)
 
     def prepare_one(
         self, sql: str, parameters: Any, read: Level | None, freshness_s: float | None
     ) -> Command:
         """The command of `execute`."""
-        statement = self._begin(sql, "execute")
+        statement = self._begin(sql)
         self._check_single(statement)
+        if statement.counter:
+            return self._count(statement)
         try:
             row = bind(statement, parameters)
         except Exception as error:
@@ -108,15 +117,25 @@ class BaseCursor:
         freshness = settings.freshness_s if freshness_s is None else freshness_s
         return Command(statement, Form.ONE, (row,), level, freshness)
 
+    def _count(self, statement: Statement) -> Command:
+        """`SELECT last_insert_rowid()` and the like: the connection knows."""
+        name = statement.counter_alone
+        if not name:
+            raise NotSupportedError(COUNTER_TEXT.format(name=statement.counter))
+        value = int(getattr(self._settings, statement.counter))
+        answer = Result([name], [None], [(value,)], is_read=True)
+        return Command(statement, Form.ONE, ((),), answer=answer)
+
     def prepare_many(self, sql: str, rows: Iterable[Any]) -> Command:
         """The command of `executemany`; without any rows SQLite only looks at the SQL."""
-        statement = self._begin(sql, "executemany")
         source = iter(rows)
+        statement = self._begin(sql)
         self._check_single(statement)
+        if statement.counter:
+            raise NotSupportedError(COUNTER_TEXT.format(name=statement.counter))
         if statement.is_read:
             error = ProgrammingError("executemany() can only execute DML statements.")
             raise Mistake(error, self._probe(statement))
-        self.rowcount = 0 if statement.is_dml else -1
         try:
             bound = bind_many(statement, source)
         except Exception as error:
@@ -129,8 +148,11 @@ class BaseCursor:
             raise TypeError(f"executescript() argument must be str, not {type(script).__name__}")
         if "\0" in script:
             raise ValueError("embedded null character")
-        statement = self._begin(script, "executescript")
-        return Command(statement, Form.SCRIPT, ((),), sql=without_transaction(script))
+        if not script.isascii():
+            script.encode("utf-8")
+        texts = statements_of(script)
+        answer = None if texts else Result()
+        return Command(Statement(""), Form.SCRIPT, (), texts=texts, answer=answer)
 
     def _check_single(self, statement: Statement) -> None:
         if statement.has_more:
@@ -146,12 +168,13 @@ class BaseCursor:
             text = f"EXPLAIN {text}"
         explained = Statement(text)
         nothing = (None,) * len(explained.names)
-        return Command(explained, Form.ONE, (nothing,), is_probe=True)
+        return Command(explained, Form.ONE, (nothing,), probed=statement)
 
     def take(self, command: Command, result: Result) -> None:
         """Make the result of a command this cursor's."""
         settings, statement = self._settings, command.statement
-        if command.is_probe:
+        if command.probed is not None:
+            self.rowcount = 0 if command.probed.is_dml else -1
             return
         settings.total_changes += result.changes
         if result.lastrowid:
@@ -160,11 +183,14 @@ class BaseCursor:
             return
         if command.form is Form.MANY:
             self.rowcount = result.changes if statement.is_dml else -1
+            settings.changes = result.changes
             return
         if statement.first_word:
             self.lastrowid = settings.last_insert_rowid
         if statement.is_dml:
             self.rowcount = result.changes
+        if statement.is_dml or (statement.first_word == "WITH" and not result.is_read):
+            settings.changes = result.changes
         columns = result.columns
         if columns is None:
             return

@@ -54,6 +54,7 @@ class Cursor(BaseCursor):
         freshness: float | str | None = None,
     ) -> Self:
         """Run one statement. `read` and `freshness` say how fresh a read must be, for this one."""
+        self._enter(sql, "execute")
         self._check()
         try:
             command = self.prepare_one(
@@ -69,6 +70,7 @@ class Cursor(BaseCursor):
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> Self:
         """Run one statement once for each of the parameters, as one request: all or nothing."""
+        self._enter(sql, "executemany")
         self._check()
         try:
             command = self.prepare_many(sql, parameters)
@@ -204,7 +206,7 @@ class Connection(BaseConnection):
             channel = self._channel
             if channel is None:
                 raise ProgrammingError("Cannot operate on a closed database.")
-            return channel.run(command)
+            return channel.run(command) if command.answer is None else command.answer
 
     def check(self) -> None:
         """ProgrammingError when it is closed, or another thread's."""

@@ -47,27 +47,6 @@ def level_of(name: str) -> ReadLevel:
         raise ProgrammingError(f"there is no read level {name!r}: {known}") from None
 
 
-@dataclass(slots=True)
-class Command:
-    """One call of `execute`, `executemany` or `executescript`, with everything bound."""
-
-    statement: Statement
-    form: Form
-    rows: Sequence[Sequence[SqlValue]]
-    """The parameters; one row unless the form is MANY."""
-    level: ReadLevel = ReadLevel.WEAK
-    freshness_s: float = 0.0
-    sql: str = ""
-    """What is sent, where it is not the statement's text."""
-    is_probe: bool = False
-    """Only the error that it may end with is of interest."""
-
-    @property
-    def is_read(self) -> bool:
-        """Asked for as a read: the server refuses to write, so it may be sent again."""
-        return self.statement.is_read and self.form is Form.ONE
-
-
 class Result:
     """What a statement gave. `columns` is None for one that has none."""
 
@@ -94,6 +73,29 @@ class Result:
         return f"<Result columns={self.columns} rows={len(self.rows)} changes={self.changes}>"
 
 
+@dataclass(slots=True)
+class Command:
+    """One call of `execute`, `executemany` or `executescript`, with everything bound."""
+
+    statement: Statement
+    form: Form
+    rows: Sequence[Sequence[SqlValue]]
+    """The parameters; one row unless the form is MANY."""
+    level: ReadLevel = ReadLevel.WEAK
+    freshness_s: float = 0.0
+    texts: Sequence[str] = ()
+    """The statements of a SCRIPT."""
+    probed: Statement | None = None
+    """This one is only compiled: the error that it may end with is all that is of interest."""
+    answer: Result | None = None
+    """Nobody need be asked."""
+
+    @property
+    def is_read(self) -> bool:
+        """Asked for as a read: the server refuses to write, so it may be sent again."""
+        return self.statement.is_read and self.form is Form.ONE
+
+
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _loads = json.JSONDecoder().decode
 _BARE = frozenset((int, str, type(None)))
@@ -110,9 +112,9 @@ def path_of(command: Command) -> str:
 
 def body_of(command: Command) -> bytes:
     """The request's body."""
-    sql = command.sql or command.statement.text
     if command.form is Form.SCRIPT:
-        return _dumps([sql]).encode()
+        return _dumps(command.texts).encode()
+    sql = command.statement.text
     if command.form is Form.MANY:
         text = _dumps([sql, *_tagged_rows(command.rows)])
     else:
@@ -145,8 +147,8 @@ def result_of(body: bytes) -> Result:
     """The result in an answer's body, or the exception in it."""
     text = body.decode("utf-8")
     items: list[dict[str, Any]] = _loads(text)["results"]
-    if not items:
-        return Result()
+    if len(items) != 1:
+        return _total(items)
     item = items[0]
     if "error" in item:
         raise sql_error(item["error"], item["code"], item["name"])
@@ -165,6 +167,17 @@ def result_of(body: bytes) -> Result:
         changes=item.get("rows_affected", 0),
         is_read=is_read,
     )
+
+
+def _total(items: list[dict[str, Any]]) -> Result:
+    """What the statements of a script did together; the first failure ended them."""
+    total = Result()
+    for item in items:
+        if "error" in item:
+            raise sql_error(item["error"], item["code"], item["name"])
+        total.changes += item.get("rows_affected", 0)
+        total.lastrowid = item.get("last_insert_id", 0) or total.lastrowid
+    return total
 
 
 def top_level_error(body: bytes) -> str | None:

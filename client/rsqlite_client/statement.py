@@ -15,18 +15,18 @@ from rsqlite_client.errors import ProgrammingError
 
 _ID = r"A-Za-z0-9_$\x80-\U0010ffff"
 _NAME = rf"(?:[{_ID}]|::)+(?:\([^\s)]*\))?"
-_COMMENT = r"--[^\n]*|/\*.*?(?:\*/|\Z)"
+_COMMENT = r"--[^\n]*|/\*[^*]*(?:\*(?!/)[^*]*)*(?:\*/)?"
 _TOKEN = re.compile(
     rf"""{_COMMENT}
     | '[^']*(?:'|\Z) | "[^"]*(?:"|\Z) | `[^`]*(?:`|\Z) | \[[^\]]*(?:\]|\Z)
     | (?P<number>\?\d*)
     | (?P<name>[:@]{_NAME} | (?<![{_ID}])\${_NAME})
     | (?P<end>;)""",
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE,
 )
 """A doubled quote inside quotes ends one token and begins the next, which comes to the same."""
-_BLANK = re.compile(rf"(?:[ \t\n\f\r]+|{_COMMENT})*", re.DOTALL)
-_BLANK_OR_END = re.compile(rf"(?:[ \t\n\f\r;]+|{_COMMENT})*", re.DOTALL)
+_BLANK = re.compile(rf"(?:[ \t\n\f\r]+|{_COMMENT})*")
+_BLANK_OR_END = re.compile(rf"(?:[ \t\n\f\r;]+|{_COMMENT})*")
 _WORD = re.compile(r"[A-Za-z]+")
 
 _BEGIN = re.compile(
@@ -39,6 +39,9 @@ _READS = frozenset(("SELECT", "VALUES", "EXPLAIN"))
 _DML = frozenset(("INSERT", "UPDATE", "DELETE", "REPLACE"))
 _TRANSACTIONAL = frozenset(("BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"))
 
+_COUNTER = re.compile(r"(?<![\w$.])(last_insert_rowid|total_changes|changes)\s*\(\s*\)", re.ASCII)
+_COUNTER_ALONE = re.compile(r"select (\w+ ?\( ?\))", re.IGNORECASE | re.ASCII)
+
 _VARIABLES_MAX = 32_766
 """SQLite's own bound on the number of a parameter."""
 _KNOWN_MAX = 512
@@ -49,7 +52,7 @@ _KNOWN_CHARS_MAX = 8_192
 class Statement:
     """One text of SQL as it is given to `execute`."""
 
-    __slots__ = ("end", "first_word", "has_more", "is_read", "names", "text")
+    __slots__ = ("counter", "end", "first_word", "has_more", "is_read", "names", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -60,6 +63,9 @@ class Statement:
         self.is_read = self.first_word in _READS
         """Ask for it as a read, which the server checks. Set for other texts once an answer has
         told that they only read."""
+        self.counter = "" if self.first_word == "CREATE" else _counter_in(text)
+        """The SQL function used here that counts for a connection. (Triggers use such a function
+        for what happens within a statement.)"""
         self.names: list[str | None] = []
         """For each parameter by its number the name it has, with its first character; or None."""
         self.end = len(text)
@@ -76,6 +82,12 @@ class Statement:
     def is_transactional(self) -> bool:
         return self.first_word in _TRANSACTIONAL
 
+    @property
+    def counter_alone(self) -> str:
+        """Of `SELECT changes()`, or the same with another counter, what the column is called."""
+        found = _COUNTER_ALONE.fullmatch(_bare(self.text))
+        return "" if found is None else found[1]
+
     def _scan(self, position: int) -> None:
         text, names = self.text, self.names
         numbers: dict[str, int] = {}
@@ -84,7 +96,7 @@ class Statement:
             if kind is None:
                 continue
             if kind == "end":
-                if not self._is_complete(token.end()):
+                if not _is_complete(text, position, token.end()):
                     continue
                 self.end = token.end()
                 rest = _BLANK.match(text, self.end)
@@ -102,12 +114,6 @@ class Statement:
                 names.extend([None] * (number - len(names)))
                 if names[number - 1] is None:
                     names[number - 1] = name
-
-    def _is_complete(self, end: int) -> bool:
-        """Does a statement end at this semicolon, or is it one inside of a trigger?"""
-        if self.first_word not in ("CREATE", "EXPLAIN"):
-            return True
-        return sqlite3.complete_statement(self.text[:end])
 
 
 def statement_of(sql: str) -> Statement:
@@ -128,20 +134,38 @@ def _checked(sql: str) -> Statement:
 _known = lru_cache(maxsize=_KNOWN_MAX)(_checked)
 
 
-def without_transaction(script: str) -> str:
-    """A script that is one transaction in all, as dumps are, without the BEGIN and COMMIT around
-    it: it is sent as one. Any other script as it is."""
-    tokens = list(_TOKEN.finditer(script))
-    ends = [token.start() for token in tokens if token.lastgroup == "end"]
-    if len(ends) < 2:
-        return script
-    if _BLANK.fullmatch(script, ends[-1] + 1) is not None:
-        ends.pop()
-    first, last = script[: ends[0]], script[ends[-1] + 1 :]
-    if _BEGIN.fullmatch(_bare(first)) is None or _COMMIT.fullmatch(_bare(last)) is None:
-        return script
-    return script[ends[0] + 1 : ends[-1] + 1]
+def _counter_in(text: str) -> str:
+    lower = text.lower()
+    if "changes" not in lower and "last_insert_rowid" not in lower:
+        return ""
+    found = _COUNTER.search(_TOKEN.sub(" ", lower))
+    return "" if found is None else found[1]
+
+
+def statements_of(script: str) -> list[str]:
+    """The statements of a script. One that is a transaction in all, as dumps are, loses the BEGIN
+    and COMMIT around it: it is sent as one."""
+    found = []
+    start = 0
+    for token in _TOKEN.finditer(script):
+        if token.lastgroup == "end" and _is_complete(script, start, token.end()):
+            found.append(script[start : token.end()])
+            start = token.end()
+    found.append(script[start:])
+    found = [text for text in found if _BLANK_OR_END.fullmatch(text) is None]
+    if len(found) > 1 and _BEGIN.fullmatch(_bare(found[0])) and _COMMIT.fullmatch(_bare(found[-1])):
+        return found[1:-1]
+    return found
+
+
+def _is_complete(text: str, start: int, end: int) -> bool:
+    """Does a statement end at this semicolon, or is it one inside of a trigger?"""
+    blank = _BLANK_OR_END.match(text, start)
+    word = _WORD.match(text, start if blank is None else blank.end())
+    if word is None or word[0].upper() not in ("CREATE", "EXPLAIN"):
+        return True
+    return sqlite3.complete_statement(text[start:end])
 
 
 def _bare(text: str) -> str:
-    return " ".join(re.sub(_COMMENT, " ", text, flags=re.DOTALL).replace(";", " ").split())
+    return " ".join(re.sub(_COMMENT, " ", text).replace(";", " ").split())

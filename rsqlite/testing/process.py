@@ -168,10 +168,11 @@ class ProcessNode:
         """Drop everything in the database."""
         found = self.call("POST", "/db/query?level=linearizable", [_OBJECTS])["results"][0]
         drops = [f'DROP {kind} "{name}"' for kind, name in found.get("values", [])]
-        if drops:
-            answer = self.call("POST", "/db/execute?transaction", ["PRAGMA foreign_keys=0", *drops])
-            if any("error" in result for result in answer["results"]):
-                raise ClusterError(f"{self!r} cannot be cleared: {answer}")
+        zeros = ["PRAGMA user_version=0", "PRAGMA application_id=0"]
+        statements = ["PRAGMA foreign_keys=0", *drops, *zeros]
+        answer = self.call("POST", "/db/execute?transaction", statements)
+        if any("error" in result for result in answer["results"]):
+            raise ClusterError(f"{self!r} cannot be cleared: {answer}")
 
     def wait_ready(self, timeout_s: float = 30.0) -> None:
         """Return when `/readyz` says that the node serves and knows a leader."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -79,12 +80,14 @@ def test_columns_are_read_as_sqlite3_does(
     )
 )
 def test_a_value_becomes_the_bytes_that_sqlite_makes_of_it(value: Any) -> None:
-    connection = sqlite3.connect(":memory:")
-    try:
+    found = as_bytes(value)
+    if type(value) is float and value != float(f"{value:.15g}"):
+        # SQLite of before 3.43 has 15 digits and drops the others.
+        assert float(found) == value
+        return
+    with closing(sqlite3.connect(":memory:")) as connection:
         (wanted,) = connection.execute("SELECT CAST(? AS BLOB)", (value,)).fetchone()
-    finally:
-        connection.close()
-    assert as_bytes(value) == wanted
+    assert found == wanted
 
 
 def test_text_factories() -> None:

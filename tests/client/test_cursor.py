@@ -58,7 +58,8 @@ def test_many_rows_and_scripts(cursor: BaseCursor) -> None:
     command = cursor.prepare_many("INSERT INTO t VALUES(?)", iter([(1,), (2,)]))
     assert (command.form, command.rows) == (Form.MANY, [(1,), (2,)])
     command = cursor.prepare_script("BEGIN; SELECT 1; COMMIT;")
-    assert (command.form, command.sql) == (Form.SCRIPT, " SELECT 1;")
+    assert (command.form, command.texts) == (Form.SCRIPT, [" SELECT 1;"])
+    assert cursor.prepare_script(" -- nothing").answer is not None
     with pytest.raises(NotSupportedError, match="BEGIN needs an interactive session"):
         cursor.prepare_one("BEGIN", (), None, None)
 

@@ -38,7 +38,8 @@ def test_bodies() -> None:
     assert body_of(command("é ?", (1, "\u2028", None, 2.0))) == (
         '[["é ?",1,"\u2028",null,2.0]]'.encode()
     )
-    assert body_of(command("x", form=Form.SCRIPT)) == b'["x"]'
+    script = Command(Statement(""), Form.SCRIPT, (), texts=["x", "y"])
+    assert body_of(script) == b'["x","y"]'
     assert body_of(command("x", (1,), (2,), form=Form.MANY)) == b'["x",[1],[2]]'
 
 
@@ -59,6 +60,16 @@ def test_results(item: str, columns: Any, changes: int, is_read: bool) -> None:
     result = result_of(f'{{"results":[{item}]}}'.encode())
     assert (result.columns, result.changes, result.is_read) == (columns, changes, is_read)
     assert result.lastrowid == (0 if is_read else 3)
+
+
+def test_a_script_has_one_result() -> None:
+    items = (
+        '{"last_insert_id":3,"rows_affected":2},{"columns":["a"],"decltypes":[null],"values":[[1]]}'
+    )
+    result = result_of(f'{{"results":[{items}]}}'.encode())
+    assert (result.lastrowid, result.changes, result.columns) == (3, 2, None)
+    with pytest.raises(IntegrityError):
+        result_of(f'{{"results":[{items},{{"error":"no","code":19,"name":"x"}}]}}'.encode())
 
 
 def test_a_text_without_a_statement_has_an_empty_result() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rsqlite_client.errors import ProgrammingError
-from rsqlite_client.statement import Statement, statement_of, without_transaction
+from rsqlite_client.statement import Statement, statement_of, statements_of
 
 
 @pytest.mark.parametrize(
@@ -92,36 +92,35 @@ def test_what_sqlite_cannot_take_is_refused() -> None:
         statement_of("SELECT '\ud800'")
 
 
-@pytest.mark.parametrize(
-    ("script", "inside"),
-    [
-        ("BEGIN; a; b; COMMIT;", " a; b;"),
-        ("PRAGMA x;", "PRAGMA x;"),
-        ("begin immediate transaction;a;commit transaction", "a;"),
-        ("/* dump */ BEGIN TRANSACTION;\na;\nEND TRANSACTION;\n-- done\n", "\na;"),
-        ("BEGIN;COMMIT;", ""),
-    ],
-)
-def test_a_script_that_is_one_transaction_loses_its_frame(script: str, inside: str) -> None:
-    assert without_transaction(script) == inside
+TRIGGER = "CREATE TRIGGER a AFTER INSERT ON t BEGIN SELECT 1; SELECT ';'; END;"
 
 
 @pytest.mark.parametrize(
-    "script",
+    ("script", "statements"),
     [
-        "BEGIN; a; -- COMMIT;",
-        "BEGIN; a; 'COMMIT;",
-        "a; COMMIT;",
-        "BEGIN; a;",
-        "BEGIN; CREATE TRIGGER t AFTER INSERT ON a BEGIN b; END;",
-        "BEGIN; a; ROLLBACK;",
-        "BEGIN EXCLUSIVE x; a; COMMIT;",
-        "",
-        "COMMIT",
+        ("", []),
+        (" ; -- a; comment\n ;", []),
+        ("a; b", ["a;", " b"]),
+        ("a ';'; /* ; */ b;", ["a ';';", " /* ; */ b;"]),
+        (f"a;{TRIGGER}b", ["a;", TRIGGER, "b"]),
+        ("CREATE TRIGGER a AFTER INSERT ON t BEGIN b; c;",) * 2,
+        ("BEGIN; a; b; COMMIT;", [" a;", " b;"]),
+        ("begin immediate transaction;a;commit transaction", ["a;"]),
+        ("/* dump */ BEGIN TRANSACTION;\na;\nEND TRANSACTION;\n-- done\n", ["\na;"]),
+        ("BEGIN;COMMIT;", []),
+        ("COMMIT", ["COMMIT"]),
+        ("BEGIN; a; -- COMMIT;", ["BEGIN;", " a;"]),
+        ("a; COMMIT;", ["a;", " COMMIT;"]),
+        ("BEGIN; a; ROLLBACK;", ["BEGIN;", " a;", " ROLLBACK;"]),
+        (f"BEGIN;{TRIGGER}", ["BEGIN;", TRIGGER]),
+        ("BEGIN EXCLUSIVE x; COMMIT;", ["BEGIN EXCLUSIVE x;", " COMMIT;"]),
     ],
 )
-def test_any_other_script_stays_as_it_is(script: str) -> None:
-    assert without_transaction(script) == script
+def test_a_script_is_cut_and_loses_the_transaction_around_it(
+    script: str, statements: list[str] | str
+) -> None:
+    wanted = [statements] if isinstance(statements, str) else statements
+    assert statements_of(script) == wanted
 
 
 PIECES = [
