@@ -10,10 +10,13 @@ The rules:
    now) is sent again, to another host, until the timeout.
 2. A write that left and was not answered, or was answered with `unknown`, is never sent again:
    AmbiguousResultError. What the server promises not to write is sent again in any case.
-3. While all is well, requests for the leader go to the leader, and a node that does not lead says
-   where it is (301). After the first trouble nodes are asked to pass the request on: they wait for
-   the next leader, and know of it first.
-4. A read that saw less than this session has seen already is asked again of somebody else; at level
+3. Requests for the leader go to the leader, and a node that does not lead says where it is (301).
+   Where that does not work, because nobody leads or the leader cannot be reached from here, nodes
+   are asked to pass the request on.
+4. After any loss a write waits until a node has answered a linearizable read: that needs a leader
+   with a majority, so what was lost with the old one is lost once. Without this the next write
+   would follow a node's last word to the dead leader, and be ambiguous too.
+5. A read that saw less than this session has seen already is asked again of somebody else; at level
    none `min_index` has the node wait.
 """
 
@@ -51,6 +54,12 @@ INDEX = "Rsqlite-Index"
 WRITE = "Rsqlite-Write"
 ERROR = "Rsqlite-Error"
 _LEADERS = frozenset((ReadLevel.WEAK, ReadLevel.STRONG))
+QUESTION_S = 2.0
+"""For the question whether there is a leader; nodes wait that long for one (`leader_wait`)."""
+_QUESTION = b'[["SELECT 1"]]'
+_QUESTION_TARGET = "/db/query?typed&compact&level=linearizable"
+_CALM = frozenset(("overloaded", "stale-read"))
+"""They say nothing about the leader."""
 _PATIENT = frozenset(("overloaded",))
 """Errors at which `Retry-After` is respected; an election is over sooner than it says."""
 _FINAL = frozenset(("request-error", "statement-refused", "request-too-large", "unrepresentable"))
@@ -107,6 +116,9 @@ class Session:
         self.timeout_s = timeout_s
         self.last_index = 0
         """The highest raft index of all answers: what this session has seen."""
+        self.is_shaken = False
+        """Something went wrong lately: before a write is sent, a node must say that a majority
+        follows a leader."""
         self._timeout = f"&timeout={_duration(timeout_s)}"
 
     def __repr__(self) -> str:
@@ -150,68 +162,98 @@ class _Run:
         self._avoids_direct = False
 
     def steps(self) -> Generator[Step, Event, Result]:
-        routing, command = self._session.routing, self._command
+        session, routing, command = self._session, self._session.routing, self._command
         body = body_of(command)
         while True:
-            choice = routing.choose(
-                for_leader=self._for_leader, in_trouble=self._failures > 0 or self._avoids_direct
-            )
-            left_s = max(self._deadline_s - self._now_s, TIMEOUT_MIN_S)
-            target = self._session.target(command, choice, left_s)
-            event = yield Send(choice.host, target, body, left_s + GRACE_S)
-            if isinstance(event, Answer):
-                self._now_s = event.now_s
-                if event.status == 200:
-                    result = self._result(event)
-                    if result is not None:
-                        routing.served(choice)
-                        return result
-                elif event.status == 301:
-                    if self._follow(event):
-                        continue
-                else:
-                    text = event.body.decode("utf-8", "replace").strip()
-                    self._judge(event, text or f"{choice.host} answered {event.status}")
-                routing.failed(choice.host, is_reachable=True)
+            asks_first = session.is_shaken and not command.is_read
+            if asks_first:
+                choice = routing.choose(for_leader=False, in_trouble=True)
+                send = self._question(choice)
             else:
-                assert isinstance(event, Lost)
-                self._now_s = event.now_s
-                self._lost(choice, event)
+                choice = routing.choose(for_leader=self._for_leader, in_trouble=self._in_trouble)
+                send = self._request(choice, body)
+            event = yield send
+            assert isinstance(event, Answer | Lost)
+            self._now_s = event.now_s
+            if isinstance(event, Lost):
+                self._lost(choice, event, is_harmless=asks_first or command.is_read)
+            elif asks_first:
+                if self._is_led(choice, event):
+                    continue
+            elif event.status == 200:
+                result = self._result(choice, event)
+                if result is not None:
+                    return result
+            elif event.status == 301:
+                if self._follow(choice, event):
+                    continue
+            else:
+                text = event.body.decode("utf-8", "replace").strip()
+                self._judge(choice, event, text or f"{choice.host} answered {event.status}")
             pause_s = self._pause(event)
             if pause_s:
                 now_s = yield Pause(pause_s)
                 assert isinstance(now_s, float)
                 self._now_s = now_s
 
-    def _result(self, answer: Answer) -> Result | None:
+    @property
+    def _in_trouble(self) -> bool:
+        return self._avoids_direct or (self._failures > 0 and self._command.is_read)
+
+    def _left_s(self) -> float:
+        return max(self._deadline_s - self._now_s, TIMEOUT_MIN_S)
+
+    def _request(self, choice: Choice, body: bytes) -> Send:
+        left_s = self._left_s()
+        target = self._session.target(self._command, choice, left_s)
+        return Send(choice.host, target, body, left_s + GRACE_S)
+
+    def _question(self, choice: Choice) -> Send:
+        """Is there a leader that a majority follows?"""
+        left_s = min(self._left_s(), QUESTION_S)
+        timeout = _duration(left_s)
+        target = f"{_QUESTION_TARGET}&timeout={timeout}&linearizable_timeout={timeout}"
+        return Send(choice.host, target, _QUESTION, left_s + GRACE_S)
+
+    def _is_led(self, choice: Choice, answer: Answer) -> bool:
+        error = top_level_error(answer.body) if answer.status == 200 else f"{answer.status}"
+        if error is None:
+            self._session.is_shaken = False
+            return True
+        self._fail(choice, f"no leader is known: {error}")
+        return False
+
+    def _result(self, choice: Choice, answer: Answer) -> Result | None:
         """What the answer holds; None when somebody else should be asked."""
         session = self._session
         error = top_level_error(answer.body)
         if error is not None:
-            self._judge(answer, error)
+            self._judge(choice, answer, error)
             return None
         result = result_of(answer.body)
         index = int(answer.header(INDEX) or 0)
         if index < session.last_index and result.is_read:
             # Of a leader that is none any more, say.
-            self._reason = f"its copy is older ({index}) than what was seen ({session.last_index})"
+            self._fail(choice, f"a copy as of {index}, and {session.last_index} was seen")
             return None
         session.last_index = max(index, session.last_index)
+        session.routing.served(choice)
         return result
 
-    def _follow(self, answer: Answer) -> bool:
+    def _follow(self, choice: Choice, answer: Answer) -> bool:
         """Go where a redirect leads: nothing was done by who sent it. False when it leads nowhere,
         or when there were too many."""
         host = urlsplit(answer.header("Location") or "").netloc
         self._redirects += 1
         if not host or self._redirects > REDIRECTS_MAX:
-            self._reason = "nodes do not agree on who leads"
+            self._avoids_direct = True
+            self._fail(choice, "nodes do not agree on who leads")
             return False
         if not self._session.routing.redirected(host):
             self._avoids_direct = True
         return True
 
-    def _judge(self, answer: Answer, text: str) -> None:
+    def _judge(self, choice: Choice, answer: Answer, text: str) -> None:
         """Raise for what must not be sent again, or would fail again."""
         name = answer.header(ERROR) or ""
         fate = answer.header(WRITE)
@@ -219,17 +261,25 @@ class _Run:
             raise AppliedError(f"the write was applied, but its result cannot be given: {text}")
         if name in _FINAL or (300 <= answer.status < 500 and answer.status not in _BUSY):
             raise DataError(text) if name == "request-too-large" else OperationalError(text)
+        if name not in _CALM:
+            self._session.is_shaken = True
+            self._avoids_direct = True
+        self._fail(choice, text)
         if fate != "not-applied" and not self._command.is_read:
             raise AmbiguousResultError(f"{text}; {AMBIGUOUS_ADVICE}")
-        self._reason = text
 
-    def _lost(self, choice: Choice, lost: Lost) -> None:
-        self._session.routing.failed(choice.host, is_reachable=lost.is_reachable)
-        self._reason = f"{choice.host}: {lost.reason}"
-        if lost.is_sent and not self._command.is_read:
+    def _lost(self, choice: Choice, lost: Lost, *, is_harmless: bool) -> None:
+        self._session.is_shaken = True
+        self._fail(choice, f"{choice.host}: {lost.reason}", is_reachable=lost.is_reachable)
+        if lost.is_sent and not is_harmless:
             raise AmbiguousResultError(
                 f"{self._reason} after the statement was sent; {AMBIGUOUS_ADVICE}"
             )
+
+    def _fail(self, choice: Choice, reason: str, *, is_reachable: bool = True) -> None:
+        """This host did not serve; another one is next."""
+        self._reason = reason
+        self._session.routing.failed(choice.host, is_reachable=is_reachable)
 
     def _pause(self, event: Event) -> float:
         """How long to wait before the next host is asked. UnavailableError when time is over."""

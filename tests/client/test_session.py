@@ -65,6 +65,11 @@ class Play:
         self.now_s += self.step.seconds
         return self._send(self.now_s)
 
+    def confirm(self) -> Any:
+        """Say that there is a leader, to a session that wants to know before it writes."""
+        assert "level=linearizable" in self.step.target
+        return self.answer(200, ROWS)
+
     def not_applied(self, error: str = "no-leader", status: int = 503, text: bytes = b"no") -> Any:
         return self.answer(status, text, rsqlite_write="not-applied", rsqlite_error=error)
 
@@ -125,10 +130,54 @@ def test_many_rows_and_scripts_are_writes_whatever_they_say(form: Form) -> None:
 def test_a_write_that_never_left_goes_to_the_next_host() -> None:
     one = play(session_of(), WRITE)
     one.lose(is_sent=False, is_reachable=False)
+    one.confirm()
     assert one.step.host == "b"
-    assert "redirect" not in one.step.target, "b is to find the leader"
     one.answer(200, WRITTEN)
     assert one.result is not None
+
+
+def test_after_a_loss_a_write_waits_until_a_majority_follows_a_leader() -> None:
+    session = session_of("a", "b", timeout_s=10.0)
+    with pytest.raises(AmbiguousResultError):
+        play(session, WRITE).lose(is_sent=True)
+    one = play(session, WRITE)
+    assert one.step == Send(
+        "b",
+        "/db/query?typed&compact&level=linearizable&timeout=2000ms&linearizable_timeout=2000ms",
+        b'[["SELECT 1"]]',
+        2.0 + GRACE_S,
+    )
+    one.answer(503, b"leader not found")
+    assert one.step.host == "a"
+    one.lose(is_sent=True)
+    one.wait()
+    one.answer(200, b'{"results":[],"error":"timeout"}')
+    assert one.step.host == "a"
+    one.confirm()
+    assert one.step.target.startswith("/db/request?")
+    one.answer(200, WRITTEN)
+    assert play(session, WRITE).step.target.startswith("/db/request?"), "all is well again"
+
+
+def test_a_read_need_not_wait_for_that() -> None:
+    session = session_of()
+    session.is_shaken = True
+    assert play(session, READ).step.target.startswith("/db/query?typed&compact&redirect")
+
+
+@pytest.mark.parametrize("error", ["overloaded", "stale-read"])
+def test_some_errors_say_nothing_about_the_leader(error: str) -> None:
+    session = session_of()
+    play(session, WRITE).not_applied(error)
+    assert not session.is_shaken
+
+
+def test_a_leader_that_failed_is_leader_no_more() -> None:
+    session = session_of()
+    session.routing.redirected("c")
+    with pytest.raises(AmbiguousResultError):
+        play(session, WRITE).answer(503, b"stopping", rsqlite_write="unknown")
+    assert session.routing.leader is None
 
 
 def test_a_read_that_was_lost_is_asked_again() -> None:
@@ -154,7 +203,8 @@ def test_a_text_that_was_seen_to_read_is_a_read() -> None:
 def test_the_fate_that_a_node_tells_decides() -> None:
     one = play(session_of(), WRITE)
     one.not_applied()
-    assert one.step.host == "b"
+    one.confirm()
+    assert (one.step.host, "redirect" in one.step.target) == ("b", False), "b is to pass it on"
     with pytest.raises(AmbiguousResultError, match="leadership lost"):
         one.answer(
             200,
@@ -241,6 +291,7 @@ def test_what_is_left_of_the_time_goes_along() -> None:
     one.now_s += 4.0
     one.not_applied()
     one.wait()
+    one.confirm()
     assert one.step.target.endswith("&timeout=5950ms")
     assert one.step.patience_s == pytest.approx(5.95 + GRACE_S)
 
@@ -269,6 +320,8 @@ def test_a_leader_out_of_reach_is_asked_through_the_node_that_named_it() -> None
     one.answer(301, location="http://inside/x")
     assert one.step.host == "inside"
     one.lose(is_sent=False, is_reachable=False)
+    one.confirm()
+    one.answer(301, location="http://inside/x")
     assert (one.step.host, "redirect" in one.step.target) == ("a", False)
     one.answer(200, WRITTEN)
     assert one.result is not None
