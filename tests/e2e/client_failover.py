@@ -2,9 +2,9 @@
 
     python tests/e2e/client_failover.py --kills 10 --pauses 10
 
-Each row has a number of its own, in a table that would take it twice. What was answered with success
-must be there exactly once on every node, what was ambiguous at most once, and nothing else. No other
-error may reach the writer, and at most one ambiguous answer for each fault.
+Each row has a number of its own, in a table that would take it twice. What was answered with
+success must be there exactly once on every node, what was ambiguous at most once, and nothing else.
+No other error may reach the writer, and at most one ambiguous answer for each fault.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def problems_of(writer: Writer, rows: list[int]) -> list[str]:
 
 
 def run(directory: Path, kills: int, pauses: int, seed: int) -> dict[str, Any]:
-    """Faults in a random order under one writer; what came of it. Empty `problems`: all was kept."""
+    """Faults in a random order under one writer, and what came of it."""
     chance = random.Random(seed)
     faults = ["kill"] * kills + ["pause"] * pauses
     chance.shuffle(faults)
