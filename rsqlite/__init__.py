@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from rsqlite_client import Warning as Warning
     from rsqlite_client import adapt as adapt
     from rsqlite_client import apilevel as apilevel
-    from rsqlite_client import connect as connect
     from rsqlite_client import paramstyle as paramstyle
     from rsqlite_client import register_adapter as register_adapter
     from rsqlite_client import register_converter as register_converter
     from rsqlite_client import threadsafety as threadsafety
 
     from rsqlite.config import Settings as Settings
+    from rsqlite.embedded import connect as connect
     from rsqlite.errors import RsqliteError as RsqliteError
     from rsqlite.errors import SqlError as SqlError
     from rsqlite.node.node import Node as Node
@@ -70,7 +70,6 @@ _CLIENT = (
     "Warning",
     "adapt",
     "apilevel",
-    "connect",
     "paramstyle",
     "register_adapter",
     "register_converter",
@@ -78,6 +77,7 @@ _CLIENT = (
 )
 _HOMES = {
     **dict.fromkeys(_CLIENT, "rsqlite_client"),
+    "connect": "rsqlite.embedded",
     "HttpServer": "rsqlite.server.app",
     "Node": "rsqlite.node.node",
     "RsqliteError": "rsqlite.errors",

@@ -26,6 +26,11 @@ class AsyncioLoop:
         self.monotonic = time.monotonic
         self.wall = time.time
 
+    @property
+    def asyncio_loop(self) -> asyncio.AbstractEventLoop:
+        """For who must reach the node from another thread."""
+        return self._loop
+
     def submit(self, work: Callable[[], T], done: Done[T]) -> None:
         self._pool.submit(self._run, work, done)
 
