@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rsqlite_client import register_converter as register_converter
     from rsqlite_client import threadsafety as threadsafety
 
+    from rsqlite import aio as aio
     from rsqlite.config import Settings as Settings
     from rsqlite.embedded import connect as connect
     from rsqlite.errors import RsqliteError as RsqliteError
@@ -123,6 +124,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "aio":
+        return importlib.import_module("rsqlite.aio")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -28,6 +28,7 @@ LONG_FUNCTIONS: dict[str, str] = {
     "tests/server/test_differential.py:odd_requests": "a table of requests, one a line",
 }
 TESTED_ELSEWHERE: dict[str, str] = {
+    "rsqlite/aio.py": "names of others; tests/client/test_aio.py",
     "rsqlite/errors.py": "a hierarchy without logic; tests/server/test_answers.py walks all of it",
     "rsqlite/node/admission.py": "tests/node/test_upgrading.py: whole nodes on virtual time",
     "rsqlite/node/applier.py": "tests/node/test_engine.py: whole nodes on virtual time",

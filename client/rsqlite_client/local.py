@@ -43,6 +43,10 @@ class LocalNode(Protocol):
     def submit(self, command: Command, timeout_s: float, min_index: int, done: Done) -> None:
         """Called on its loop. `done` is called once, there, possibly before this returns."""
 
+    def read(self, command: Command, timeout_s: float, min_index: int) -> tuple[Reply, int] | None:
+        """The answer to a command that reads, found in the thread that asks, with the index that it
+        saw, which is at least `min_index`. None when the loop must be asked."""
+
     def release(self) -> None:
         """This connection needs it no longer. Called on any thread but the loop's; returns when
         what must be closed is closed."""
@@ -125,6 +129,8 @@ class LocalChannel(_Local):
 
     def _ask(self, command: Command, left_s: float) -> tuple[Reply, int]:
         self._refuse_own_loop()
+        if command.is_read and (found := self._node.read(command, left_s, self._last_index)):
+            return found
         replies: list[tuple[Reply, int]] = []
         answered = threading.Lock()
         answered.acquire()

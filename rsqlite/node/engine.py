@@ -628,6 +628,18 @@ class Engine:
                 request.level = ReadLevel.LINEARIZABLE
         self.reader.submit(request, done, deadline)
 
+    def may_read_aside(self, level: ReadLevel) -> bool:
+        """May a thread read the database file by itself now, and have what this level promises?
+        Asked on that thread: nothing is changed here, and no more than attributes are looked at."""
+        if self.fault is not None or self.is_stopping or self.installer.refuses:
+            return False
+        if self.writer.is_ahead_of_file:
+            return False
+        core = self.core
+        if level is ReadLevel.WEAK:
+            return core is not None and core.role is Role.LEADER and core.is_ready
+        return level is ReadLevel.NONE
+
     def change_membership(self, wish: Wish, granted: Granted, timeout_s: float = 0.0) -> None:
         """See to a wish of an operator; `granted` is called once, with the error if there is one.
         The wish to hand leadership over counts as fulfilled when this node leads no more."""

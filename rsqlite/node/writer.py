@@ -100,6 +100,9 @@ class Writer:
         self._proposed: Proposed | None = None
         self._commit_due: tuple[Proposed, Configuration | None, Committed] | None = None
         """A COMMIT that waits for its client's answer to leave."""
+        self.is_ahead_of_file = False
+        """A write has been answered whose COMMIT has not ended: threads beside the loop, which
+        look at the file alone, do not see it yet."""
         self._orphans: dict[Index, Proposed] = {}
         self._is_scheduled = False
         self._is_rolling_back = False
@@ -313,6 +316,7 @@ class Writer:
             self._commit(proposed, configuration, done)
             return
         self._commit_due = proposed, configuration, done
+        self.is_ahead_of_file = True
         # Before the answers, which may queue callbacks that read.
         self._loop.call_soon(self.commit_now)
         answered = Proposed(proposed.entry_id, proposed.waiting, proposed.outcomes, is_long=False)
@@ -338,6 +342,7 @@ class Writer:
     ) -> None:
         def committed(error: BaseException | None) -> None:
             self._proposed = None
+            self.is_ahead_of_file = False
             # Leadership may have been lost while a long COMMIT ran: it is answered here all the
             # same, so the log need not decide.
             self._orphans.pop(proposed.entry_id.index, None)

@@ -315,8 +315,10 @@ class Reader:
             raise
         self.cursor = self.connection.cursor()
         self._index_cursor = self.connection.cursor()
+        self._schema_cursor = self.connection.cursor()
         # There is one row: fetching the rest finds the end, and the end resets the statement.
         self.close_snapshot = self._index_cursor.fetchall
+        self.close_schema = self._schema_cursor.fetchall
         self.shapes = Shapes(
             self.connection, self.guard, count_max=settings.shapes_max, is_reader=True
         )
@@ -332,14 +334,21 @@ class Reader:
     def open_snapshot(self) -> int:
         """Begin to read, and answer the applied index of what is read. The cursor stays at its row
         until `close_snapshot`, and with it the snapshot for every other statement."""
+        return self._first(self._index_cursor, schema.SELECT_INDEX)
+
+    def open_schema(self) -> int:
+        """The same for the version of the schema, until `close_schema`."""
+        return self._first(self._schema_cursor, "PRAGMA schema_version")
+
+    def _first(self, cursor: apsw.Cursor, sql: str) -> int:
         guard = self.guard
         guard.is_lifted = True
         try:
-            row: Any = next(self._index_cursor.execute(schema.SELECT_INDEX, prepare_flags=_ENGINE))
+            row: Any = next(cursor.execute(sql, prepare_flags=_ENGINE))
         finally:
             guard.is_lifted = False
-        index: int = row[0]
-        return index
+        value: int = row[0]
+        return value
 
     def page_count(self) -> int:
         """Pages of the database, committed ones in the WAL included."""

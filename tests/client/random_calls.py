@@ -372,7 +372,7 @@ class Calls:
                 ("SELECT \0",),
                 ("SELECT '\ud800'",),
                 ("SELECT '",),
-                ("SELECT ?", None),
+                ("SELECT ?", iter([1])),
                 ("SELECT ?", 5),
                 ("SELECT ?", {1}),
                 ("SELECT ?", "x"),

@@ -6,6 +6,7 @@ the cursor says afterwards.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -88,6 +89,27 @@ class Side:
 
     def close(self) -> None:
         self.call(self.connection.close)
+
+
+class AsyncSide(Side):
+    """Awaits what it calls, on a loop of its own."""
+
+    def __init__(self, connection: Any, runner: asyncio.Runner) -> None:
+        self.runner = runner
+        super().__init__(connection)
+
+    def call(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        async def awaited() -> Any:
+            # Awaited or not, a call makes its mistakes here.
+            return await method(*arguments)
+
+        return self.runner.run(awaited())
+
+    def next(self, target: Any) -> Any:
+        try:
+            return comparable(self.call(target.__anext__))
+        except StopAsyncIteration:
+            raise StopIteration from None
 
 
 class Stdlib(Side):

@@ -31,10 +31,11 @@ What is known to differ, and why:
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any
 
 import pytest
@@ -43,7 +44,7 @@ import rsqlite
 from rsqlite.testing.cluster import ProcessCluster
 from rsqlite.testing.process import ProcessNode
 from tests.client.random_calls import Call, Calls
-from tests.client.sides import Side, Stdlib, register
+from tests.client.sides import AsyncSide, Side, Stdlib, register
 
 CALLS = 1500
 EMPTY = ("", "-- nothing")
@@ -59,7 +60,35 @@ def sync_side(url: str) -> Iterator[Side]:
         yield Side(connection)
 
 
-SHELLS = {"sync": sync_side}
+@contextmanager
+def async_side(target: str) -> Iterator[Side]:
+    with asyncio.Runner() as runner:
+        connection = rsqlite.aio.connect(target, detect_types=rsqlite.PARSE_DECLTYPES)
+        runner.run(opened(connection))
+        try:
+            yield AsyncSide(connection, runner)
+        finally:
+            runner.run(connection.close())
+
+
+async def opened(connection: rsqlite.aio.Connection) -> None:
+    await connection
+
+
+def local_side(url: str) -> AbstractContextManager[Side]:
+    return sync_side(":memory:")
+
+
+def local_async_side(url: str) -> AbstractContextManager[Side]:
+    return async_side(":memory:")
+
+
+SHELLS = {
+    "sync": sync_side,
+    "async": async_side,
+    "local": local_side,
+    "local-async": local_async_side,
+}
 
 
 class Comparison:

@@ -389,3 +389,28 @@ async def test_a_cancelled_stop_goes_on(tmp_path: Path) -> None:
     await node.stop()
     async with Node(tmp_path) as again:
         await again.execute("CREATE TABLE t(v)")
+
+
+async def test_no_thread_reads_the_file_between_an_answer_and_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only client of a batch is answered first; COMMIT runs while it thinks."""
+    async with Node(tmp_path) as node:
+        await node.execute("CREATE TABLE t(x)")
+        seen: list[tuple[str, bool]] = []
+        commit, is_over = node.machine.commit, asyncio.Event()
+
+        def watched(*arguments: Any) -> None:
+            seen.append(("commit", node.may_read_aside(ReadLevel.WEAK)))
+            commit(*arguments)
+            is_over.set()
+
+        monkeypatch.setattr(node.machine, "commit", watched)
+        write = Request(RequestKind.EXECUTE, ["INSERT INTO t VALUES(1)"], [None])
+        node.submit(write, lambda _: seen.append(("answer", node.may_read_aside(ReadLevel.NONE))))
+        await is_over.wait()
+        assert seen == [("answer", False), ("commit", False)]
+        for level in (ReadLevel.NONE, ReadLevel.WEAK):
+            assert node.may_read_aside(level)
+        assert not node.may_read_aside(ReadLevel.LINEARIZABLE)
+    assert not node.may_read_aside(ReadLevel.NONE)

@@ -1,72 +1,35 @@
-"""Nodes in this process, for the client: `rsqlite.connect(":memory:")`, a directory, or a `Node`.
-
-A directory is opened once in a process, whoever asks for it: connections share the node, and the
-last one that is closed stops it. Blocking connections have it on an event loop in a thread of its
-own, asynchronous ones on the loop that opens it first. Node, SQLite and the rest are imported when
-the first node is opened.
-"""
+"""The nodes of this process that connections use: opened, shared, read, closed."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
 import contextlib
-import os
-import shutil
 import sys
-import tempfile
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from concurrent.futures import Future
+import time
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rsqlite_client.dbapi import Connector
 from rsqlite_client.dsn import MEMORY, Options
-from rsqlite_client.errors import (
-    AMBIGUOUS_ADVICE,
-    AmbiguousResultError,
-    AppliedError,
-    DataError,
-    InterfaceError,
-    OperationalError,
-    sql_error,
-)
-from rsqlite_client.local import AsyncLocalChannel, Done, LocalChannel, NotApplied, Reply
-from rsqlite_client.proto import Command, Form, Result
+from rsqlite_client.errors import DataError, InterfaceError, OperationalError
+from rsqlite_client.local import AsyncLocalChannel, Done, LocalChannel, Reply
+from rsqlite_client.proto import Command
 
-from rsqlite.errors import Fate, NodeFault, RequestError, RequestTooLarge, RsqliteError, Stopped
+from rsqlite.embedded.directory import Directory, Turns
+from rsqlite.errors import RsqliteError
 
 if TYPE_CHECKING:
     from rsqlite.node.node import Node
-    from rsqlite.request import Answer, Outcome, Request
+    from rsqlite.request import Answer
+    from rsqlite.statemachine.aside import AsideReader
 
 T = TypeVar("T")
 
+ASIDE_READERS_MAX = 4
+"""Reading connections that a node keeps for threads; when more read at once, they come and go."""
 CLOSE_AT_EXIT_S = 10.0
 """For nodes that nobody closed, when Python ends."""
-
-
-class Directory:
-    """Where a node keeps its data. One for ":memory:" lives as long as the node."""
-
-    def __init__(self, target: str, path: str | None = None) -> None:
-        self._target = target
-        self._is_temporary = target == MEMORY and path is None
-        if path is None:
-            path = tempfile.mkdtemp(prefix="rsqlite-") if self._is_temporary else target
-        self.path = os.path.realpath(path) if path else ""
-
-    def make(self) -> None:
-        """Have it there. OperationalError if something else is."""
-        if os.path.exists(self.path) and not os.path.isdir(self.path):
-            raise OperationalError(
-                f"{self._target} is a file, and a node keeps its data in a directory"
-            )
-
-    def remove(self) -> None:
-        """Remove it if it was only for the node's lifetime."""
-        if self._is_temporary:
-            shutil.rmtree(self.path, ignore_errors=True)
 
 
 class EmbeddedNode:
@@ -79,11 +42,18 @@ class EmbeddedNode:
         owner: Nodes | None,
         directory: Directory,
     ) -> None:
+        # Loaded by now, and not with this module.
+        from rsqlite.embedded import commands
+        from rsqlite.statemachine.aside import AsideReader
+
         self._node = node
         self._loop = loop
         self._owner = owner
         self.directory = directory
         self.references = 1
+        self._commands = commands
+        self._new_reader = AsideReader
+        self._idle: list[AsideReader] = []
 
     def __repr__(self) -> str:
         return f"<EmbeddedNode {self.directory.path or self._node!r} references={self.references}>"
@@ -94,8 +64,8 @@ class EmbeddedNode:
 
     def submit(self, command: Command, timeout_s: float, min_index: int, done: Done) -> None:
         """Have the node carry out a command; called on its loop."""
-        settings = self._node.settings
-        request = request_of(command)
+        settings, commands = self._node.settings, self._commands
+        request = commands.request_of(command)
         if len(request.sqls) > settings.statements_max:
             text = f"{len(request.sqls)} statements, at most {settings.statements_max} are accepted"
             done(DataError(text), 0)
@@ -106,129 +76,68 @@ class EmbeddedNode:
 
         def answered(answer: Answer) -> None:
             if isinstance(answer, RsqliteError):
-                done(error_of(answer, command), 0)
+                done(commands.error_of(answer, command), 0)
             else:
-                done(reply_of(answer, command), answer.index)
+                done(commands.reply_of(answer, command), answer.index)
 
         self._node.submit(request, answered)
 
+    def read(self, command: Command, timeout_s: float, min_index: int) -> tuple[Reply, int] | None:
+        """The answer to a read, in the thread that asks; None when the loop must be asked."""
+        node = self._node
+        request = self._commands.request_of(command)
+        if request.freshness_s or not node.may_read_aside(request.level):
+            return None
+        reader = self._reader(node.machine.path)
+        try:
+            outcome = reader.query(request, timeout_s)
+        except RsqliteError:
+            reader.close()
+            return None  # the loop meets the same, and sees to it
+        except BaseException:
+            reader.close()
+            raise
+        if len(self._idle) < ASIDE_READERS_MAX:
+            self._idle.append(reader)
+        else:
+            reader.close()
+        if outcome.index < min_index:
+            return None
+        return self._commands.reply_of(outcome, command), outcome.index
+
+    def _reader(self, path: str) -> AsideReader:
+        while self._idle:
+            try:
+                reader = self._idle.pop()
+            except IndexError:
+                break  # another thread has it
+            if reader.path == path:
+                return reader
+            reader.close()  # of a database that is not in use any more
+        return self._new_reader(path, self._node.settings, time.monotonic)
+
     def release(self) -> None:
-        if self._owner is not None:
+        if self._owner is None:
+            self.close_readers()
+        else:
             self._owner.close(self)
 
     async def release_async(self) -> None:
-        if self._owner is not None:
+        if self._owner is None:
+            self.close_readers()
+        else:
             await self._owner.close_async(self)
+
+    def close_readers(self) -> None:
+        """Those that nobody reads with."""
+        while self._idle:
+            self._idle.pop().close()
 
     async def stop(self) -> None:
         """Stop the node, and remove what was only for its lifetime."""
+        self.close_readers()
         await self._node.stop()
         self.directory.remove()
-
-
-def request_of(command: Command) -> Request:
-    """A command as nodes have it."""
-    from rsqlite.request import ReadLevel, Request, RequestKind
-
-    level = ReadLevel[command.level.name]
-    if command.form is Form.SCRIPT:
-        sqls = list(command.texts)
-        return Request(RequestKind.MIXED, sqls, [None] * len(sqls), transaction=True)
-    parameters: list[Any] = [list(row) for row in command.rows]
-    sqls = [command.statement.text] * len(parameters)
-    if command.form is Form.MANY:
-        return Request(RequestKind.MIXED, sqls, parameters, transaction=True)
-    kind = RequestKind.QUERY if command.is_read else RequestKind.MIXED
-    return Request(kind, sqls, parameters, level=level, freshness_s=command.freshness_s)
-
-
-def reply_of(outcome: Outcome, command: Command) -> Reply:
-    """What a node answered, as the client has it."""
-    from rsqlite.request import Failure, Rows
-
-    results = outcome.results
-    for result in results:
-        if isinstance(result, Failure):
-            return sql_error(result.message, result.code, result.name)
-    if command.form is Form.ONE and len(results) == 1:
-        (only,) = results
-        if isinstance(only, Rows):
-            return Result(
-                only.columns,
-                only.decltypes,
-                only.rows,
-                lastrowid=only.last_insert_rowid,
-                changes=only.changes,
-                is_read=only.is_read,
-            )
-    total = Result()
-    for result in results:
-        assert not isinstance(result, Failure)
-        total.changes += result.changes
-        total.lastrowid = result.last_insert_rowid or total.lastrowid
-    return total
-
-
-def error_of(error: RsqliteError, command: Command) -> Exception:
-    """Why a node could not do it, as the client says it."""
-    text = str(error)
-    if error.fate is Fate.APPLIED:
-        return AppliedError(f"the write was applied, but its result cannot be given: {text}")
-    if error.fate is Fate.UNKNOWN and not command.is_read:
-        return AmbiguousResultError(f"{text}; {AMBIGUOUS_ADVICE}")
-    if isinstance(error, RequestTooLarge):
-        return DataError(text)
-    if isinstance(error, RequestError | Stopped | NodeFault):
-        return OperationalError(text)
-    return NotApplied(text)
-
-
-class Turns:
-    """Who opens or closes a directory waits until who came before has done so: for any mixture of
-    threads and event loops, so futures that belong to none of them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._last: dict[str, Future[None]] = {}
-
-    def _take(self, path: str) -> tuple[Future[None] | None, Future[None]]:
-        mine: Future[None] = Future()
-        with self._lock:
-            before = self._last.get(path)
-            self._last[path] = mine
-        return before, mine
-
-    def _give(self, path: str, mine: Future[None]) -> None:
-        with self._lock:
-            if self._last[path] is mine:
-                del self._last[path]
-        mine.set_result(None)
-
-    @contextlib.contextmanager
-    def turn(self, path: str) -> Iterator[None]:
-        """For a thread that may block."""
-        before, mine = self._take(path)
-        if before is not None:
-            before.result()
-        try:
-            yield
-        finally:
-            self._give(path, mine)
-
-    @contextlib.asynccontextmanager
-    async def turn_async(self, path: str) -> AsyncIterator[None]:
-        """For a task."""
-        before, mine = self._take(path)
-        if before is not None:
-            try:
-                await asyncio.shield(asyncio.wrap_future(before))
-            except asyncio.CancelledError:
-                before.add_done_callback(lambda done: self._give(path, mine))
-                raise
-        try:
-            yield
-        finally:
-            self._give(path, mine)
 
 
 class Nodes:
@@ -306,15 +215,17 @@ class Nodes:
         """A new node on the running loop."""
         from rsqlite.node.node import Node
 
-        directory.make()
+        directory.check()
         node = Node(directory.path)
         try:
             await node.start()
             await node.wait_ready()
-        except RsqliteError as error:
+        except BaseException as error:
             await node.stop()
             directory.remove()
-            raise OperationalError(str(error)) from error
+            if isinstance(error, RsqliteError | OSError):
+                raise OperationalError(f"unable to open database file: {error}") from error
+            raise
         found = EmbeddedNode(node, asyncio.get_running_loop(), self, directory)
         with self._lock:
             if not self._open:
@@ -356,4 +267,3 @@ def _run_on(
 
 
 NODES = Nodes()
-connect = Connector(NODES).connect

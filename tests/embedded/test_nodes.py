@@ -1,0 +1,205 @@
+"""Connections to nodes in this process: opened, shared and closed, from threads and from loops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rsqlite
+from rsqlite.embedded import NODES
+from rsqlite.errors import DamagedFile
+from rsqlite.request import ReadLevel
+
+pytestmark = pytest.mark.slow
+
+
+def test_memory_is_ones_own_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with closing(rsqlite.connect(":memory:")) as one, closing(rsqlite.connect(":memory:")) as other:
+        one.execute("CREATE TABLE t(x)")
+        one.executemany("INSERT INTO t VALUES(?)", [(1,), (b"\0\xff",)])
+        assert one.execute("SELECT x FROM t").fetchall() == [(1,), (b"\0\xff",)]
+        with pytest.raises(rsqlite.OperationalError, match="no such table: t"):
+            other.execute("SELECT x FROM t")
+        assert len(os.listdir(tmp_path)) == 2
+    assert os.listdir(tmp_path) == []
+
+
+def test_connections_to_one_directory_share_its_node(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    one = rsqlite.connect(data)
+    with closing(rsqlite.connect(f"{tmp_path}/./data")) as other:
+        other.execute("CREATE TABLE t(x)")
+    one.execute("INSERT INTO t VALUES(1)")
+    assert "references=1" in repr(one)
+    one.close()
+    assert NODES._open == {}
+    with closing(rsqlite.connect(data)) as again:
+        assert again.execute("SELECT x FROM t").fetchall() == [(1,)]
+
+
+def test_threads_that_open_and_close_at_once(tmp_path: Path) -> None:
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            with closing(rsqlite.connect(tmp_path / "data")) as db:
+                db.execute("CREATE TABLE IF NOT EXISTS t(x)")
+                db.execute("INSERT INTO t VALUES(?)", (number,))
+        except BaseException as error:  # noqa: BLE001 - told below
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    with closing(rsqlite.connect(tmp_path / "data")) as db:
+        assert db.execute("SELECT count(*) FROM t").fetchone() == (6,)
+
+
+async def test_loops_and_threads_share_a_directory(tmp_path: Path) -> None:
+    def write(number: int) -> int:
+        with closing(rsqlite.connect(tmp_path / "data")) as db:
+            return db.execute("INSERT INTO t VALUES(?)", (number,)).rowcount
+
+    async with rsqlite.aio.connect(tmp_path / "data") as db:
+        await db.execute("CREATE TABLE t(x)")
+        assert await asyncio.to_thread(write, 1) == 1
+        assert await db.execute_fetchall("SELECT x FROM t") == [(1,)]
+    one = await asyncio.to_thread(rsqlite.connect, tmp_path / "data", check_same_thread=False)
+    async with rsqlite.aio.connect(tmp_path / "data") as db:
+        await db.execute("INSERT INTO t VALUES(2)")
+        await asyncio.to_thread(one.close)
+        assert await db.execute_fetchall("SELECT sum(x) FROM t") == [(3,)]
+    assert NODES._open == {}
+
+
+async def test_a_thread_reads_what_somebody_else_was_told_is_written(tmp_path: Path) -> None:
+    """The answer to a write leaves before its COMMIT where nobody else waits."""
+
+    def count(db: rsqlite.Connection) -> int:
+        found: int = db.execute("SELECT count(*) FROM t").fetchone()[0]
+        return found
+
+    async with rsqlite.aio.connect(tmp_path / "data") as db:
+        await db.execute("CREATE TABLE t(x)")
+        other = await asyncio.to_thread(rsqlite.connect, tmp_path / "data", check_same_thread=False)
+        for number in range(1, 31):
+            await db.execute("INSERT INTO t VALUES(1)")
+            assert await asyncio.to_thread(count, other) == number
+        await asyncio.to_thread(other.close)
+
+
+async def test_a_node_that_runs_is_connected_to(tmp_path: Path) -> None:
+    node = rsqlite.Node(tmp_path)
+    with pytest.raises(rsqlite.InterfaceError, match="not started"):
+        rsqlite.connect(node)
+    async with node:
+        async with rsqlite.aio.connect(node) as db:
+            await db.execute("CREATE TABLE t(x)")
+        blocking = await asyncio.to_thread(rsqlite.connect, node, check_same_thread=False)
+        with pytest.raises(rsqlite.ProgrammingError, match=r"use rsqlite\.aio\.connect"):
+            blocking.execute("SELECT 1")
+        execute: Any = blocking.execute
+        await asyncio.to_thread(execute, "INSERT INTO t VALUES(1)")
+        await asyncio.to_thread(blocking.close)
+        found = await node.query("SELECT x FROM t", level=ReadLevel.STRONG)
+        assert found.rows == [(1,)], "closing a connection does not stop somebody else's node"
+
+
+async def test_a_node_that_stopped_says_so(tmp_path: Path) -> None:
+    async with rsqlite.Node(tmp_path) as node:
+        db = await rsqlite.aio.connect(node)
+    for sql in ("SELECT 1", "CREATE TABLE t(x)"):
+        with pytest.raises(rsqlite.OperationalError, match="stopping"):
+            await db.execute(sql)
+    await db.close()
+
+
+def test_what_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        rsqlite.OperationalError, match=r"unable to open database file: .*is a file"
+    ):
+        rsqlite.connect(tmp_path / "file")
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node" / "identity.json").write_text("{")
+    with pytest.raises(rsqlite.OperationalError, match="unable to open database file"):
+        rsqlite.connect(tmp_path / "node")
+    assert NODES._open == {}
+
+
+def test_reads_in_the_thread_see_schema_changes_and_own_writes(tmp_path: Path) -> None:
+    with closing(rsqlite.connect(tmp_path / "data")) as db:
+        for number in range(50):
+            db.execute("CREATE TABLE t(a, b)" if number % 2 else "CREATE TABLE t(a)")
+            db.execute("INSERT INTO t(a) VALUES(?)", (number,))
+            for level in ("none", "weak"):
+                cursor = db.execute("SELECT * FROM t", read=level)
+                assert len(cursor.description) == 1 + number % 2
+                assert cursor.fetchone()[0] == number
+            db.execute("DROP TABLE t")
+
+
+def test_a_damaged_page_is_the_nodes_business(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rsqlite.statemachine.aside import AsideReader
+
+    with closing(rsqlite.connect(tmp_path / "data")) as db:
+        db.execute("SELECT 1")
+
+        def damaged(self: AsideReader, request: object, timeout_s: float) -> None:
+            raise DamagedFile("a page fails its check")
+
+        monkeypatch.setattr(AsideReader, "query", damaged)
+        assert db.execute("SELECT 1").fetchone() == (1,), "the loop was asked"
+
+
+def test_many_threads_read_at_once(tmp_path: Path) -> None:
+    with closing(rsqlite.connect(tmp_path / "data", check_same_thread=False)) as db:
+        db.execute("CREATE TABLE t(a INTEGER PRIMARY KEY)")
+        db.executemany("INSERT INTO t VALUES(?)", [(number,) for number in range(100)])
+        wrong: list[Any] = []
+
+        def read() -> None:
+            with closing(rsqlite.connect(tmp_path / "data")) as mine:
+                for number in range(100):
+                    row = mine.execute("SELECT a FROM t WHERE a = ?", (number,)).fetchone()
+                    if row != (number,):
+                        wrong.append(row)
+
+        threads = [threading.Thread(target=read) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+
+
+def test_what_nobody_closed_is_closed_at_the_end(tmp_path: Path) -> None:
+    program = (
+        "import rsqlite, tempfile; tempfile.tempdir = '.'; db = rsqlite.connect(':memory:');"
+        "db.execute('CREATE TABLE t(x)'); other = rsqlite.connect('data');"
+        "other.execute('CREATE TABLE t(x)'); print(other.execute('SELECT 1').fetchall())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "[(1,)]\n", "")
+    assert os.listdir(tmp_path) == ["data"]
+    with closing(rsqlite.connect(tmp_path / "data")) as db:
+        assert db.execute("SELECT count(*) FROM t").fetchone() == (0,)
