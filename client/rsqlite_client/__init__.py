@@ -26,23 +26,44 @@ from rsqlite_client.errors import (
     UnavailableError,
     Warning,
 )
+from rsqlite_client.pep249 import (
+    BINARY,
+    DATETIME,
+    NUMBER,
+    ROWID,
+    STRING,
+    Binary,
+    Date,
+    DateFromTicks,
+    Time,
+    TimeFromTicks,
+    Timestamp,
+    TimestampFromTicks,
+    apilevel,
+    complete_statement,
+    paramstyle,
+    threadsafety,
+)
 from rsqlite_client.row import Row
 
-apilevel = "2.0"
-threadsafety = 1
-"""Threads may share the module; a connection is one thread's."""
-paramstyle = "qmark"
-
 __all__ = [
+    "BINARY",
+    "DATETIME",
     "LEGACY_TRANSACTION_CONTROL",
+    "NUMBER",
     "PARSE_COLNAMES",
     "PARSE_DECLTYPES",
+    "ROWID",
+    "STRING",
     "AmbiguousResultError",
     "AppliedError",
+    "Binary",
     "Connection",
     "Cursor",
     "DataError",
     "DatabaseError",
+    "Date",
+    "DateFromTicks",
     "Error",
     "IntegrityError",
     "InterfaceError",
@@ -52,10 +73,15 @@ __all__ = [
     "PrepareProtocol",
     "ProgrammingError",
     "Row",
+    "Time",
+    "TimeFromTicks",
+    "Timestamp",
+    "TimestampFromTicks",
     "UnavailableError",
     "Warning",
     "adapt",
     "apilevel",
+    "complete_statement",
     "connect",
     "paramstyle",
     "register_adapter",

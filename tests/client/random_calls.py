@@ -298,7 +298,7 @@ class Calls:
         if self.often(0.1):
             sql += " ON CONFLICT DO NOTHING"
         if self.often(0.1):
-            sql += f" RETURNING {self.chance.choice(['rowid', 'rowid, a IS NULL AS x'])}"
+            sql += f" RETURNING {self.chance.choice(['a IS NULL', 'b IS NULL AS x, 1'])}"
         if self.often(0.1):
             start = self.serial = self.serial + 10
             rows = ", ".join(f"({start + one})" for one in range(self.chance.randint(1, 4)))
@@ -313,7 +313,7 @@ class Calls:
         where = self.chance.choice(["", "WHERE a < 5", "WHERE rowid = 3", "WHERE 0"])
         sql = f"UPDATE {self.table()} SET {column} = {mark} {where}"
         if self.often(0.1):
-            sql += " RETURNING rowid"
+            sql += " RETURNING c IS NULL"
         return sql, self.parameters(marks)
 
     def delete(self) -> tuple[Any, ...]:

@@ -7,23 +7,27 @@ reached the tests are skipped, and say so.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 import sys
-import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rsqlite.testing.cluster import ProcessCluster
+from tests.conformance.fetching import (
+    FETCH_TIMEOUT_S,
+    HERE,
+    SUITE_TIMEOUT_S,
+    fetch,
+    passed,
+    pip,
+    replace,
+    run_suite,
+)
 
-HERE = Path(__file__).parent
 CONSTRAINTS = HERE.parent.parent / "constraints.txt"
-FETCH_TIMEOUT_S = 120
-SUITE_TIMEOUT_S = 240
 NEEDS_PYTHON_3_13 = (
     "tests/test_sync_thread_lock_sqlalchemy.py::TestSyncThreadLockSQLAlchemyEngineLockConfiguration"
     "::test_connection_with_threading_lock_has_lock"
@@ -33,35 +37,12 @@ NEEDS_PYTHON_3_13 = (
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(FETCH_TIMEOUT_S + SUITE_TIMEOUT_S)]
 
 
-def pip(*words: str | Path) -> None:
-    """Run pip; skip the test, with its last words, when it cannot fetch what it should."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    try:
-        result = subprocess.run(
-            [*command, *map(str, words)],
-            capture_output=True,
-            text=True,
-            timeout=FETCH_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"NOT RUN: the package index did not answer in {FETCH_TIMEOUT_S} s")
-    assert "DO NOT MATCH THE HASHES" not in result.stderr, result.stderr
-    if result.returncode != 0:
-        last = result.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        pytest.skip(f"NOT RUN: the suite cannot be fetched: {last[0]}")
-
-
 @pytest.fixture(scope="module")
 def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the unpacked suites, and `needs` with what they import."""
     folder = tmp_path_factory.mktemp("suites")
-    sources = ["--no-binary", "rqdb,tangled-pyrqlite", "--require-hashes"]
-    pip("download", "--no-deps", *sources, "-d", folder, "-r", HERE / "suites.txt")
+    fetch(folder, "suites.txt")
     pip("install", "--target", folder / "needs", "-r", HERE / "needs.txt", "-c", CONSTRAINTS)
-    for archive in folder.glob("*.tar.gz"):
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
     return folder
 
 
@@ -69,39 +50,6 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessCluster]:
     with ProcessCluster(3, tmp_path_factory.mktemp("conformance")) as running:
         yield running
-
-
-def replace(folder: Path, pattern: str, text: str) -> None:
-    for path in folder.rglob("*.py"):
-        before = path.read_text(encoding="utf-8")
-        after = re.sub(pattern, text, before)
-        if after != before:
-            path.write_text(after, encoding="utf-8")
-
-
-def run_suite(fetched: Path, suite: Path, import_from: Path, words: Sequence[str]) -> str:
-    """Run the suite's own tests in a process of their own; its last line, such as `46 passed`."""
-    environment = {key: value for key, value in os.environ.items() if "PYTEST" not in key}
-    environment["PYTHONPATH"] = os.pathsep.join(map(str, [import_from, fetched / "needs"]))
-    settings = suite / "none.ini"
-    settings.write_text("[pytest]\n")
-    pytest_words = ["-c", str(settings), "--rootdir", str(suite), "-p", "no:cacheprovider"]
-    result = subprocess.run(
-        [sys.executable, "-m", "pytest", *pytest_words, "-q", "-W", "ignore", "--tb=short", *words],
-        cwd=suite,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=SUITE_TIMEOUT_S,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout[-20_000:] + result.stderr[-2_000:]
-    return result.stdout.strip().splitlines()[-1]
-
-
-def passed(line: str) -> int:
-    found = re.search(r"(\d+) passed", line)
-    return int(found[1]) if found else 0
 
 
 def test_rqdb_passes_its_own_tests_where_they_need_no_backup(
