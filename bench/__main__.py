@@ -13,6 +13,7 @@ from rich.console import Console
 
 from bench import (
     catchup,
+    client,
     compare,
     cost,
     delay,
@@ -54,6 +55,7 @@ class Command(Protocol):
 
 COMMANDS: dict[str, Command] = {
     "failover": failover,
+    "client": client,
     "elections": elections,
     "restart": restart,
     "catchup": catchup,
