@@ -20,10 +20,10 @@ from rsqlite_client.errors import (
 )
 from rsqlite_client.row import Row
 
-from rsqlite.embedded import NODES
+from rsqlite.embedded import LOCAL_NODES
 
 paramstyle = "qmark"
-connect = AsyncConnector(NODES).connect
+connect = AsyncConnector(LOCAL_NODES).connect
 
 __all__ = [
     "PARSE_COLNAMES",

@@ -45,8 +45,26 @@ def test_importing_rsqlite_loads_nothing_else_until_a_name_is_used() -> None:
     assert result.stdout.split() == ["rsqlite"]
 
 
+def test_to_connect_to_hosts_loads_neither_the_server_nor_an_event_loop() -> None:
+    program = (
+        "import sys, rsqlite; rsqlite.connect('http://localhost:1').close();"
+        "print(*sorted({m.partition('.')[0] for m in sys.modules} &"
+        " {'aiohttp', 'apsw', 'asyncio', 'click', 'msgspec', 'orjson', 'uvloop'}))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert result.stdout.split() == []
+
+
+def test_the_asynchronous_client_is_reached_from_the_facade() -> None:
+    assert rsqlite.aio.connect.__name__ == "connect"
+    assert rsqlite.aio.IntegrityError is rsqlite.IntegrityError
+
+
 def test_the_facade_lists_what_it_gives() -> None:
     assert dir(rsqlite) == sorted(rsqlite.__all__)
+    assert set(rsqlite_client.__all__) <= set(rsqlite.__all__)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

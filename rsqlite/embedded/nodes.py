@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import sys
 import threading
 import time
 from collections.abc import Coroutine
@@ -150,26 +149,21 @@ class Nodes:
         """By their directories. Changes in a turn of the directory."""
         self._background: asyncio.AbstractEventLoop | None = None
 
-    def owns(self, target: object) -> bool:
-        """Is it a node? (If nobody has imported them, it is none.)"""
-        module = sys.modules.get("rsqlite.node.node")
-        return module is not None and isinstance(target, module.Node)
-
-    def open(self, target: object, options: Options) -> LocalChannel:
-        """For a blocking connection."""
-        node = self._given(target)
-        if node is None:
+    def open(self, given: Any, options: Options) -> LocalChannel:
+        """For a blocking connection: to the Node that is given, or to that on a directory."""
+        if given is not None:
+            node = self._of_somebody(given)
+        else:
             directory = Directory(options.path)
             with self._turns.turn(directory.path):
-                node = self._find(directory)
-                if node is None:
-                    node = _run_on(self._thread(), self._start(directory))
+                node = self._find(directory) or _run_on(self._thread(), self._start(directory))
         return LocalChannel(node, options.timeout_s)
 
-    async def open_async(self, target: object, options: Options) -> AsyncLocalChannel:
+    async def open_async(self, given: Any, options: Options) -> AsyncLocalChannel:
         """For a connection on the running loop."""
-        node = self._given(target)
-        if node is None:
+        if given is not None:
+            node = self._of_somebody(given)
+        else:
             directory = Directory(options.path)
             async with self._turns.turn_async(directory.path):
                 node = self._find(directory) or await self._start(directory)
@@ -195,11 +189,8 @@ class Nodes:
                     stopped = asyncio.run_coroutine_threadsafe(node.stop(), node.loop)
                     await asyncio.wrap_future(stopped)
 
-    def _given(self, target: object) -> EmbeddedNode | None:
+    def _of_somebody(self, node: Any) -> EmbeddedNode:
         """What somebody else's node is for a connection."""
-        if not self.owns(target):
-            return None
-        node: Any = target
         if not node.is_started:
             raise InterfaceError("the node is not started: `async with node`, or await its start()")
         return EmbeddedNode(node, node.loop.asyncio_loop, None, Directory(MEMORY, path=""))

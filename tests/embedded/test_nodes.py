@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import rsqlite
-from rsqlite.embedded import NODES
+from rsqlite.embedded.nodes import NODES
 from rsqlite.errors import DamagedFile
 from rsqlite.request import ReadLevel
 
