@@ -15,12 +15,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rich.console import Console
-from rich.table import Table
 
 import rsqlite
 from bench.generator import WrongAnswer, measure, percentile
 from bench.harness import Target, call, own_cluster
-from bench.report import machine, thousands, write_json
+from bench.report import figure_table, header, spread, steps, thousands, write_json
 from bench.workloads import BULK_ROWS, Bulks
 
 MANY_ROWS = 10_000
@@ -110,15 +109,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
+    first = header(arguments)
     found = {goal.name: Found(goal) for goal in GOALS}
-    for number in range(arguments.rounds):
-        console.print(f"round {number + 1}", highlight=False)
-        with own_cluster(arguments.option, arguments.directory, arguments.keep) as target:
-            measure_round(target, found, arguments.seconds)
+    with steps(console, arguments.rounds) as progress:
+        for number in range(arguments.rounds):
+            progress.tell(f"round {number + 1}")
+            with own_cluster(arguments.option, arguments.directory, arguments.keep) as target:
+                measure_round(target, found, arguments.seconds)
+            progress.advance()
     print_table(console, list(found.values()))
     if arguments.json:
-        content = {"machine": machine(), "client": [one.as_json() for one in found.values()]}
-        write_json(arguments.json, content)
+        summary = [one.as_json() for one in found.values()]
+        write_json(arguments.json, {**first, "summary": summary})
     return 1 if arguments.asserts and not all(one.is_met for one in found.values()) else 0
 
 
@@ -301,17 +303,15 @@ async def measure_in_process_async(
 
 
 def print_table(console: Console, found: Sequence[Found]) -> None:
-    title = "medians of the rounds; ratio = figure / floor within one round, lowest and highest"
-    table = Table(title=title)
-    for column in ("client", "figure", "floor", "ratio", "goal", "met"):
-        table.add_column(column, no_wrap=True)
+    title = "medians; ratio = figure / floor within one round, [lowest..highest]"
+    table = figure_table(title, "client", "figure", "floor", "ratio", "goal", "met")
     for one in found:
-        ratios, unit = one.ratios, one.goal.unit
+        unit = one.goal.unit
         table.add_row(
             one.goal.name,
             f"{thousands(median(one.figures))} {unit}",
             f"{one.goal.floor} {thousands(median(one.floors))} {unit}",
-            f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+            spread(one.ratios),
             str(one.goal),
             "" if one.goal.factor is None else "yes" if one.is_met else "NO",
         )
