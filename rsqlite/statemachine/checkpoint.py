@@ -113,7 +113,7 @@ class Checkpointer:
                 self._copy_rest()
             else:
                 self._begin_copy()
-        except apsw.Error as error:
+        except (apsw.Error, NodeFault) as error:
             self._failed(error)
 
     def reclaim(self, done: Callable[[], None]) -> bool:
