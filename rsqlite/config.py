@@ -124,7 +124,7 @@ class Settings:
 
     # Log (storage)
     segment_bytes: int = setting(
-        64 * MIB, "Size of a log segment", minimum=64 * KIB, maximum=1024 * MIB, flag=False
+        16 * MIB, "Size of a log segment", minimum=64 * KIB, maximum=1024 * MIB, flag=False
     )
     log_prepare_step_bytes: int = setting(
         512 * KIB, "Log space zero-filled at a time", minimum=4 * KIB, flag=False
@@ -136,7 +136,7 @@ class Settings:
         8, "Segments kept open for reading old entries", minimum=1, flag=False
     )
     log_cache_bytes_max: int = setting(
-        32 * MIB, "Recent entries kept in memory for followers", minimum=0, flag=False
+        16 * MIB, "Recent entries kept in memory for followers", minimum=0, flag=False
     )
     log_sync: str = setting(
         "auto",
@@ -199,7 +199,16 @@ class Settings:
         4096, "SQL texts whose kind is remembered per connection", minimum=16, flag=False
     )
     page_cache_bytes: int = setting(
-        16 * MIB, "Database pages cached per connection", minimum=256 * KIB, flag=False
+        16 * MIB,
+        "Database pages cached for writing, and as many for short reads",
+        minimum=256 * KIB,
+        flag=False,
+    )
+    thread_page_cache_bytes: int = setting(
+        2 * MIB,
+        "Database pages cached by each connection of a thread: long reads, checkpoints, checks",
+        minimum=256 * KIB,
+        flag=False,
     )
     speculate_reruns_max: int = setting(
         16,

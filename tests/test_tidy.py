@@ -34,7 +34,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "rsqlite/node/applier.py": "tests/node/test_engine.py: whole nodes on virtual time",
     "rsqlite/node/driver.py": "tests/node/test_engine.py",
     "rsqlite/node/loop.py": "tests/testing/test_loop.py holds it and its fake to one contract",
-    "rsqlite/node/compaction.py": "tests/node/test_images.py",
     "rsqlite/node/transfer.py": "tests/node/test_images.py: both sides on virtual time",
     "rsqlite/node/installer.py": "tests/node/test_images.py",
     "rsqlite/node/place.py": "tests/node/test_membership.py: whole nodes on virtual time",

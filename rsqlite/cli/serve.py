@@ -23,8 +23,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import click
-
 import rsqlite
 from rsqlite.cli import logs
 from rsqlite.cli.exits import AddressUnusable, Exit, UnsuitableSqlite, exit_for
@@ -63,23 +61,25 @@ def run(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     """Do what the command line asks, until the node has stopped; the exit code."""
     line = read_flags(argv, booleans=SWITCHES)
     if "help" in line.values or "h" in line.values:
-        click.echo(help_text())
+        print(help_text())
         return Exit.OK
     if "version" in line.values:
-        click.echo(version_text())
+        print(version_text())
         return Exit.OK
     configuration = configure(line.values, environment, ignored=SWITCHES)
     problems = [*line.problems, *_argument_problems(line.arguments), *configuration.problems]
     if problems:
         for problem in problems:
-            click.echo(f"rsqlited: {problem}", err=True)
-        click.echo("Try 'rsqlited -help'.", err=True)
+            print(f"rsqlited: {problem}", file=sys.stderr)
+        print("Try 'rsqlited -help'.", file=sys.stderr)
         return Exit.USAGE
     return _serve_until_stopped(os.path.abspath(line.arguments[0]), configuration)
 
 
 def help_text() -> str:
     """Made from the one table of settings."""
+    import click  # a start need not wait for it
+
     formatter = click.HelpFormatter(width=100)
     formatter.write_usage("rsqlited", "[flags] DATA_DIR")
     formatter.write_paragraph()

@@ -4,7 +4,7 @@ Everything up to the last checkpoint is in the synced database file, so the log 
 only by followers that lag. The newest `raft_snap` entries are kept for them, but no more than
 `log_keep_bytes`, and whatever comes behind an image that a follower fetches, or behind a compact
 copy of the database. Who lags further gets an image. Whole segments go, so up to a segment more
-than that is on the disk.
+than that is on the disk. Where there was no checkpoint for so many entries or bytes, one is made.
 
 A part of the log that was found damaged goes as soon as all that is in it is in the database for
 good: a log that begins behind it is as good as one that was cut there in time, also for elections,
@@ -41,11 +41,14 @@ class Compaction:
         settings: Settings,
         machine: Callable[[], StateMachine],
         others_need: Callable[[], Iterable[Index | None]],
+        is_short: Callable[[], bool],
     ) -> None:
+        """`is_short` says that the log's volume is getting full."""
         self._log = log
         self._settings = settings
         self._machine = machine
         self._others_need = others_need
+        self._is_short = is_short
         self._next_look = 0.0
         self._waiting: list[tuple[Index, float, Snapshotted]] = []
         self.cuts = 0
@@ -79,7 +82,16 @@ class Compaction:
             self._let_go()
         if now >= self._next_look:
             self._next_look = now + self._settings.raft_snap_int
+            self._keep_up()
             self._cut()
+
+    def _keep_up(self) -> None:
+        """Ask for a checkpoint if it is for want of one that the log is longer than it should be:
+        entries that change the same pages again and again take little room in the WAL."""
+        machine, reached = self._machine(), self._checkpointed
+        if reached < machine.applied_index and reached + 1 < self._kept_for_others():
+            machine.checkpointer.request()
+            machine.maintain()
 
     def stop(self, error: RsqliteError) -> None:
         """Answer everybody."""
@@ -140,10 +152,16 @@ class Compaction:
 
     def keeps_from(self) -> Index:
         """The first entry that must stay."""
-        log, settings = self._log, self._settings
-        for_others = max(
-            log.last_index - settings.raft_snap + 1, log.index_within(settings.log_keep_bytes)
-        )
-        bounds = [for_others, self._checkpointed + 1]
+        bounds = [self._kept_for_others(), self._checkpointed + 1]
         bounds += [index for index in self._others_need() if index is not None]
         return Index(max(1, min(bounds)))
+
+    def _kept_for_others(self) -> Index:
+        """The first entry that is kept for followers that lag. On a volume that is getting full it
+        is the first of the newest segment: who lags further gets an image."""
+        log, settings = self._log, self._settings
+        if self._is_short():
+            return log.index_within(0)
+        return Index(
+            max(log.last_index - settings.raft_snap + 1, log.index_within(settings.log_keep_bytes))
+        )

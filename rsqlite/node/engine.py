@@ -300,6 +300,7 @@ class Engine:
             settings=settings,
             machine=lambda: self.machine,
             others_need=lambda: (self.images.keeps_from, self.vacuum.keeps_from),
+            is_short=lambda: self.space.is_short_of_log,
         )
 
     def make_machine_parts(self) -> None:

@@ -72,6 +72,11 @@ class Space:
         """The reserve of the database's volume is touched."""
         return self._database_bytes < self._reserve
 
+    @property
+    def is_short_of_log(self) -> bool:
+        """The reserve of the log's volume is touched."""
+        return self._log_bytes() < self._reserve
+
     def refusal(self, size: int) -> RsqliteError | None:
         """Why an entry of `size` bytes may not be proposed now: a full disk is found before the log
         holds what it cannot keep."""

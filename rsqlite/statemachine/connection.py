@@ -88,7 +88,7 @@ class Writer:
         connection, settings = self.connection, self.settings
         if is_new:
             connection.reserve_bytes(reserve=RESERVED_BYTES)
-        configure(connection, settings)
+        configure(connection, settings, is_on_loop=True)
         # Before the first change to a file that may belong to somebody else.
         tables = connection.execute("SELECT name FROM sqlite_schema", can_cache=False).fetchall()
         if tables and ("_rsqlite_meta",) not in tables:
@@ -286,7 +286,7 @@ ROWID_MAX = (1 << 63) - 1
 class Reader:
     """A read-only connection: committed data only, the real clock, the real random()."""
 
-    def __init__(self, path: str, settings: Settings) -> None:
+    def __init__(self, path: str, settings: Settings, *, is_on_loop: bool = False) -> None:
         self.connection = apsw.Connection(
             path,
             flags=apsw.SQLITE_OPEN_READONLY,
@@ -302,7 +302,7 @@ class Reader:
         self.is_cancelled = False
         self.interrupted_by = ""
         try:
-            configure(self.connection, settings)
+            configure(self.connection, settings, is_on_loop=is_on_loop)
             expect(self.connection, "query_only", 1, 1)
             self.connection.execute("PRAGMA schema_version").fetchall()
             require_checksums(self.connection)

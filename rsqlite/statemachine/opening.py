@@ -37,8 +37,9 @@ _DBCONFIG = (
 )
 
 
-def configure(connection: apsw.Connection, settings: Settings) -> None:
-    """What every connection has in common."""
+def configure(connection: apsw.Connection, settings: Settings, *, is_on_loop: bool = False) -> None:
+    """What every connection has in common. Those of the loop cache most: what runs in a thread goes
+    over many pages once, or takes its time."""
     for option, value in _DBCONFIG:
         if connection.config(option, value) != value:
             raise NodeFault(f"SQLite did not accept DBCONFIG {option} = {value}")
@@ -46,7 +47,8 @@ def configure(connection: apsw.Connection, settings: Settings) -> None:
         connection.limit(limit, value)
     expect(connection, "mmap_size", 0, 0)  # an I/O error in a mapped page is a SIGBUS
     expect(connection, "cell_size_check", 1, 1)
-    kib = settings.page_cache_bytes // 1024
+    cached = settings.page_cache_bytes
+    kib = (cached if is_on_loop else min(cached, settings.thread_page_cache_bytes)) // 1024
     expect(connection, "cache_size", -kib, -kib)
 
 

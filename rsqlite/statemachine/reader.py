@@ -61,7 +61,7 @@ class Readers:
         self._inline_limits = RowLimits(
             settings.rows_max, min(settings.result_bytes_max, _INLINE_BYTES)
         )
-        self._inline = Reader(path, settings)
+        self._inline = Reader(path, settings, is_on_loop=True)
         self._inline.clock = loop.monotonic
         self._inline.connection.limit(apsw.SQLITE_LIMIT_LENGTH, loop_value_bytes(settings))
         self._cells_unmeasured = self._inline_limits.bytes_max // loop_value_bytes(settings)

@@ -13,7 +13,7 @@ bytes in `record.py`.
 The log is only ever appended to: entries, and truncation records ("the entries from index 7 on are
 void"). So nothing that was synced is written over, a suffix is taken back by one atomic record
 (raft.md rule 22), and the place up to which the log was synced only grows. Segments are files of
-64 MiB (a record that is larger gets a segment of its own), zero-filled a little ahead of the tail:
+16 MiB (a record that is larger gets a segment of its own), zero-filled a little ahead of the tail:
 a write into zeros that were synced changes no metadata, so its sync waits for no journal.
 
 What holds the log together:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from rsqlite.raft.types import Entry
 
@@ -14,7 +15,8 @@ class EntryCache:
     """A run of consecutive entries that ends at the last of the log."""
 
     def __init__(self, next_index: int, bytes_max: int) -> None:
-        self._entries: list[Entry] = []
+        self._entries: list[Entry | None] = []
+        """None where one was evicted, in front."""
         self._head = 0
         self._first = next_index
         self._bytes = 0
@@ -43,6 +45,7 @@ class EntryCache:
             return
         keep = self._head + index - self._first
         for entry in self._entries[keep:]:
+            assert entry is not None
             self._bytes -= len(entry.data) + ENTRY_OVERHEAD_BYTES
         del self._entries[keep:]
 
@@ -50,12 +53,14 @@ class EntryCache:
         """Forget the oldest that are on disk, until the rest fits the bound."""
         entries, head, first = self._entries, self._head, self._first
         while self._bytes > self.bytes_max and first <= durable_index and head < len(entries):
-            self._bytes -= len(entries[head].data) + ENTRY_OVERHEAD_BYTES
+            entry = entries[head]
+            assert entry is not None
+            self._bytes -= len(entry.data) + ENTRY_OVERHEAD_BYTES
+            entries[head] = None
             head += 1
             first += 1
         self._first = first
-        # The list is cut when half of it is gone: a constant price per entry. Until then the
-        # evicted entries stay referenced, so the memory is at most twice the bound.
+        # The list is cut when half of it is gone: a constant price per entry.
         if head * 2 > len(entries):
             del entries[:head]
             head = 0
@@ -64,8 +69,8 @@ class EntryCache:
     def slice(self, low: int, high: int) -> list[Entry]:
         """The entries in [low, high), all of which must be held."""
         start = self._head - self._first
-        return self._entries[start + low : start + high]
+        return cast("list[Entry]", self._entries[start + low : start + high])
 
     def get(self, index: int) -> Entry:
         """The entry at `index`, which must be held."""
-        return self._entries[self._head + index - self._first]
+        return cast(Entry, self._entries[self._head + index - self._first])

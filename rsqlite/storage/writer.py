@@ -85,7 +85,7 @@ class LogWriter:
         if self._next_file is not None:
             ahead += max(0, self._next_filled - PAGE_BYTES)
         # A quiet log prepares one step; one that has written much, much: a small database does not
-        # pay for 64 MiB of zeros.
+        # pay for a whole segment of zeros.
         lead = min(max(self._written, self._step_bytes), self._lead_bytes_max)
         is_possible = (
             self._filled < self._header.capacity or self._next_filled < self._segment_bytes

@@ -52,3 +52,24 @@ def test_truncating_below_what_is_held_empties_it() -> None:
     assert (cache.first_index, cache.bytes) == (5, 0)
     cache.append([entry(5, 2)], 0)
     assert cache.slice(5, 6) == [entry(5, 2)]
+
+
+class Data(bytes):
+    """Bytes that are counted."""
+
+    alive = 0
+
+    def __new__(cls, size: int) -> Data:
+        cls.alive += 1
+        return super().__new__(cls, size)
+
+    def __del__(self) -> None:
+        Data.alive -= 1
+
+
+def test_what_is_evicted_takes_no_memory_any_more() -> None:
+    cache = EntryCache(1, 10 * (1000 + ENTRY_OVERHEAD_BYTES))
+    for index in range(1, 100):
+        cache.append([entry(index, 1, Data(1000))], 1000)
+        cache.evict(index)
+        assert Data.alive == min(index, 10)
