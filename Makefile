@@ -8,6 +8,8 @@
 #   make fix                formats, and repairs what the linter can
 #   make accept MINUTES=10  real processes killed and paused at random under load; RUN=churn for
 #                           changes of the members, RUN=images for followers that are left behind
+#   make accept-client      50,000 random calls in each of the client's shapes beside sqlite3; a
+#                           writer while leaders are killed and paused
 #   make bench              how fast it is on this machine, beside what the machine could do
 
 PYTHON ?= python3
@@ -27,7 +29,7 @@ PARALLEL := tests/raft tests/storage tests/statemachine
 FLOORS := PYTHONPATH=.:client $(BIN)/lint-imports --no-logo
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test quick check fix accept bench clean
+.PHONY: help venv demo test quick check fix accept accept-client bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -78,6 +80,10 @@ fix: $(READY)
 
 accept: $(READY)
 	$(BIN)/python tests/e2e/$(RUN).py $(if $(filter images,$(RUN)),,--minutes $(MINUTES)) $(ARGS)
+
+accept-client: $(READY)
+	$(BIN)/python tests/client/test_differential.py --calls 50000
+	$(BIN)/python tests/e2e/client_failover.py --kills 10 --pauses 10
 
 bench: $(READY)
 	$(BIN)/python -m bench $(ARGS)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 import pytest
+from rsqlite_client.dsn import URL_VARIABLE
 
 from rsqlite.cli.main import main as rsqlite_command
 from rsqlite.cli.options import CONFIG_FLAG, ENVIRONMENT_PREFIX, configure, options
@@ -24,6 +25,7 @@ from rsqlite.cli.serve import SWITCHES, help_text
 from rsqlite.server.app import ROUTES
 from rsqlite.server.flags import Flags
 from rsqlite.testing.cluster import ProcessCluster, free_ports
+from rsqlite.testing.process import ProcessNode
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -31,6 +33,7 @@ RSQLITED = ROOT / "docs" / "rsqlited.md"
 HTTP = ROOT / "docs" / "http.md"
 README = ROOT / "README.md"
 EMBEDDING = ROOT / "docs" / "embedding.md"
+CLIENT = ROOT / "docs" / "client.md"
 GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FLAG_NAMES = {
     *(one.flag for one in options()),
@@ -87,6 +90,7 @@ def test_flags_and_variables_that_a_document_names_exist(path: Path) -> None:
     for words in code_words(path):
         named = re.findall(r"(?<![\w-])-([a-z]+(?:-[a-z]+)+)", words)
         assert set(named) <= FLAG_NAMES, words
+        words = words.replace(URL_VARIABLE, "")  # the client's, not a node's
         for variable in re.findall(rf"\b{ENVIRONMENT_PREFIX}([A-Z_]+)", words):
             assert variable.lower().replace("_", "-") in FLAG_NAMES, variable
 
@@ -139,8 +143,15 @@ def test_the_config_file_of_the_documents_is_one(tmp_path: Path) -> None:
     assert configure({CONFIG_FLAG: str(file)}, {}).problems == ()
 
 
+CLIENT_PROGRAMS = blocks(CLIENT, "python")
 PROGRAMS = [
-    (blocks(README, "python")[0], "['id', 'name'] [(1, 'Fiona')]\n", []),
+    (blocks(README, "python")[0], "2 Mary\n", []),
+    *zip(
+        CLIENT_PROGRAMS[1:],
+        ["[('tea',)]\n", "(1,) (2,)\n", "Fiona\n[(1,)]\n"],
+        [[], [], []],
+        strict=True,
+    ),
     *zip(
         blocks(EMBEDDING, "python"),
         ["[(100,)]\nSQLITE_CONSTRAINT_PRIMARYKEY\n", "[(1,)]\n", "serving\n"],
@@ -168,6 +179,24 @@ def test_the_python_of_the_documents_runs(
     assert result.returncode == 0, result.stderr
     assert result.stdout == printed
     assert sorted(os.listdir(tmp_path)) == left
+
+
+@pytest.mark.slow
+def test_the_first_program_of_the_client_runs_on_a_cluster(
+    rsqlite_node: ProcessNode, tmp_path: Path
+) -> None:
+    hosts = "http://127.0.0.1:4001,127.0.0.1:4011,127.0.0.1:4021"
+    assert hosts in CLIENT_PROGRAMS[0]
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", CLIENT_PROGRAMS[0].replace(hosts, rsqlite_node.url)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "1 1\nSQLITE_CONSTRAINT_UNIQUE\nFiona\nIain\nMary\n"
 
 
 @pytest.mark.slow
