@@ -70,7 +70,8 @@ def bind(statement: Statement, parameters: Any) -> Sequence[SqlValue]:
                 elif value is not None and kind is not bytes:
                     break
             else:
-                return parameters  # type: ignore[no-any-return]
+                # A copy of what its owner may change while the command waits for its turn.
+                return tuple(parameters)
     return [_value(value, number) for number, value in enumerate(_given(statement, parameters), 1)]
 
 
@@ -80,7 +81,7 @@ def bind_many(statement: Statement, rows: Iterable[Any]) -> list[Sequence[SqlVal
     if _PLAIN.isdisjoint(_adapters) and set(map(type, given)) <= _SEQUENCES:
         count = len(statement.names)
         if set(map(len, given)) <= {count} and _are_plain(given):
-            return given
+            return given if set(map(type, given)) <= {tuple} else list(map(tuple, given))
     return [bind(statement, parameters) for parameters in given]
 
 

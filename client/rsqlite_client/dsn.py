@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from rsqlite_client.errors import NotSupportedError, ProgrammingError
 from rsqlite_client.proto import ReadLevel, level_of
@@ -112,18 +112,21 @@ def _from_target(target: Target, environment: Mapping[str, str]) -> Options:
 
 
 def _from_url(url: str) -> Options:
-    parts = urlsplit(url)
-    if parts.scheme == "https":
+    # Not urlsplit, which knows of one host.
+    scheme, _, rest = url.partition("://")
+    place, _, query = rest.partition("?")
+    if scheme == "https":
         raise NotSupportedError("https is not there yet: nodes serve plain http")
-    if parts.scheme != "http":
+    if scheme != "http":
         raise ProgrammingError(f"{url!r} is no http:// URL")
-    if "@" in parts.netloc:
+    if "@" in place:
         raise NotSupportedError("user and password in a URL: authentication is not there yet")
-    if parts.path not in ("", "/") or parts.fragment:
+    place = place.removesuffix("/")
+    if "/" in place or "#" in rest:
         raise ProgrammingError(f"{url!r} has more than hosts and options: http://h1:4001,h2:4001")
-    hosts = tuple(dict.fromkeys(_host(one) for one in parts.netloc.split(",")))
+    hosts = tuple(dict.fromkeys(_host(one) for one in place.split(",")))
     found = Options(hosts=hosts)
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+    for name, value in parse_qsl(query, keep_blank_values=True):
         match name:
             case "timeout":
                 found = replace(found, timeout_s=_positive(name, seconds(name, value)))

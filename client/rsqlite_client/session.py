@@ -36,7 +36,6 @@ from rsqlite_client.errors import (
 )
 from rsqlite_client.proto import (
     Command,
-    Form,
     ReadLevel,
     Result,
     body_of,
@@ -132,16 +131,19 @@ class Session:
         """Path and query. They are the same each time while all is well: the server remembers heads
         that repeat."""
         target = path_of(command)
-        is_none = command.level is ReadLevel.NONE
-        if command.form is Form.ONE and command.level is not ReadLevel.WEAK:
-            target += f"&level={command.level.value}"
+        # What may write goes to the leader in any case, and reads there if it only reads: a node
+        # would keep a request at level none, and pass for the leader.
+        level = command.level if command.is_read else ReadLevel.WEAK
+        is_none = level is ReadLevel.NONE
+        if level is not ReadLevel.WEAK:
+            target += f"&level={level.value}"
             if is_none and self.last_index:
                 target += f"&min_index={self.last_index}"
-            if command.freshness_s:
-                target += f"&freshness={_duration(command.freshness_s)}"
+        if command.freshness_s and command.is_read:
+            target += f"&freshness={_duration(command.freshness_s)}"
         if choice.is_direct:
             target += "&redirect"
-        if not (is_none and command.is_read):
+        if not is_none:
             is_whole = left_s >= self.timeout_s
             target += self._timeout if is_whole else f"&timeout={_duration(left_s)}"
         return target
@@ -226,12 +228,16 @@ class _Run:
     def _result(self, choice: Choice, answer: Answer) -> Result | None:
         """What the answer holds; None when somebody else should be asked."""
         session = self._session
-        error = top_level_error(answer.body)
-        if error is not None:
-            self._judge(choice, answer, error)
+        try:
+            error = top_level_error(answer.body)
+            result = None if error is not None else result_of(answer.body)
+            index = int(answer.header(INDEX) or 0)
+        except (ValueError, LookupError, TypeError) as caught:
+            # Not of a node, whatever its status: of something in between.
+            error, result, index = f"{choice.host} answered nonsense: {caught!r}", None, 0
+        if result is None:
+            self._judge(choice, answer, error or "no result")
             return None
-        result = result_of(answer.body)
-        index = int(answer.header(INDEX) or 0)
         if index < session.last_index and result.is_read:
             # Of a leader that is none any more, say.
             self._fail(choice, f"a copy as of {index}, and {session.last_index} was seen")

@@ -149,7 +149,8 @@ def test_a_mapping_of_any_kind_has_names() -> None:
 def test_many_rows_are_as_good_as_each() -> None:
     statement = Statement("INSERT INTO t VALUES(?,?)")
     plain = [(1, "é"), [2, None], (3.5, b"x")]
-    assert bind_many(statement, iter(plain)) == plain
+    bound = bind_many(statement, iter(plain))
+    assert bound == [tuple(row) for row in plain]
     assert bind_many(statement, [(1, float("nan")), (True, bytearray(b"y"))]) == [
         [1, None],
         [1, b"y"],
@@ -190,3 +191,11 @@ def test_adapt() -> None:
     assert adapt(5, PrepareProtocol, "none") == "none"
     with pytest.raises(ProgrammingError, match="can't adapt"):
         adapt(object())
+
+
+def test_what_is_bound_is_a_copy() -> None:
+    row = [1, 2]
+    statement = Statement("SELECT ?, ?")
+    one, (many,) = bind(statement, row), bind_many(statement, [row])
+    row[0] = 5
+    assert (one, many) == ((1, 2), (1, 2))

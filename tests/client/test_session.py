@@ -343,6 +343,25 @@ def test_reads_say_how_fresh() -> None:
     assert target(ReadLevel.NONE, freshness_s=0.5) == "&level=none&min_index=9&freshness=500ms"
 
 
+def test_what_may_write_has_no_level() -> None:
+    """A node would keep it at level none, and be taken for the leader."""
+    session = session_of()
+    session.last_index = 9
+    one = play(session, WRITE, level=ReadLevel.NONE, freshness_s=1.0)
+    assert one.step.target == "/db/request?typed&compact&redirect&timeout=10000ms"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"\xff", b"{}", b"[]", b"1", b'{"results":1}', b'{"results":[{}]}']
+)
+def test_an_answer_that_is_none_tells_nothing(body: bytes) -> None:
+    with pytest.raises(AmbiguousResultError, match="nonsense"):
+        play(session_of(), WRITE).answer(200, body)
+    one = play(session_of(), READ)
+    one.answer(200, body)
+    assert one.step.host == "b"
+
+
 def test_a_read_never_goes_back_behind_what_was_seen() -> None:
     session = session_of()
     play(session, WRITE).answer(200, WRITTEN, rsqlite_index="20")
