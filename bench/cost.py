@@ -1,13 +1,16 @@
-"""What 100,000 writes cost each node: CPU seconds, and bytes written to the disk.
+"""What 100,000 writes cost: CPU seconds of each node, and bytes written to the disk by all of them.
 
-Counted from one checkpoint of every node to the next, so that what a write causes later is in it:
-its pages in the WAL and in the database file, beside the log's. A row of an idle cluster tells what
+Counted from one checkpoint of every node to the next, and with everything on the disk, so that
+what a write causes later is in it: its pages in the WAL and in the database file, beside the log's.
+The disk's count has in it what others write there: an idle cluster tells how much that is, and what
 time alone costs.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +29,7 @@ from bench.harness import (
     wait_everywhere,
 )
 from bench.report import figure_table, header, measured_json, spread, steps, write_json
-from bench.usage import Usage, usage_of
+from bench.usage import Usage, device_written_bytes, usage_of
 from bench.workloads import Bulks, Inserts, Workload, source_of, workload_named
 
 UNIT = 100_000
@@ -56,6 +59,8 @@ class Sample:
     seconds: float
     leader: Usage
     followers: Sequence[Usage]
+    device_bytes: int | None
+    """What the disk under all nodes got, if it counts that."""
     measurement: Measurement | None = None
 
     @property
@@ -123,26 +128,30 @@ def cost_of_writes(target: Target, workload: Workload, writes: int) -> Sample:
     cost = cost_of(target, write)
     verify_rows(target, table, source.rows)
     wait_everywhere(target, table, source.rows)
-    return Sample(source.rows, cost.seconds, cost.leader, cost.followers, measurements[0])
+    return dataclasses.replace(cost, rows=source.rows, measurement=measurements[0])
 
 
 def cost_of(target: Target, work: Callable[[], None]) -> Sample:
     """What the nodes use between two checkpoints of all of them with `work` in between."""
     term = target.term()
-    before = settled_usages(target)
+    before, device_before = settled(target)
     begin = time.perf_counter()
     work()
-    after = settled_usages(target)
+    after, device_after = settled(target)
     seconds = time.perf_counter() - begin
     if target.term() != term:
         raise WrongAnswer("an election took place meanwhile")
     spent = {url: usage - before[url] for url, usage in after.items()}
     leader = spent.pop(target.leader)
-    return Sample(0, seconds, leader, list(spent.values()))
+    device_bytes = None
+    if device_before is not None and device_after is not None:
+        device_bytes = device_after - device_before
+    return Sample(0, seconds, leader, list(spent.values()), device_bytes)
 
 
-def settled_usages(target: Target) -> dict[str, Usage]:
-    """Of each node by its URL, once all of them have brought all they know into their files."""
+def settled(target: Target) -> tuple[dict[str, Usage], int | None]:
+    """What each node has used, by its URL, and what the disk got: once all of them have brought all
+    they know into their files, and the kernel has brought that to the disk."""
     cluster = target.cluster
     assert cluster is not None
     cluster.wait_applied(timeout_s=CALL_TIMEOUT)
@@ -150,13 +159,16 @@ def settled_usages(target: Target) -> dict[str, Usage]:
         status, answer = node.request("POST", "/snapshot", timeout_s=CALL_TIMEOUT)
         if status not in SNAPSHOT_MADE:
             raise WrongAnswer(f"/snapshot answered {status}: {answer!r}")
-    return {node.http_url: usage_of(node.pid) for node in cluster.nodes}
+    usages = {node.http_url: usage_of(node.pid) for node in cluster.nodes}
+    os.sync()
+    return usages, device_written_bytes(target.directory)
 
 
 def sample_json(one: Sample) -> dict[str, Any]:
     return {
         "rows": one.rows,
         "seconds": round(one.seconds, 3),
+        "device_bytes": one.device_bytes,
         "leader": {"cpu_seconds": one.leader.cpu_seconds, "bytes": one.leader.written_bytes},
         "followers": [
             {"cpu_seconds": usage.cpu_seconds, "bytes": usage.written_bytes}
@@ -173,11 +185,15 @@ def as_json(name: str, samples: Sequence[Sample]) -> dict[str, Any]:
         "rounds": [sample_json(one) for one in samples],
         "leader_cpu_seconds": [one.for_unit(one.leader.cpu_seconds) for one in samples],
         "follower_cpu_seconds": [one.for_unit(one.follower.cpu_seconds) for one in samples],
-        "leader_bytes": [one.for_unit(one.leader.written_bytes) for one in samples],
-        "follower_bytes": [one.for_unit(one.follower.written_bytes) for one in samples],
         "nodes_cpu_seconds": [one.for_unit(one.nodes.cpu_seconds) for one in samples],
-        "nodes_bytes": [one.for_unit(one.nodes.written_bytes) for one in samples],
+        "nodes_write_bytes": [one.for_unit(one.nodes.written_bytes) for one in samples],
+        "device_bytes": device_for_unit(samples),
     }
+
+
+def device_for_unit(samples: Sequence[Sample]) -> list[float]:
+    """Of the rounds in which the disk's count is known."""
+    return [one.for_unit(one.device_bytes) for one in samples if one.device_bytes is not None]
 
 
 def show(found: dict[str, list[Sample]], idle: Sequence[Sample], console: Console) -> None:
@@ -188,28 +204,27 @@ def show(found: dict[str, list[Sample]], idle: Sequence[Sample], console: Consol
         "CPU s, all nodes",
         "leader",
         "a follower",
-        "MB written, all nodes",
-        "leader",
-        "a follower",
-        "times the value",
+        "MB to the disk",
+        "times the values",
+        "MB by write_bytes",
     )
     for name, samples in found.items():
-        written = [one.for_unit(one.nodes.written_bytes) / MEGABYTE for one in samples]
-        value = UNIT * VALUE_BYTES * (1 + len(samples[0].followers)) / MEGABYTE
+        device = [one / MEGABYTE for one in device_for_unit(samples)]
+        values = UNIT * VALUE_BYTES * (1 + len(samples[0].followers)) / MEGABYTE
+        written = median(one.for_unit(one.nodes.written_bytes) for one in samples)
         table.add_row(
             name,
             spread([one.for_unit(one.nodes.cpu_seconds) for one in samples]),
             f"{median(one.for_unit(one.leader.cpu_seconds) for one in samples):.2f}",
             f"{median(one.for_unit(one.follower.cpu_seconds) for one in samples):.2f}",
-            spread(written, 1),
-            f"{median(one.for_unit(one.leader.written_bytes) for one in samples) / MEGABYTE:.1f}",
-            f"{median(one.for_unit(one.follower.written_bytes) for one in samples) / MEGABYTE:.1f}",
-            f"{median(written) / value:.1f}",
+            spread(device, 1) if device else "",
+            f"{median(device) / values:.1f}" if device else "",
+            f"{written / MEGABYTE:.1f}",
         )
     console.print(table)
     cpu = median(one.nodes.cpu_seconds / one.seconds for one in idle)
-    written_idle = median(one.nodes.written_bytes / one.seconds for one in idle)
-    console.print(
-        f"idle, all nodes: {cpu * 1e3:.1f} ms of CPU and {written_idle / 1e3:.1f} kB each second",
-        highlight=False,
-    )
+    words = f"idle, all nodes: {cpu * 1e3:.1f} ms of CPU each second"
+    devices = [one.device_bytes / one.seconds for one in idle if one.device_bytes is not None]
+    if devices:
+        words += f"; to the disk, from anybody: {median(devices) / 1e3:.1f} kB each second"
+    console.print(words, highlight=False)

@@ -149,13 +149,13 @@ def draw_cost(figure: Figure, content: Content) -> None:
     nodes = ("leader", "follower")
     dots(left, names, {who: [row[f"{who}_cpu_seconds"] for row in rows] for who in nodes})
     left.set_xlabel("CPU seconds (log scale)")
-    megabytes = {
-        who: [[value / MEGABYTE for value in row[f"{who}_bytes"]] for row in rows] for who in nodes
-    }
-    dots(right, names, megabytes)
-    right.set_xlabel("MB written (log scale)")
-    right.legend(fontsize=8)
-    figure.suptitle(f"what {content['unit']:,} rows cost a node")
+    disk = [[value / MEGABYTE for value in row["device_bytes"]] for row in rows]
+    if all(disk):
+        dots(right, names, {"all nodes, with the journal": disk})
+    right.set_xlabel("MB to the disk (log scale)")
+    for axes in (left, right):
+        axes.legend(fontsize=8)
+    figure.suptitle(f"what {content['unit']:,} rows cost")
 
 
 def draw_endurance(figure: Figure, content: Content) -> None:

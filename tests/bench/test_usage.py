@@ -12,7 +12,7 @@ import pytest
 from bench.usage import (
     Sizes,
     Usage,
-    memory_bytes,
+    device_written_bytes,
     process_cpu_seconds,
     sizes_of,
     usage_of,
@@ -49,8 +49,26 @@ def test_bytes_written_count_what_goes_to_files(tmp_path: Path) -> None:
     assert usage_of(ME).written_bytes - before >= 1_000_000
 
 
+def test_a_device_counts_what_it_gets(tmp_path: Path) -> None:
+    before = device_written_bytes(tmp_path)
+    if before is None:
+        pytest.skip("this file system is on no device")
+    with (tmp_path / "file").open("wb") as file:
+        file.write(os.urandom(1_000_000))
+        file.flush()
+        os.fsync(file.fileno())
+    after = device_written_bytes(tmp_path)
+    assert after is not None
+    assert after - before >= 1_000_000
+
+
+def test_a_file_on_no_device_has_no_count() -> None:
+    assert device_written_bytes(Path("/proc")) is None
+
+
 def test_sizes_are_what_the_files_of_a_node_take(tmp_path: Path) -> None:
-    assert sizes_of(ME, tmp_path) == Sizes(memory_bytes(ME), 0, 0, 0)
+    empty = sizes_of(ME, tmp_path)
+    assert empty == Sizes(empty.memory_bytes, 0, 0, 0)
     for name, pages in (
         ("log/0000000000000001.log", 3),
         ("log/hardstate", 1),
