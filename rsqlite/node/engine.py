@@ -939,6 +939,7 @@ class Engine:
             if isinstance(part, StateMachine):
                 part.leave_wal()
         self.place.stop()
+        self.compaction.stop(Stopped(str(error)))
         self.membership.stop(Stopped(str(error)))
         self.content.stop(Stopped(str(error)))
         self.vacuums.stop(Stopped(str(error)))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rsqlite.cli.exits import Exit
+from rsqlite.config import MIB
 from tests.e2e.clients import Clients
 from tests.e2e.disk_rig import (
     DATABASE,
@@ -46,6 +47,9 @@ SETTLE_S = 2.0 * PATIENCE
 HOLD_S = 4.0
 STALL_S = 4.0
 ACKNOWLEDGED_MIN = 10
+IMAGE_RATE = 2 * MIB
+FILLING_BYTES = 200_000
+FILLING_ROWS = 5
 EXIT_S = 20.0 * PATIENCE
 
 
@@ -69,8 +73,13 @@ class Case:
 
     @property
     def options(self) -> tuple[str, ...]:
-        # strace can make `io_submit` fail, which is not the sync; so the thread has to do it.
-        return ("-log-sync", "thread") if self.fault in ("eio", "slow") else ()
+        if self.fault in ("eio", "slow"):
+            # strace can make `io_submit` fail, which is not the sync; so the thread has to do it.
+            return ("-log-sync", "thread")
+        if self.fault in ("installing", "making"):
+            # So little log that a new node needs an image, which comes slowly.
+            return ("-log-keep-bytes", "64KiB", "-image-bytes-per-second", str(IMAGE_RATE))
+        return ()
 
 
 def all_cases() -> list[Case]:
@@ -86,6 +95,8 @@ def all_cases() -> list[Case]:
                 cases.append(Case("eio", volume, who, "pread64"))
             else:
                 cases.append(Case("slow", volume, who, "fdatasync"))
+    for fault in ("installing", "making", "checkpointing", "quarantining"):
+        cases.append(Case(fault, DATABASE, LEADER if fault == "making" else FOLLOWER))
     return cases
 
 
@@ -260,6 +271,84 @@ class Run:
         for node in nodes:
             self._volume(node).free()
 
+    # No room at a bad moment
+
+    async def _installing(self) -> None:
+        """The volume fills up while a new node fetches its database."""
+        await self._make_images_needed()
+        (node,) = await self._chosen()
+        incoming = self.rig.sites[node].node.directory / "incoming"
+        await asyncio.to_thread(self.rig.wipe, node)
+        await until(
+            lambda: any(one.stat().st_size > IMAGE_RATE for one in incoming.glob("*.part")),
+            RECOVERY_S,
+            lambda: f"an image to be fetched\n{self._logs()}",
+        )
+        await self._hold_without_room(node)
+
+    async def _making(self) -> None:
+        """The leader has no room for the image that a new node needs."""
+        await self._make_images_needed()
+        (leader,) = await self._chosen()
+        await asyncio.to_thread(self._volume(leader).fill, RESERVE_BYTES // 2)
+        node = next(n for n in range(len(self.rig.sites)) if n != leader)
+        await asyncio.to_thread(self.rig.wipe, node)
+        # Whoever leads now has room, and makes one: nothing needs to be freed for that.
+        await until(
+            lambda: self.rig.sites[node].node.is_ready(),
+            RECOVERY_S,
+            lambda: f"the new node to be there\n{self._logs()}",
+        )
+        self._volume(leader).free()
+
+    async def _checkpointing(self) -> None:
+        """The database file cannot grow by what is in the WAL."""
+        (node,) = await self._chosen()
+        await asyncio.to_thread(self._volume(node).fill)
+        await asyncio.sleep(HOLD_S)
+        await self._provoke([node])
+        await self._progress("without room")
+        self._expect_no_exit([node])
+        self._volume(node).free()
+
+    async def _quarantining(self) -> None:
+        """The node has to set its files aside, and has no room for the word that says so."""
+        (node,) = await self._chosen()
+        site = self.rig.sites[node]
+        self.rig.is_supervised = False
+        site.node.kill()
+        segment = min((site.node.directory / "log").glob("*.log"))
+        content = bytearray(segment.read_bytes())
+        content[content.index(b"INSERT INTO")] ^= 1
+        segment.write_bytes(content)
+        await asyncio.to_thread(self._volume(node).fill)
+        self.rig.is_supervised = True
+        await asyncio.sleep(HOLD_S)
+        await self._progress("without room")
+        self._volume(node).free()
+
+    async def _make_images_needed(self) -> None:
+        """The database is some MB long, and what made it so has left the log of every node."""
+
+        def write() -> bool:
+            leader = self.rig.sites[self._leader()].node
+            row = ["INSERT INTO filling(v) VALUES(?)", "f" * FILLING_BYTES]
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                leader.request("POST", "/db/execute", [row] * FILLING_ROWS)
+            for site in self.rig.sites:
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    site.node.request("POST", "/snapshot", timeout_s=EXIT_S)
+            views = [self.rig.first_index(site.node.index) for site in self.rig.sites]
+            return min(views) > 1
+
+        await until(write, RECOVERY_S, lambda: f"the log to be cut\n{self._logs()}")
+
+    async def _hold_without_room(self, node: int) -> None:
+        await asyncio.to_thread(self._volume(node).fill)
+        await asyncio.sleep(HOLD_S)
+        await self._progress("without room")
+        self._volume(node).free()
+
     # Disks that fail
 
     async def _eio(self) -> None:
@@ -328,16 +417,24 @@ class Run:
         await self._provoke(nodes)
         await asyncio.sleep(HOLD_S)
         await self._others_go_on(nodes, begin)
-        self.rig.is_supervised = False
-        self.facts["file systems given up"] = 0
         for node in nodes:
             under = self.rig.sites[node].under
             assert under is not None
             under.free()
+        self.facts["file systems given up"] = 0
+        await until(
+            lambda: self._tend(nodes), RECOVERY_S, lambda: f"all to be well\n{self._logs()}"
+        )
+
+    def _tend(self, nodes: list[int]) -> bool:
+        """Mend what the kernel has given up, which may be a while after; whether all is well."""
+        for node in nodes:
             if self._volume(node).is_read_only:
                 self.facts["file systems given up"] += 1
-                await asyncio.to_thread(self._mend, node)
-        self.rig.is_supervised = True
+                self.rig.is_supervised = False
+                self._mend(node)
+                self.rig.is_supervised = True
+        return all(self.rig.sites[node].node.is_ready() for node in nodes)
 
     async def _ended(self, nodes: list[int], needed: int) -> None:
         """So many of them have ended, and said why."""

@@ -96,6 +96,22 @@ class Rig:
     def site(self, index: int) -> Site:
         return self.sites[index]
 
+    def wipe(self, index: int) -> None:
+        """Kill a node and take all its data away; `supervise` starts it as a new one."""
+        site, node = self.sites[index], self.cluster.nodes[index]
+        was_supervised, self.is_supervised = self.is_supervised, False
+        node.kill()
+        site.volumes[LOG].unmount()
+        site.volumes[DATABASE].unmount()
+        site.volumes[DATABASE].make()
+        site.volumes[LOG].make()
+        self.is_supervised = was_supervised
+
+    def first_index(self, index: int) -> int:
+        """Where a node's log begins; 0 while it does not answer."""
+        view = self.view(index)
+        return 0 if view is None else int(view["first_log_index"])
+
     async def supervise(self) -> None:
         """Until it is cancelled."""
         while True:
@@ -183,6 +199,7 @@ class Prober:
 PADDING_SCHEMA = [
     "CREATE TABLE padding(id INTEGER PRIMARY KEY, v TEXT)",
     "CREATE TABLE padded(marker TEXT PRIMARY KEY)",
+    "CREATE TABLE filling(id INTEGER PRIMARY KEY, v TEXT)",
 ]
 PADDING_QUERY = (
     "SELECT (SELECT count(*) FROM padded),"

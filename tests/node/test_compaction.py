@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import apsw
+
 from rsqlite.config import KIB, MIB
+from rsqlite.errors import DiskFault, RsqliteError
 from rsqlite.testing.engines import EngineCluster
 
 SEGMENTS = {
@@ -59,4 +62,24 @@ def test_a_log_that_fills_its_volume_gives_way(tmp_path: Path) -> None:
     cluster.disk(engine).free.clear()
     cluster.loop.advance(0.5)
     update(cluster, 10)
+    cluster.close()
+
+
+def test_who_waits_for_a_snapshot_hears_that_the_node_has_failed(tmp_path: Path) -> None:
+    cluster = alone(tmp_path)
+    engine = cluster.leader()
+    reader = apsw.Connection(engine.machine.path, flags=apsw.SQLITE_OPEN_READONLY)
+    cursor = reader.execute("SELECT column1 FROM t, (VALUES(1), (2))")
+    assert next(cursor) == (1,)
+    update(cluster, 1)
+    answers: list[tuple[bool, RsqliteError | None]] = []
+    engine.snapshot(lambda is_done, error: answers.append((is_done, error)))
+    cluster.loop.advance(1.0)
+    assert answers == []
+    engine.fail(DiskFault("the disk is gone"))
+    ((is_done, error),) = answers
+    assert not is_done
+    assert "the disk is gone" in str(error)
+    reader.close(force=True)
+    cluster.faults.clear()
     cluster.close()
