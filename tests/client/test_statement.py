@@ -144,6 +144,7 @@ PIECES = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:.*named parameter:DeprecationWarning")
 @given(st.lists(st.sampled_from([*PIECES, " ", "$", "é", "''", "x'00'", "a$b", ":"]), max_size=12))
 def test_sqlite_wants_as_many_parameters_as_were_found(pieces: list[str]) -> None:
     """SQLite tells the number it wants when it is given another one."""
