@@ -15,7 +15,7 @@ from rsqlite_client.converting import column_names, converted, converters_of
 from rsqlite_client.errors import NotSupportedError, ProgrammingError
 from rsqlite_client.proto import Command, Form, ReadLevel, Result, level_of
 from rsqlite_client.row import Row
-from rsqlite_client.statement import Statement, statement_of, statements_of
+from rsqlite_client.statement import Statement, setting_of, statement_of, statements_of
 
 Level = Literal["none", "weak", "linearizable", "strong", "auto"]
 RowFactory = Callable[[Any, tuple[Any, ...]], Any]
@@ -28,6 +28,10 @@ COUNTER_TEXT = (
     "{name}() would count within this one request: use cursor.lastrowid, cursor.rowcount or"
     " connection.total_changes, as parameters if need be. (Alone in a SELECT, or in a script, it"
     " works.)"
+)
+SETTING_TEXT = (
+    "PRAGMA {name} with a value would hold for this one request, not for the connection, which"
+    " needs an interactive session; nodes enforce foreign keys when they are started with -fk"
 )
 
 
@@ -151,6 +155,9 @@ class BaseCursor:
         if not script.isascii():
             script.encode("utf-8")
         texts = statements_of(script)
+        if any(setting_of(text) == ("foreign_keys", True) for text in texts):
+            # As in a transaction, it would do nothing.
+            raise NotSupportedError(SETTING_TEXT.format(name="foreign_keys"))
         answer = None if texts else Result()
         return Command(Statement(""), Form.SCRIPT, (), texts=texts, answer=answer)
 
@@ -160,6 +167,8 @@ class BaseCursor:
             raise Mistake(error, self._probe(statement))
         if statement.is_transactional:
             raise NotSupportedError(SESSION_TEXT.format(what=statement.first_word))
+        if statement.setting:
+            raise NotSupportedError(SETTING_TEXT.format(name=statement.setting))
 
     def _probe(self, statement: Statement) -> Command:
         """Has the first statement compiled, and nothing else."""

@@ -95,6 +95,11 @@ class Command:
         """Asked for as a read: the server refuses to write, so it may be sent again."""
         return self.statement.is_read and self.form is Form.ONE
 
+    @property
+    def is_vacuum(self) -> bool:
+        """Has every node write its database anew; only what must write may ask for it."""
+        return self.statement.first_word == "VACUUM"
+
 
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _loads = json.JSONDecoder().decode
@@ -107,6 +112,8 @@ def path_of(command: Command) -> str:
         return "/db/request?typed&compact&many"
     if command.form is Form.SCRIPT:
         return "/db/request?typed&compact&transaction"
+    if command.is_vacuum:
+        return "/db/execute?typed&compact"
     return "/db/query?typed&compact" if command.is_read else "/db/request?typed&compact"
 
 

@@ -42,6 +42,14 @@ _TRANSACTIONAL = frozenset(("BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "
 _COUNTER = re.compile(r"(?<![\w$.])(last_insert_rowid|total_changes|changes)\s*\(\s*\)", re.ASCII)
 _COUNTER_ALONE = re.compile(r"select (\w+ ?\( ?\))", re.IGNORECASE | re.ASCII)
 
+_SETTING = re.compile(
+    r"pragma (?:main ?\. ?)?(foreign_keys|defer_foreign_keys|recursive_triggers"
+    r"|ignore_check_constraints|legacy_alter_table|case_sensitive_like) ?(?:= ?|\( ?)(.+)",
+    re.IGNORECASE | re.ASCII,
+)
+"""PRAGMAs with a value that hold for a connection in SQLite, and for a request at a node."""
+_ON = frozenset(("on", "yes", "true", "full", "extra"))
+
 _VARIABLES_MAX = 32_766
 """SQLite's own bound on the number of a parameter."""
 _KNOWN_MAX = 512
@@ -77,6 +85,11 @@ class Statement:
     def is_dml(self) -> bool:
         """As the sqlite3 module sees it: by the first word. Such statements have a rowcount."""
         return self.first_word in _DML
+
+    @property
+    def setting(self) -> str:
+        """The name of a PRAGMA that is set for a connection."""
+        return setting_of(self.text)[0] if self.first_word == "PRAGMA" else ""
 
     @property
     def is_transactional(self) -> bool:
@@ -153,9 +166,27 @@ def statements_of(script: str) -> list[str]:
             start = token.end()
     found.append(script[start:])
     found = [text for text in found if _BLANK_OR_END.fullmatch(text) is None]
-    if len(found) > 1 and _BEGIN.fullmatch(_bare(found[0])) and _COMMIT.fullmatch(_bare(found[-1])):
-        return found[1:-1]
+    first = 0
+    while first < len(found) and setting_of(found[first])[0]:
+        first += 1
+    framed = found[first:]
+    if (
+        len(framed) > 1
+        and _BEGIN.fullmatch(_bare(framed[0]))
+        and _COMMIT.fullmatch(_bare(framed[-1]))
+    ):
+        return found[:first] + framed[1:-1]
     return found
+
+
+def setting_of(text: str) -> tuple[str, bool]:
+    """The name of a PRAGMA that is set for a connection, and whether it is switched on."""
+    found = _SETTING.fullmatch(_bare(text))
+    if found is None:
+        return "", False
+    value = found[2].rstrip(" )").strip("'\"").lower()
+    is_on = value in _ON or (value.isdigit() and int(value) != 0)
+    return found[1].lower(), is_on
 
 
 def _is_complete(text: str, start: int, end: int) -> bool:

@@ -34,6 +34,8 @@ def request_of(command: Command) -> Request:
     if command.form is Form.MANY:
         return Request(RequestKind.MIXED, sqls, parameters, transaction=True)
     kind = RequestKind.QUERY if command.is_read else RequestKind.MIXED
+    if command.is_vacuum:
+        kind = RequestKind.EXECUTE
     return Request(
         kind,
         sqls,

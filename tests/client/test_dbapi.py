@@ -148,6 +148,36 @@ def test_transactions_say_that_they_need_a_session(db: rsqlite.Connection, sql: 
         db.execute(sql)
 
 
+def test_settings_of_a_connection_are_not_taken_for_those_of_a_request(
+    table: rsqlite.Connection,
+) -> None:
+    for sql in ("PRAGMA foreign_keys=ON", "PRAGMA case_sensitive_like=1"):
+        with pytest.raises(rsqlite.NotSupportedError, match="not for the connection"):
+            table.execute(sql)
+    with pytest.raises(rsqlite.NotSupportedError, match="not for the connection"):
+        table.executescript("PRAGMA foreign_keys=1; INSERT INTO t(b) VALUES(1)")
+    table.executescript("PRAGMA foreign_keys=OFF; BEGIN; INSERT INTO t(b) VALUES(1); COMMIT;")
+    assert table.execute("PRAGMA foreign_keys").fetchone() == (0,)
+    assert table.execute("SELECT count(*) FROM t").fetchone() == (1,)
+
+
+def test_counters_in_sql_are_answered_or_refused(table: rsqlite.Connection) -> None:
+    table.executemany("INSERT INTO t(b) VALUES(?)", [(1,), (2,)])
+    table.execute("INSERT INTO t(b) VALUES(3)")
+    for name, value in (("last_insert_rowid", 3), ("changes", 1), ("total_changes", 3)):
+        assert table.execute(f"SELECT {name}()").fetchone() == (value,)
+        with pytest.raises(rsqlite.NotSupportedError, match=f"{name}.. would count within this"):
+            table.execute(f"INSERT INTO t(b) VALUES({name}() + 10)")
+    table.executescript(
+        "INSERT INTO t(b) VALUES(4); UPDATE t SET c = last_insert_rowid() WHERE b = 4"
+    )
+    assert table.execute("SELECT c FROM t WHERE b = 4").fetchone() == (4,)
+
+
+def test_vacuum_is_the_clusters(table: rsqlite.Connection) -> None:
+    assert table.execute("VACUUM").rowcount == -1
+
+
 def test_what_begins_transactions_by_itself_is_refused(
     db: rsqlite.Connection, rsqlite_node: ProcessNode
 ) -> None:

@@ -19,8 +19,8 @@ What is known to differ, and why:
 9. Functions that count for a connection work alone in a SELECT, and in scripts, where they begin at
    0; elsewhere they are refused, with what to use instead.
 10. BEGIN, COMMIT and their kin, and rollback(), need a session, which is not there yet.
-11. What cannot be replicated is refused: ATTACH, VACUUM, TEMP objects, rowid 2^63-1, PRAGMAs with a
-    value (but for user_version, application_id and those that hold for one request).
+11. What cannot be replicated is refused: ATTACH, TEMP objects, rowid 2^63-1, PRAGMAs with a value
+    (all but user_version and application_id; settings of a connection need a session).
 12. TEXT that is no UTF-8 cannot be read; it is an OperationalError in both, with other words.
 13. The adapters and converters of dates that sqlite3 has by default are deprecated there, and are
     not here.

@@ -31,6 +31,7 @@ def test_paths() -> None:
     assert path_of(command("SELECT 1", form=Form.SCRIPT)) == (
         "/db/request?typed&compact&transaction"
     )
+    assert path_of(command("VACUUM")) == "/db/execute?typed&compact"
     assert path_of(command("x", form=Form.MANY)) == "/db/request?typed&compact&many"
 
 

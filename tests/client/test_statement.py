@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rsqlite_client.errors import ProgrammingError
-from rsqlite_client.statement import Statement, statement_of, statements_of
+from rsqlite_client.statement import Statement, setting_of, statement_of, statements_of
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,44 @@ def test_what_sqlite_cannot_take_is_refused() -> None:
         statement_of("SELECT '\ud800'")
 
 
+@pytest.mark.parametrize(
+    ("sql", "setting"),
+    [
+        ("PRAGMA foreign_keys = ON", ("foreign_keys", True)),
+        ("pragma main.Foreign_Keys(1);", ("foreign_keys", True)),
+        ("PRAGMA foreign_keys = 'yes'", ("foreign_keys", True)),
+        ("PRAGMA foreign_keys=0", ("foreign_keys", False)),
+        ("PRAGMA foreign_keys=00", ("foreign_keys", False)),
+        ("PRAGMA foreign_keys=off", ("foreign_keys", False)),
+        ("PRAGMA /* x */ recursive_triggers=2", ("recursive_triggers", True)),
+        ("PRAGMA foreign_keys", ("", False)),
+        ("PRAGMA user_version=1", ("", False)),
+        ("SELECT 'PRAGMA foreign_keys=1'", ("", False)),
+    ],
+)
+def test_settings_of_a_connection_are_known(sql: str, setting: tuple[str, bool]) -> None:
+    assert setting_of(sql) == setting
+    assert Statement(sql).setting == setting[0]
+
+
+def test_counters_are_found_outside_of_quotes_and_comments() -> None:
+    for sql, counter in (
+        ("SELECT last_insert_rowid()", "last_insert_rowid"),
+        ("INSERT INTO t VALUES(CHANGES ( ))", "changes"),
+        ("SELECT total_changes()", "total_changes"),
+        ("SELECT 'changes()', \"changes\" -- changes()", ""),
+        ("INSERT INTO changes(a) VALUES(1)", ""),
+        ("CREATE TRIGGER a AFTER INSERT ON t BEGIN SELECT changes(); END", ""),
+    ):
+        assert Statement(sql).counter == counter
+    for sql, name in (
+        ("SELECT changes()", "changes()"),
+        ("/* x */ select\nChanges ( ) ;", "Changes ( )"),
+        ("SELECT changes() + 1", ""),
+    ):
+        assert Statement(sql).counter_alone == name
+
+
 TRIGGER = "CREATE TRIGGER a AFTER INSERT ON t BEGIN SELECT 1; SELECT ';'; END;"
 
 
@@ -108,6 +146,9 @@ TRIGGER = "CREATE TRIGGER a AFTER INSERT ON t BEGIN SELECT 1; SELECT ';'; END;"
         ("begin immediate transaction;a;commit transaction", ["a;"]),
         ("/* dump */ BEGIN TRANSACTION;\na;\nEND TRANSACTION;\n-- done\n", ["\na;"]),
         ("BEGIN;COMMIT;", []),
+        ("PRAGMA foreign_keys=OFF;BEGIN;a;COMMIT;", ["PRAGMA foreign_keys=OFF;", "a;"]),
+        ("PRAGMA foreign_keys=OFF;a;COMMIT;", ["PRAGMA foreign_keys=OFF;", "a;", "COMMIT;"]),
+        ("PRAGMA user_version=1;BEGIN;COMMIT;", ["PRAGMA user_version=1;", "BEGIN;", "COMMIT;"]),
         ("COMMIT", ["COMMIT"]),
         ("BEGIN; a; -- COMMIT;", ["BEGIN;", " a;"]),
         ("a; COMMIT;", ["a;", " COMMIT;"]),
