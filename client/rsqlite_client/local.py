@@ -110,6 +110,17 @@ def _silence(command: Command, timeout_s: float) -> Exception:
     return AmbiguousResultError(f"{text}; {AMBIGUOUS_ADVICE}")
 
 
+def _submit(
+    node: LocalNode, command: Command, timeout_s: float, min_index: int, done: Done
+) -> None:
+    """On the node's loop. The edge between two threads: whatever is raised here, the other one is
+    waiting for it."""
+    try:
+        node.submit(command, timeout_s, min_index, done)
+    except Exception as error:  # noqa: BLE001 - handed over
+        done(error, 0)
+
+
 class LocalChannel(_Local):
     """For blocking connections: the node's loop runs in another thread."""
 
@@ -142,7 +153,7 @@ class LocalChannel(_Local):
         node = self._node
         try:
             node.loop.call_soon_threadsafe(
-                node.submit, command, left_s, self._min_index(command), done
+                _submit, node, command, left_s, self._min_index(command), done
             )
         except RuntimeError as error:
             raise ProgrammingError(f"the node's event loop has ended: {error}") from error
@@ -200,7 +211,7 @@ class AsyncLocalChannel(_Local):
             future = here.create_future()
         else:
             future = here.create_future()
-            node.loop.call_soon_threadsafe(node.submit, command, left_s, min_index, done)
+            node.loop.call_soon_threadsafe(_submit, node, command, left_s, min_index, done)
         try:
             async with asyncio.timeout(left_s + GRACE_S):
                 return await future

@@ -29,7 +29,17 @@ from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDict
 
 from rsqlite.config import Settings
-from rsqlite.server.answers import INDEX, JSON_TYPE, SERVED_BY, Reply, retry_after, text_reply
+from rsqlite.server.answers import (
+    ERROR,
+    INDEX,
+    JSON_TYPE,
+    SERVED_BY,
+    WRITE,
+    Headers,
+    Reply,
+    retry_after,
+    text_reply,
+)
 from rsqlite.server.limits import ByteBudget, HttpCounters
 from rsqlite.server.service import NodeService
 
@@ -55,12 +65,16 @@ _KEEPALIVE_S = 10.0**9
 
 def overload_reply() -> Reply:
     """The answer to a body that finds too many bytes under way; the rest of it is not read."""
-    return text_reply(503, OVERLOAD_TEXT, (retry_after(_OVERLOAD_RETRY_S),), close=True)
+    return text_reply(503, OVERLOAD_TEXT, _overloaded(_OVERLOAD_RETRY_S), close=True)
 
 
 def untaken_reply() -> Reply:
     """The answer to a read while its rows would only wait behind those of other reads."""
-    return text_reply(503, UNTAKEN_TEXT, (retry_after(_OVERLOAD_RETRY_S),))
+    return text_reply(503, UNTAKEN_TEXT, _overloaded(_OVERLOAD_RETRY_S))
+
+
+def _overloaded(retry_s: float) -> Headers:
+    return ((ERROR, "overloaded"), retry_after(retry_s))
 
 
 class Wording:
@@ -152,7 +166,9 @@ class Connection(RequestHandler):
         self._wire = transport
         if len(core.open) >= core.settings.connections_max:
             core.counters.connections_refused += 1
-            reply = text_reply(503, CROWDED_TEXT, (retry_after(1.0),), close=True)
+            # Whatever it is that is being sent: nobody reads it.
+            headers = ((WRITE, "not-applied"), *_overloaded(1.0))
+            reply = text_reply(503, CROWDED_TEXT, headers, close=True)
             transport.write(core.wording.raw(reply))
             transport.close()
             self._force_close = True

@@ -92,6 +92,13 @@ def test_a_command_crosses_to_the_nodes_loop(other_loop: asyncio.AbstractEventLo
     assert node.released == 1
 
 
+def test_what_goes_wrong_on_the_loop_is_raised_where_somebody_waits(
+    other_loop: asyncio.AbstractEventLoop,
+) -> None:
+    with pytest.raises(IndexError, match="pop from empty list"):
+        LocalChannel(FakeNode(other_loop), 5.0).run(command())
+
+
 def test_what_was_not_applied_is_asked_again(other_loop: asyncio.AbstractEventLoop) -> None:
     node = FakeNode(other_loop, NotApplied("no leader"), NotApplied("no leader"), Result())
     LocalChannel(node, 5.0).run(command())

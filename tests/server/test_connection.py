@@ -120,6 +120,10 @@ async def test_connections_beyond_the_bound_are_told(start: Start, shortcut: str
     got = await read_answer(reader)
     assert (got.status, got.text) == (503, "too many connections\n")
     assert got.headers["retry-after"] == "1"
+    assert (got.headers["rsqlite-error"], got.headers["rsqlite-write"]) == (
+        "overloaded",
+        "not-applied",
+    )
     assert await ends(reader) == b""
     assert bench.server.counters.connections_refused == 1
     first_writer.write(HEAD + BODY)
@@ -205,6 +209,7 @@ async def test_untaken_answers_over_the_bound_refuse_reads_and_nothing_else(
     refused = await bench.send(asked)
     assert refused.status == 503
     assert refused.headers["retry-after"] == "1"
+    assert refused.headers["rsqlite-error"] == "overloaded"
     assert "answers" in refused.text
     bench.node.outcome = None
     written = await bench.post("/db/execute", ["CREATE TABLE IF NOT EXISTS t(a)"])
@@ -326,6 +331,7 @@ async def test_too_many_bytes_under_way_are_a_503(start: Start, shortcut: str) -
     got = await bench.send(data)
     assert (got.status, got.text) == (503, "too many bytes of requests under way\n")
     assert (got.headers["retry-after"], got.headers["rsqlite-write"]) == ("1", "not-applied")
+    assert got.headers["rsqlite-error"] == "overloaded"
     bench.node.release()
     assert (await read_answer(reader)).status == 200
     assert (await bench.send(data)).status == 200
