@@ -136,9 +136,13 @@ def verify(url: str, timeout: float) -> None:
         more += node.get("problems", [])
         problems = problems or bool(node.get("problems"))
         click.echo(f"  {node['id']:{width}}  {node['verdict']:9}  {'  '.join(more)}")
-    if problems or not report["agreed"]:
-        click.echo("The contents differ, or are damaged." if report["complete"] else "Undecided.")
+    verdicts = [node["verdict"] for node in report["nodes"]]
+    if problems or "differs" in verdicts or "undecided" in verdicts:
+        click.echo("The contents differ, or are damaged.")
         sys.exit(1)
+    if not report["agreed"]:
+        click.echo("Undecided: too few have told what they hold.")
+        sys.exit(2)
     if not report["complete"]:
         click.echo("Those that answered agree; the others are not known.")
         sys.exit(2)

@@ -21,10 +21,12 @@ from rsqlite.errors import (
     Fate,
     NoLeader,
     NotLeader,
+    Overloaded,
     RsqliteError,
     TimedOut,
     Unavailable,
 )
+from rsqlite.node.findings import Finding, NodeReport, Report, finding_of
 from rsqlite.node.membership import refusal_of
 from rsqlite.raft.quorum import quorum_choice
 from rsqlite.raft.types import EntryKind, Index, Member, NodeId
@@ -43,53 +45,12 @@ KEPT_MAX = 4
 """Checks whose result is remembered."""
 TELL_S = 4 * ASK_PAUSE_S
 """A node that is found to differ answers the others for so long before it gives its database up."""
-TABLES_BYTES_MAX = 16 << 10
-"""The hashes of single tables are told as long as they are no more than this."""
-PROBLEM_CHARS_MAX = 200
 
+WAITING_MAX = 16
+"""Who waits for one check, or for the next one."""
+
+Begun = Callable[["Index | None", "RsqliteError | None"], None]
 Verified = Callable[["Report | None", RsqliteError | None], None]
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What one node says of one check. `state`: waiting (it has not come to that index), running,
-    done, failed, or none (it never came to it: an image brought it further)."""
-
-    state: str
-    digest: str = ""
-    tables: dict[str, str] = {}
-    problems: list[str] = []
-    seconds: float = 0.0
-    error: str = ""
-
-    @property
-    def is_final(self) -> bool:
-        return self.state in ("done", "failed", "none")
-
-
-@dataclass(frozen=True, slots=True)
-class NodeReport:
-    """One node in a `Report`. `verdict`: agrees, differs, undecided (no content is shared by a
-    quorum), or no answer."""
-
-    node_id: int
-    label: str
-    is_voter: bool
-    verdict: str
-    finding: Finding | None
-    tables: tuple[str, ...]
-    """Those whose content differs from that of the others, if they were told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What came of a check of the content at `index`."""
-
-    index: int
-    agreed: bool
-    """A quorum shares one content, and nobody has another one."""
-    complete: bool
-    """Every member has answered."""
-    nodes: tuple[NodeReport, ...]
 
 
 @dataclass(slots=True)
@@ -115,6 +76,10 @@ class ContentChecks:
         self._rounds: dict[Index, Round] = {}
         self._next_check = engine.loop.monotonic() + engine.settings.verify_interval
         self._earlier = Index(0)
+        self._proposed = Index(0)
+        """The last check that this node began, as leader."""
+        self._next: list[tuple[float, Begun]] = []
+        """Who waits for the next one."""
         self.last: Report | None = None
         """What came of the last check that ended here."""
 
@@ -124,6 +89,7 @@ class ContentChecks:
     def began(self, last_index: Index) -> None:
         """The node begins with this log: nobody waits for checks of an earlier life."""
         self._earlier = last_index
+        self._proposed = Index(0)
 
     def reached(self, index: Index) -> None:
         """From the applier: the database is as of this CHECK entry, and nothing runs on it now."""
@@ -141,7 +107,7 @@ class ContentChecks:
             if content is None:
                 finding = Finding(state="failed", error=str(error), seconds=seconds)
             else:
-                finding = _finding(content, seconds)
+                finding = finding_of(content, seconds)
             if index in self._own:
                 self._own[index] = finding
             log.info("content hashed", extra={"index": index, "state": finding.state})
@@ -151,6 +117,9 @@ class ContentChecks:
 
     def stop(self, error: RsqliteError) -> None:
         """Answer everybody."""
+        unbegun, self._next = self._next, []
+        for _, begun in unbegun:
+            begun(None, error)
         for one in self._rounds.values():
             for _, done in one.waiting:
                 done(None, error)
@@ -162,13 +131,19 @@ class ContentChecks:
         """Have a check made, and report what came of it: when every node has answered, or at the
         end of the time with those that have."""
         engine = self._engine
-        deadline = engine.loop.monotonic() + (timeout_s or engine.settings.verify_timeout)
-        if engine.is_leader:
-            index = self._propose()
+        timeout_s = timeout_s or engine.settings.verify_timeout
+        deadline = engine.loop.monotonic() + timeout_s
+
+        def begun(index: Index | None, error: RsqliteError | None) -> None:
             if index is None:
-                done(None, Unavailable("the leader cannot append an entry now"))
+                done(None, error)
+            elif len(self._round(index).waiting) >= WAITING_MAX:
+                done(None, Overloaded("too many wait for this check"))
             else:
                 self._round(index).waiting.append((deadline, done))
+
+        if engine.is_leader:
+            self._begin(begun, deadline)
             return
         leader = engine.leader
         if leader is None:
@@ -184,23 +159,55 @@ class ContentChecks:
                 text = f"the leader at {leader.raft_addr} did not answer: {error}"
                 done(None, Unavailable(text, fate=Fate.UNKNOWN))
             else:
-                self._round(Index(index)).waiting.append((deadline, done))
+                begun(Index(index), None)
 
-        timeout = engine.settings.peer_connect_timeout
-        engine.network.ask(leader.raft_addr, {"content": "begin"}, answered, timeout_s=timeout)
+        question = {"content": "begin", "timeout_s": timeout_s}
+        engine.network.ask(leader.raft_addr, question, answered, timeout_s=timeout_s)
 
-    def asked(self, what: object) -> Mapping[str, object]:
+    def asked(
+        self, question: Mapping[str, Any], answer: Callable[[Mapping[str, object]], None]
+    ) -> None:
         """A question of another node: to begin a check, or what was found at an index."""
-        if what == "begin":
-            index = self._propose() if self._engine.is_leader else None
-            if index is not None:
-                return {"index": index}
-            error = NotLeader()
-            return {"error": "Unavailable", "text": str(error), "fate": Fate.NOT_APPLIED.name}
-        if not isinstance(what, int):
-            return {"error": "RequestError", "text": "the index of an entry is a number"}
-        found: Mapping[str, object] = msgspec.to_builtins(self._finding(Index(what)))
-        return found
+        what, timeout_s = question["content"], question.get("timeout_s", 0.0)
+        if what == "begin" and isinstance(timeout_s, int | float):
+
+            def begun(index: Index | None, error: RsqliteError | None) -> None:
+                refusal = {"error": "Unavailable", "text": str(error), "fate": "NOT_APPLIED"}
+                answer(refusal if index is None else {"index": index})
+
+            timeout_s = min(float(timeout_s), self._engine.settings.verify_timeout)
+            self._begin(begun, self._engine.loop.monotonic() + timeout_s)
+        elif type(what) is int:
+            answer(msgspec.to_builtins(self._finding(Index(what))))
+        else:
+            answer({"error": "RequestError", "text": "the index of an entry is a number"})
+
+    def _begin(self, begun: Begun, deadline: float) -> None:
+        """Append a CHECK entry, after the check that goes on: a second one at the same time would
+        break off what the nodes are at."""
+        if not self._engine.is_leader:
+            begun(None, NotLeader())
+        elif len(self._next) >= WAITING_MAX:
+            begun(None, Overloaded("too many checks are asked for"))
+        else:
+            self._next.append((deadline, begun))
+            self._begin_next()
+
+    def _begin_next(self) -> None:
+        """The next check, for all who wait for one, if none goes on."""
+        if not self._next or self._is_running:
+            return
+        waiting, self._next = self._next, []
+        index = self._propose() if self._engine.is_leader else None
+        error = Unavailable("the leader cannot append an entry now")
+        for _, begun in waiting:
+            begun(index, None if index is not None else error)
+
+    @property
+    def _is_running(self) -> bool:
+        """The last check that this leader began has not come to its end."""
+        index = self._proposed
+        return index in self._rounds or index > self._engine.machine.applied_index
 
     def _propose(self) -> Index | None:
         driver = self._engine.driver
@@ -208,6 +215,7 @@ class ContentChecks:
         if driver is None or entry_id is None:
             return None
         log.info("the content is checked", extra={"index": entry_id.index})
+        self._proposed = entry_id.index
         driver.pump()
         return entry_id.index
 
@@ -234,7 +242,13 @@ class ContentChecks:
         engine = self._engine
         if engine.settings.verify_interval and now >= self._next_check and engine.is_leader:
             self._next_check = now + engine.settings.verify_interval
-            self._propose()
+            if not self._is_running:
+                self._propose()
+        for waiting in [each for each in self._next if each[0] <= now or not engine.is_leader]:
+            self._next.remove(waiting)
+            late = TimedOut("another check took too long", fate=Fate.NOT_APPLIED)
+            waiting[1](None, late if engine.is_leader else NotLeader())
+        self._begin_next()
         for one in list(self._rounds.values()):
             self._carry_on(one, now)
 
@@ -354,7 +368,7 @@ class ContentChecks:
         return Report(
             index=one.index,
             agreed=chosen is not None and not any(node.verdict == "differs" for node in nodes),
-            complete=all(self._is_final(one, node.node_id) for node in self._engine.members),
+            complete=all(node.verdict != "no answer" for node in nodes),
             nodes=nodes,
         )
 
@@ -377,16 +391,3 @@ class ContentChecks:
                 )
         is_voter = member.node_id in core.configuration.voters
         return NodeReport(member.node_id, member.label, is_voter, verdict, found, tables)
-
-
-def _finding(content: Content, seconds: float) -> Finding:
-    tables = content.tables
-    if sum(len(name.encode()) + 40 for name in tables) > TABLES_BYTES_MAX:
-        tables = {}
-    return Finding(
-        state="done",
-        digest=content.digest,
-        tables=tables,
-        problems=[text[:PROBLEM_CHARS_MAX] for text in content.problems],
-        seconds=seconds,
-    )

@@ -343,10 +343,11 @@ class Engine:
         self.writer.is_held = self.applier.is_held = True
 
     def release_writes(self) -> None:
-        """Go on."""
+        """Go on, unless this node has come to its end."""
         self.writer.is_held = self.applier.is_held = False
-        self.writer.schedule()
-        self.applier.advance()
+        if self.fault is None and not self.is_stopping:
+            self.writer.schedule()
+            self.applier.advance()
 
     @property
     def is_writing(self) -> bool:
@@ -818,7 +819,7 @@ class Engine:
         elif self._is_open and "verdict" in question:
             answer(self.verdict.asked(question["verdict"]))
         elif self._is_open and "content" in question:
-            answer(self.content.asked(question["content"]))
+            self.content.asked(question, answer)
         elif self._is_open and "vacuum" in question:
             self.vacuums.asked(question, answer)
         elif self._is_open:

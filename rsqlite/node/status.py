@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rsqlite.node.content import Report
+    from rsqlite.node.findings import Report
     from rsqlite.node.scrub import ScrubStatus
     from rsqlite.node.vacuum import Progress
 

@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rsqlite.config import MIB
-from rsqlite.errors import Divergence, NodeFault
+from rsqlite.errors import DiskFull, Divergence, NodeFault
 from rsqlite.raft.types import EntryId, Index
-from rsqlite.statemachine import compact
+from rsqlite.statemachine import compact, schema
+from rsqlite.statemachine.background import BrokenOff
 from rsqlite.statemachine.generations import (
     begin_generation,
     note_compact,
@@ -177,11 +178,13 @@ class Vacuum:
         if os.path.exists(self._path):
             self._is_syncing = True
             path = self._path
-            self._engine.loop.submit(lambda: compact.sync(path), self._synced)
+            synced = partial(self._synced, self._generation)
+            self._engine.loop.submit(lambda: compact.sync(path), synced)
 
-    def _synced(self, _: None, error: BaseException | None) -> None:
+    def _synced(self, generation: int, _: None, error: BaseException | None) -> None:
         self._is_syncing = False
-        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        is_ours = generation == self._generation and not isinstance(error, FileNotFoundError)
+        if is_ours and isinstance(error, OSError):
             self.cancel(f"the copy cannot be synced: {error}")
 
     def _copied(self, generation: int, last: EntryId | None, error: BaseException | None) -> None:
@@ -189,6 +192,10 @@ class Vacuum:
             return
         if last is None:
             self._fail(str(error))  # damage of the database itself its owner hears of
+            return
+        if self._is_syncing:
+            # Who closes a file takes SQLite's locks on it away: it is opened after that.
+            self._later(LOOK_S, partial(self._copied, generation, last, error))
             return
         self.keeps_from = Index(last.index + 1)
         engine = self._engine
@@ -291,7 +298,10 @@ class Vacuum:
     def _when_held(self) -> None:
         copy, engine = self._copy, self._engine
         assert copy is not None
-        if engine.loop.monotonic() > self._hold_ends:
+        if engine.fault is not None:
+            # Its database may be the very thing that is wrong, and the copy is like it.
+            self._fail("the node has failed")
+        elif engine.loop.monotonic() > self._hold_ends:
             self._release()
             self._next_hold = engine.loop.monotonic() + HOLD_PAUSE_S
             self._progress = msgspec.structs.replace(self._progress, step=Step.CATCHING_UP)
@@ -310,8 +320,14 @@ class Vacuum:
         self.replacing = path
 
         def work() -> None:
-            note_compact(path, wall)
-            use_generation(path)
+            try:
+                note_compact(path, wall)
+                use_generation(path)
+            except DiskFull as full:
+                root = os.path.dirname(os.path.dirname(path))
+                if schema.find_current_database(root) == path:
+                    raise
+                raise BrokenOff(str(full)) from full  # and CURRENT is as it was
 
         self._engine.loop.submit(work, self._replaced)
 
@@ -319,6 +335,10 @@ class Vacuum:
         copy, engine = self._copy, self._engine
         assert copy is not None
         if engine.is_stopping:
+            return
+        if isinstance(error, BrokenOff):
+            self.replacing = ""
+            self._fail(str(error))
             return
         if error is not None:
             # Which one the next start will find in use is not known: that start must come.

@@ -222,8 +222,9 @@ class Vacuums:
         for waiting in [each for each in one.waiting if each[0] <= now]:
             one.waiting.remove(waiting)
             waiting[1](None, TimedOut("the VACUUM takes longer, and goes on", fate=Fate.UNKNOWN))
-        while one.left and one.left[0] not in engine.members:
-            del one.left[0]
+        # Those that have left are left out; those that have moved are asked where they are now.
+        members = {member.node_id: member for member in engine.members}
+        one.left = [members[left.node_id] for left in one.left if left.node_id in members]
         if not one.left:
             self._end(one)
         elif now >= one.next_question:
@@ -234,7 +235,7 @@ class Vacuums:
         engine = self._engine
 
         def answered(value: Mapping[str, Any] | None, error: BaseException | None) -> None:
-            if self._round is not one or not one.left or one.left[0] != member:
+            if self._round is not one or not one.left or one.left[0].node_id != member.node_id:
                 return
             try:
                 progress = msgspec.convert(value, type=Progress)

@@ -17,6 +17,7 @@ gives its database up. An image of the others takes its place.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 ASK_PAUSE_S = 0.5
 """Pause between two rounds of questions."""
+DECIDED_KEPT = 64
 AS_IT_SAYS = ""
 """The vote of who has applied the entry and found what it expects."""
 
@@ -46,6 +48,9 @@ class Verdict:
         """The entry that is in doubt; 0: none is."""
         self._votes: dict[NodeId, str] = {}
         """What came of it on the other nodes."""
+        self._decided: deque[Index] = deque(maxlen=DECIDED_KEPT)
+        """Entries that are in doubt no more: or the questions of two nodes, each of which puts its
+        own when it is asked, would never end."""
 
     def __repr__(self) -> str:
         return f"<Verdict index={self._index} votes={self._votes}>"
@@ -63,10 +68,11 @@ class Verdict:
     def asked(self, index: object) -> Mapping[str, object]:
         """Somebody differs from the entry at `index`: the answer to it. This node puts the same
         question, if it has applied that entry."""
-        if not isinstance(index, int) or index < 1:
+        if type(index) is not int or index < 1:
             return {"error": "RequestError", "text": "the index of an entry is a number"}
         vote = self.vote(Index(index))
-        if vote is not None and not isinstance(self._engine.fault, Divergence):
+        is_divergent = isinstance(self._engine.fault, Divergence)
+        if vote is not None and not is_divergent and index not in self._decided:
             self._doubt(Index(index))
         return {"vote": vote}
 
@@ -117,6 +123,7 @@ class Verdict:
         if chosen is None:
             return
         is_divergent = isinstance(engine.fault, Divergence)
+        self._decided.append(index)
         self._index = Index(0)
         if chosen == own:
             if is_divergent:

@@ -16,7 +16,7 @@ import orjson
 
 from rsqlite.errors import RequestError, RsqliteError, Stopped
 from rsqlite.node.changes import Remove, Transfer, Wish
-from rsqlite.node.content import NodeReport, Report
+from rsqlite.node.findings import NodeReport, Report
 from rsqlite.node.scrub import ScrubStatus
 from rsqlite.node.upgrade import Declare
 from rsqlite.node.vacuums import NodeVacuum, VacuumReport

@@ -24,7 +24,7 @@ from rsqlite.raft.types import EntryId, Index, Term
 from rsqlite.statemachine import schema
 from rsqlite.statemachine.background import Background, BrokenOff
 from rsqlite.statemachine.image import CHUNK_BYTES, read_image
-from rsqlite.statemachine.opening import PAGE_BYTES
+from rsqlite.statemachine.opening import PAGE_BYTES, expect
 from rsqlite.statemachine.vfs import load_checksum_vfs
 
 _READ_WRITE = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_MAIN_DB
@@ -45,6 +45,7 @@ def _copy(path: str, connection: apsw.Connection, is_over: Callable[[], bool]) -
     try:
         connection.execute("VACUUM INTO ?", (path,))
         _write_checksums(path, is_over)
+        _use_wal(path)
         sync(path)
         schema.sync_directory(os.path.dirname(path))
         index, term, _ = read_image(path)
@@ -67,6 +68,16 @@ def _write_checksums(path: str, is_over: Callable[[], bool]) -> None:
                 offset += len(chunk)
     finally:
         target.xClose()
+
+
+def _use_wal(path: str) -> None:
+    """A new file begins without a WAL, and the change to one syncs: not for the loop, which opens
+    it next."""
+    connection = apsw.Connection(path, vfs=load_checksum_vfs())
+    try:
+        expect(connection, "journal_mode", "wal", "wal")
+    finally:
+        connection.close()
 
 
 def sync(path: str) -> None:

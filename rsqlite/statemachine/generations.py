@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 
@@ -79,8 +80,7 @@ def remove_generation(database: str) -> None:
     if schema.find_current_database(root) == database:
         raise InvariantViolation(f"{database} is the database in use")
     try:
-        if os.path.exists(folder):
-            shutil.rmtree(folder)
+        _remove_tree(folder)
         schema.sync_directory(root)
     except OSError as error:
         raise disk_fault(f"cannot remove {folder}: {error}", error) from error
@@ -209,10 +209,17 @@ def remove_others(database: str) -> None:
     try:
         for number in schema.generations_in(root):
             if str(number) != os.path.basename(folder):
-                shutil.rmtree(os.path.join(root, str(number)))
+                _remove_tree(os.path.join(root, str(number)))
         schema.sync_directory(root)
     except OSError as error:
         raise disk_fault(f"cannot remove an old database in {root}: {error}", error) from error
+
+
+def _remove_tree(folder: str) -> None:
+    """A thread may be removing the same folder: what is gone is gone."""
+    while os.path.exists(folder):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
 
 
 def _write(path: str, data: bytes) -> None:

@@ -368,7 +368,10 @@ class StateMachine:
         def finish(_: None, error: BaseException | None) -> None:
             self._is_in_thread = False
             self._applied(application)
+            rolled_back, self._rollback_done = self._rollback_done, None
             done(error)
+            if rolled_back is not None:
+                rolled_back()  # a stop waits for the thread
 
         self._worker.submit(lambda: application.run(decoded), finish)
 

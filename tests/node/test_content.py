@@ -9,9 +9,9 @@ from typing import Any
 import apsw
 import pytest
 
-from rsqlite.errors import DamagedDatabase, RsqliteError
-from rsqlite.node.content import Report
+from rsqlite.errors import DamagedDatabase, Overloaded, RsqliteError
 from rsqlite.node.engine import Engine
+from rsqlite.node.findings import Report
 from rsqlite.request import ReadLevel, Request
 from rsqlite.statemachine.vfs import load_checksum_vfs
 from rsqlite.testing.engines import EngineCluster, execute
@@ -184,3 +184,30 @@ def test_without_a_leader_nothing_is_checked(three: EngineCluster) -> None:
 
 def write(number: int) -> Request:
     return execute(f"INSERT INTO u VALUES({number})")
+
+
+def test_a_check_that_is_asked_for_during_another_comes_after_it(tmp_path: Path) -> None:
+    cluster = EngineCluster(tmp_path, 3)
+    leader = cluster.start()
+    cluster.execute(leader, "CREATE TABLE t(v)")
+    found: list[Any] = []
+    for engine in (leader, cluster.followers()[0], leader):
+        engine.verify(lambda report, error: found.append(report or error))
+    cluster.until(lambda: len(found) == 3, 60.0)
+    assert [(one.agreed, one.complete) for one in found] == [(True, True)] * 3
+    assert len({one.index for one in found}) == 2
+    cluster.close()
+
+
+def test_checks_that_are_asked_for_are_bounded(tmp_path: Path) -> None:
+    cluster = EngineCluster(tmp_path, 3)
+    leader = cluster.start()
+    found: list[Any] = []
+    for _ in range(100):
+        leader.verify(lambda report, error: found.append(report or error))
+    cluster.until(lambda: len(found) == 100, 60.0)
+    refused = [one for one in found if isinstance(one, RsqliteError)]
+    assert 60 < len(refused) < 100
+    assert all(isinstance(one, Overloaded) for one in refused)
+    assert all(one.complete for one in found if not isinstance(one, RsqliteError))
+    cluster.close()

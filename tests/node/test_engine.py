@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -391,3 +392,31 @@ def test_what_the_stopping_leader_did_not_take_goes_to_the_next(three: EngineClu
     answers = three.ask(follower, execute("INSERT INTO t(v) VALUES(1)"))
     three.until(lambda: bool(answers))
     assert isinstance(answers[0], Outcome)
+
+
+def test_a_stop_waits_for_a_long_entry_that_is_applied_and_no_longer(tmp_path: Path) -> None:
+    cluster = EngineCluster(tmp_path, 3)
+    leader = cluster.start()
+    cluster.execute(leader, "CREATE TABLE t(v)")
+    follower = cluster.followers()[0]
+    held: list[Any] = []
+    submit = follower.machine._worker.submit
+    follower.machine._worker.submit = lambda *work: held.append(
+        work
+    )  # a thread that takes its time
+    long = (
+        "INSERT INTO t WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM c WHERE n<900000)"
+    )
+    leader.submit(execute(f"{long} SELECT n FROM c"), lambda answer: None)
+    cluster.until(lambda: bool(held), 60.0)
+    ended: list[bool] = []
+    follower.halt(lambda: ended.append(True))
+    cluster.loop.advance(1.0)
+    assert ended == []
+    for work in held:
+        submit(*work)
+    cluster.loop.advance(1.0)
+    assert ended == [True]
+    cluster.engines[cluster.number(follower)] = None
+    follower.close_files()
+    cluster.close()

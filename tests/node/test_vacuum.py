@@ -449,3 +449,44 @@ def test_the_log_is_kept_behind_the_copy(
     three.loop.advance(3.0)
     assert engine.log.first_index > kept
     assert agree(three)
+
+
+def test_a_database_that_is_given_up_does_not_come_back_as_its_copy(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = three.followers()[0]
+    when_held = vacuum.Vacuum._when_held
+
+    def given_up_first(self: Any) -> None:
+        if self._engine is follower and follower.fault is None:
+            follower.give_up_database("a majority has other content")
+        when_held(self)
+
+    monkeypatch.setattr(vacuum.Vacuum, "_when_held", given_up_first)
+    follower.vacuum.begin("x")
+    three.until(lambda: follower.fault is not None)
+    three.loop.advance(0.5)
+    assert follower.vacuum.progress.step is Step.FAILED
+    number = three.number(follower)
+    three.kill(number)
+    assert three.start_node(number).installer.is_without_database
+
+
+def test_a_member_that_moves_has_its_turn(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = three.leader()
+    found = begin(three, leader)
+    assert leader.vacuums._round is not None
+    second = leader.vacuums._round.left[1]
+    moved = second._replace(http_addr="elsewhere:1")
+    members = Engine.members
+
+    def with_moved(self: Engine) -> Any:
+        known = members.fget(self)  # type: ignore[attr-defined]
+        return tuple(moved if one.node_id == moved.node_id else one for one in known)
+
+    monkeypatch.setattr(Engine, "members", property(with_moved))
+    three.until(lambda: bool(found), 60.0)
+    assert sorted(node.label for node in found[0].nodes) == ["n0", "n1", "n2"]
+    assert found[0].is_complete

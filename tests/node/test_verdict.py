@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,3 +141,28 @@ def test_a_question_that_is_no_index_is_answered_so(three: EngineCluster) -> Non
 def update(value: str) -> Request:
 
     return execute(f"UPDATE t SET v = '{value}'")
+
+
+def test_a_question_is_not_passed_round_for_ever(tmp_path: Path) -> None:
+    cluster = EngineCluster(tmp_path, 3)
+    leader = cluster.start()
+    cluster.execute(leader, "CREATE TABLE t(v)")
+    cluster.loop.advance(1.0)
+    asked: list[object] = []
+    for engine in cluster.running():
+        ask = engine.network.ask
+
+        def counted(address: str, question: Any, done: Any, ask: Any = ask, **options: Any) -> None:
+            if "verdict" in question:
+                asked.append(question)
+            ask(address, question, done, **options)
+
+        engine.network.ask = counted  # type: ignore[method-assign]
+    cluster.running()[0].verdict.asked(1)
+    cluster.loop.advance(30.0)
+    assert 0 < len(asked) < 30
+    asked.clear()
+    cluster.loop.advance(30.0)
+    assert asked == []
+    assert "error" in cluster.running()[0].verdict.asked(True)
+    cluster.close()

@@ -6,7 +6,7 @@ import pytest
 
 from rsqlite.errors import NoLeader, RequestError, Unavailable
 from rsqlite.node.changes import Remove, Transfer
-from rsqlite.node.content import Finding, NodeReport, Report
+from rsqlite.node.findings import Finding, NodeReport, Report
 from rsqlite.node.upgrade import Abandon, Declare
 from rsqlite.node.vacuums import NodeVacuum, VacuumReport
 from tests.server.conftest import Bench, Start

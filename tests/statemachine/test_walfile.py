@@ -41,9 +41,15 @@ def pages_of(path: Path) -> int:
         return read_wal(file.fileno()).page_count
 
 
+def last_page(path: Path) -> int:
+    """Where the newest of the pages begins; behind it may be room that was set apart."""
+    with open(path, "rb") as file:
+        return max(read_wal(file.fileno()).offsets.values())
+
+
 def test_a_wal_ends_at_its_first_frame_that_fails(wal: Path) -> None:
     assert pages_of(wal) == 54
-    flip(wal, len(wal.read_bytes()) - 10)
+    flip(wal, last_page(wal) + 10)
     assert 0 < pages_of(wal) < 54
     flip(wal, 12)
     assert pages_of(wal) == 0
