@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,6 +47,9 @@ from rsqlite.ports import Loop, Network
 from rsqlite.raft.types import Configuration, Index, Member, NodeId, Role
 
 log = logging.getLogger(__name__)
+
+CAUGHT_UP_SWEEPS = 10
+"""A second."""
 
 Granted = Callable[[RsqliteError | None], None]
 """Called once: None when the wish is fulfilled, or (a join) when the node is a learner at least."""
@@ -92,8 +96,9 @@ class Membership:
         self._leader = leader
         self._driver: Driver | None = None
         self._open: list[Open] = []
-        self._seen_last_index = Index(0)
-        """The end of the log at the last sweep: who has it is not far behind."""
+        self._ends: deque[Index] = deque(maxlen=CAUGHT_UP_SWEEPS)
+        """The end of the log at the last sweeps. Who has the latest is not far behind; whose
+        database is as far as the earliest has not much to apply."""
 
     def __repr__(self) -> str:
         return f"<Membership open={len(self._open)}>"
@@ -167,7 +172,7 @@ class Membership:
             one.answer(TimedOut(f"the change was not made in time{MAYBE}", fate=Fate.UNKNOWN))
         self.advance()
         if self._driver is not None:
-            self._seen_last_index = self._driver.core.last_index
+            self._ends.append(self._driver.core.last_index)
 
     def advance(self) -> None:
         """Take the next steps that are possible now."""
@@ -310,11 +315,13 @@ class Membership:
         return LeadershipLost(f"the leader changed{MAYBE}")
 
     def _is_caught_up(self, node_id: NodeId) -> bool:
-        """Does it have what the log held a moment ago? Then the rest is as good as there."""
+        """Does it have what the log held a moment ago? Then the rest is as good as there. And has
+        it applied what was there a second ago? If it were to lead it would serve nobody until then,
+        and the log comes faster than it is applied."""
         assert self._driver is not None
         for one in self._driver.core.progress():
-            if one.node_id == node_id:
-                return one.match_index >= self._seen_last_index > 0
+            if one.node_id == node_id and self._ends:
+                return one.match_index >= self._ends[-1] and one.applied_index >= self._ends[0] > 0
         return False
 
     def _is_ahead(self, node_id: NodeId) -> bool:

@@ -16,6 +16,10 @@ from rsqlite.raft.quorum import VoteResult, quorum_votes
 from rsqlite.raft.state import RELUCTANCE_TIMEOUTS, RaftState
 from rsqlite.raft.types import EntryKind, Index, NodeId, Role, Room, Term, require
 
+LAG_ENTRIES = 256
+"""Committed entries that a follower has not applied, of which it says how many they are with its
+heartbeats. Fewer are no reason to prefer another one; of more, their magnitude counts."""
+
 # -- roles ----------------------------------------------------------------------------------------
 
 
@@ -289,14 +293,17 @@ def transfer(state: RaftState, target: NodeId | None) -> bool:
 
 def _most_advanced(state: RaftState) -> NodeId | None:
     """The voter that has most of our log; of two that have the same, one heard lately. One that is
-    to lead before others, if it has all that is committed; else one with room on its disk."""
+    to lead before others, if it has all that is committed; else one with room on its disk; else one
+    whose database is not far behind its log: it serves nobody before that has come up."""
     first = state.configuration.older_voters
 
-    def merit(one: NodeId) -> tuple[bool, bool, Index, bool]:
+    def merit(one: NodeId) -> tuple[bool, bool, int, Index, bool]:
         progress = state.progress[one]
         is_ready = progress.is_active and progress.match_index >= state.commit_index
         is_older, has_room = one in first and is_ready, progress.room is Room.AMPLE
-        return (is_older, has_room, progress.match_index, progress.is_active)
+        unapplied = max(0, state.commit_index - progress.applied_index)
+        lag = (unapplied // LAG_ENTRIES).bit_length()
+        return (is_older, has_room, -lag, progress.match_index, progress.is_active)
 
     voters = (one for one in sorted(state.progress) if is_voter(state.configuration, one))
     return max(voters, key=merit, default=None)

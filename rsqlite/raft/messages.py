@@ -78,13 +78,14 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatReply:
-    """`room` is the follower's own."""
+    """`room` is the follower's own, and so is `applied_index`: how far its database is."""
 
     source: NodeId
     target: NodeId
     term: Term
     round: int = 0
     room: Room = Room.AMPLE
+    applied_index: Index = Index(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class ProgressView:
     inflight_messages: int
     inflight_bytes: int
     room: Room
+    applied_index: Index
 
 
 class Progress:
@@ -40,6 +41,7 @@ class Progress:
 
     __slots__ = (
         "acknowledged_round",
+        "applied_index",
         "inflight",
         "inflight_bytes",
         "is_active",
@@ -78,6 +80,8 @@ class Progress:
         """A commit index that it is to be told without waiting for the next append."""
         self.acknowledged_round = 0
         """The highest round that the follower echoed."""
+        self.applied_index = Index(0)
+        """How far it said that its database was, a heartbeat ago."""
         self.room = Room.AMPLE
         """What it said last of its disk."""
         self.is_tried = False
@@ -99,6 +103,7 @@ class Progress:
             inflight_messages=len(self.inflight),
             inflight_bytes=self.inflight_bytes,
             room=self.room,
+            applied_index=self.applied_index,
         )
 
     def become_probe(self) -> None:

@@ -227,7 +227,7 @@ def handle_heartbeat_reply(state: RaftState, message: HeartbeatReply) -> None:
     if progress is None:
         return
     progress.is_active = True
-    progress.room = message.room
+    progress.room, progress.applied_index = message.room, message.applied_index
     if progress.room is Room.NONE:
         _try(state, message.source, progress)
     elif progress.is_suspect and progress.state is not ProgressState.SNAPSHOT:
@@ -333,7 +333,14 @@ def handle_heartbeat(state: RaftState, message: Heartbeat) -> None:
     if state.commit_index < message.commit_index <= state.log.last_index:
         state.commit_to(message.commit_index)
     state.send_when_durable(
-        HeartbeatReply(state.node_id, message.source, state.current_term, message.round, state.room)
+        HeartbeatReply(
+            state.node_id,
+            message.source,
+            state.current_term,
+            message.round,
+            state.room,
+            state.applied_index,
+        )
     )
 
 

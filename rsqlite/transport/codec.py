@@ -57,7 +57,7 @@ _VOTE_REPLY = Struct(">BQQQB")
 _APPEND = Struct(">BQQQQQQQI")
 _APPEND_REPLY = Struct(">BQQQQQQQB")
 _HEARTBEAT = Struct(">BQQQQQ")
-_HEARTBEAT_REPLY = Struct(">BQQQQB")
+_HEARTBEAT_REPLY = Struct(">BQQQQBQ")
 _TIMEOUT = Struct(">BQQQ")
 _READ = Struct(">BQQQQ")
 _READ_REPLY = Struct(">BQQQQQB")
@@ -284,16 +284,18 @@ def _decode_heartbeat(payload: Buffer) -> Heartbeat:
 
 
 def _encode_heartbeat_reply(m: HeartbeatReply) -> bytes:
-    return _HEARTBEAT_REPLY.pack(HEARTBEAT_REPLY, m.source, m.target, m.term, m.round, m.room)
+    return _HEARTBEAT_REPLY.pack(
+        HEARTBEAT_REPLY, m.source, m.target, m.term, m.round, m.room, m.applied_index
+    )
 
 
-_HEARTBEAT_REPLY_BODY = Struct(">QQQQB")
+_HEARTBEAT_REPLY_BODY = Struct(">QQQQBQ")
 
 
 def _decode_heartbeat_reply(payload: Buffer) -> HeartbeatReply:
-    source, target, term, round_, room = _HEARTBEAT_REPLY_BODY.unpack(payload)
+    source, target, term, round_, room, applied = _HEARTBEAT_REPLY_BODY.unpack(payload)
     _check(term)
-    return HeartbeatReply(source, target, term, round_, Room(room))
+    return HeartbeatReply(source, target, term, round_, Room(room), Index(applied))
 
 
 def _encode_timeout_now(m: TimeoutNow) -> bytes:

@@ -31,6 +31,7 @@ LOOK_S = 0.1
 READ_EVERY = 4
 UNDER_WAY_MAX = 200
 LOOK_TIMEOUT_S = 1.0
+STALL_S, STALLS_MAX = 0.6, 100
 
 
 @dataclass(slots=True)
@@ -48,6 +49,8 @@ class Pulse:
     maybe: set[int] = field(default_factory=set)
     leads: list[tuple[float, bool]] = field(default_factory=list)
     """Whether somebody said that he led, and when that was asked."""
+    stalls: list[dict[str, Any]] = field(default_factory=list)
+    """What all nodes said of themselves when there was a leader and no write was acknowledged."""
     late: list[tuple[float, float]] = field(default_factory=list)
     """When, and how much, this process itself came too late: it had to wait for the machine."""
     reads: int = 0
@@ -89,6 +92,7 @@ class Pulse:
         content = {
             "acknowledged": [round(at + offset, 4) for at in self.acknowledged_s],
             "leads": [(round(at + offset, 4), is_led) for at, is_led in self.leads],
+            "stalls": self.stalls,
         }
         path.write_text(json.dumps(content))
 
@@ -145,15 +149,19 @@ class Pulse:
         while not self.stop.is_set():
             begin = time.monotonic()
             said = await asyncio.gather(*(self._says(node) for node in list(self.targets)))
-            self.leads.append((begin, any(said)))
+            is_led = any(one and one["raft"]["state"] == "Leader" for one in said)
+            self.leads.append((begin, is_led))
+            silent_s = begin - self.acknowledged_s[-1] if self.acknowledged_s else 0.0
+            if is_led and silent_s > STALL_S and len(self.stalls) < STALLS_MAX:
+                self.stalls.append({"at": time.time(), "silent_s": silent_s, "nodes": said})
             await asyncio.sleep(max(0.0, begin + LOOK_S - time.monotonic()))
 
-    async def _says(self, node: int) -> bool:
+    async def _says(self, node: int) -> dict[str, Any] | None:
         timeout = aiohttp.ClientTimeout(total=LOOK_TIMEOUT_S)
         try:
-            url = f"{self.api.urls[node]}/status"
+            url = f"{self.api.urls[node]}/status?key=store"
             async with self.api.session.get(url, timeout=timeout) as response:
                 status: dict[str, Any] = await response.json()
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
-            return False
-        return bool(status["store"]["raft"]["state"] == "Leader")
+            return None
+        return status

@@ -649,8 +649,7 @@ def half_way(cluster: EngineCluster, number: int) -> Engine:
     """Start a node that needs an image, and wait until it has some of it."""
     cluster.own_settings[number] = {"image_bytes_per_second": 64 * KIB}
     again = cluster.start_node(number)
-    cluster.until(lambda: again.transfer.is_under_way)
-    cluster.loop.advance(1.0)
+    cluster.until(lambda: again.transfer._number >= 2)
     assert again.transfer.is_under_way
     return again
 

@@ -12,6 +12,7 @@ import pytest
 from rsqlite.errors import Fate, RemovedFromCluster, RequestError, RsqliteError, Unavailable
 from rsqlite.node.changes import Join, Remove, Transfer
 from rsqlite.node.engine import Engine
+from rsqlite.raft.election import LAG_ENTRIES
 from rsqlite.raft.types import NodeId
 from rsqlite.request import Answer, Outcome, ReadLevel
 from rsqlite.testing.engines import EngineCluster, execute
@@ -79,6 +80,38 @@ def test_a_read_only_node_gets_everything_and_no_vote(three: EngineCluster) -> N
     three.until(lambda: again.is_synced and len(again.members) == 4)
     three.loop.advance(3.0)
     assert not has_vote(again)
+
+
+def test_a_node_votes_only_when_it_has_applied_what_it_has(three: EngineCluster) -> None:
+    """Else it could be told to lead, and serve nobody until it had."""
+    for number in range(100):
+        three.execute(three.leader(), f"INSERT INTO t VALUES({100 + number}, 'x')")
+    new = three.grow()
+    new.applier.is_held = True
+    three.until(lambda: new.log.last_index >= three.leader().log.last_index)
+    three.loop.advance(5.0)
+    assert not has_vote(new)
+    new.applier.is_held = False
+    new.applier.hurry()
+    three.until(lambda: has_vote(new))
+    assert len(values(three, new)) == 101
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_leadership_goes_to_who_has_applied_what_is_committed(
+    three: EngineCluster, slow: int
+) -> None:
+    behind = three.followers()[slow]
+    behind.applier.is_held = True
+    for number in range(2 * LAG_ENTRIES):
+        three.execute(three.leader(), f"INSERT INTO t VALUES({100 + number}, 'x')")
+    three.loop.advance(0.2)
+    old = three.leader()
+    assert three.change(old, Transfer()) is None
+    three.until(lambda: any(one.is_leader for one in three.running() if one is not old))
+    assert three.leader() is not behind
+    behind.applier.is_held = False
+    behind.applier.hurry()
 
 
 def test_a_node_that_restarts_while_it_learns_gets_its_vote_all_the_same(
