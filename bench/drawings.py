@@ -256,6 +256,21 @@ def draw_compare(figure: Figure, content: Content) -> None:
     axes.set_title("requests a second in times of theirs, in turns")
 
 
+def draw_client(figure: Figure, content: Content) -> None:
+    axes = figure.subplots()
+    summary = content["summary"]
+    names = [f"{one['name']} / {one['floor']}" for one in summary]
+    lists = [[one["ratio_spread"][0], one["ratio"], one["ratio_spread"][1]] for one in summary]
+    dots(axes, names, {"": lists})
+    axes.set_xlabel("the client's figure in times of its floor (log scale)")
+    axes.axvline(1.0, color="black", linewidth=0.8)
+    for at, one in enumerate(summary):
+        text = f"   {one['figure']:,.0f} / {one['floor_figure']:,.0f} {one['unit']}"
+        axes.text(one["ratio_spread"][1], at, text, va="center", fontsize=7)
+    axes.margins(x=0.3)
+    axes.set_title("the Python client")
+
+
 DRAWINGS: dict[str | None, Drawing] = {
     "run": draw_run,
     "failover": draw_failover,
@@ -267,4 +282,5 @@ DRAWINGS: dict[str | None, Drawing] = {
     "delay": draw_delay,
     "sizes": draw_sizes,
     "compare": draw_compare,
+    "client": draw_client,
 }
