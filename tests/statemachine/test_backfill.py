@@ -139,6 +139,19 @@ def test_damage_of_headers_costs_nothing_where_the_file_is_whole(rows: Lab, offs
     assert replayed(rows, "killed") == [(19, 19, ROWS)]
 
 
+@pytest.mark.parametrize("number", [10, -1])
+@pytest.mark.parametrize("offset", range(0, 24, 2))
+def test_a_flipped_bit_in_the_header_of_a_frame_is_told(
+    rows: Lab, number: int, offset: int
+) -> None:
+    count_up(rows, range(1, 20))
+    database = killed(rows, "killed")
+    number %= frames_of(database)
+    flip_frame(database, number, offset)
+    assert f"frame {number // 3 * 3 + 1} is damaged" in check_wal(str(database))
+    assert replayed(rows, "killed") == [(19, 19, ROWS)]
+
+
 def test_a_wal_that_began_anew_is_not_held_to_what_was_noted_of_the_one_before(rows: Lab) -> None:
     count_up(rows, range(1, 30))
     bring(rows)
