@@ -370,7 +370,7 @@ class Engine:
         elif (saved := self.directory.saved_configuration()) is not None:
             # It gave its identity up: the others take it back as another node.
             members = Configuration.from_bytes(saved).members
-            self.place.join([one.raft_addr for one in members])
+            self.place.join([one.raft_addr for one in members], comes_back=True)
         elif self.settings.bootstrap_expect > 1:
             if not self.settings.join:
                 log.warning("no -join: this node waits to be found by the others")

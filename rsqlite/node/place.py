@@ -10,6 +10,7 @@ it, is the answer.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -59,6 +60,7 @@ class Place:
         self._is_asking = False
         self._next_look = 0.0
         self._attempts = 0
+        self._attempts_max: float = settings.join_attempts
         self._leaderless_since: float | None = None
         self._was_member = False
         """In a configuration that was in force here since the start."""
@@ -73,10 +75,12 @@ class Place:
         """This node has no cluster and asks for one: it takes the first that invites it."""
         return self._joins
 
-    def join(self, seeds: Sequence[str] = ()) -> None:
+    def join(self, seeds: Sequence[str] = (), *, comes_back: bool = False) -> None:
         """Begin to ask: this node has no cluster, and shall be in that of the others. `seeds`: who
-        may be asked beside those of `-join`."""
+        may be asked beside those of `-join`. `comes_back`: it was in it, as another node, so it
+        asks until it is told yes or no."""
         self._joins = True
+        self._attempts_max = math.inf if comes_back else self._settings.join_attempts
         self._seeds = list(seeds)
         self._look()
 
@@ -206,7 +210,7 @@ class Place:
         self._is_asking = False
         self._attempts += 1
         log.warning("cannot join yet", extra={"attempt": self._attempts, "reason": self._refusal})
-        if self._joins and self._attempts >= self._settings.join_attempts:
+        if self._joins and self._attempts >= self._attempts_max:
             self._refused(
                 RequestError(
                     f"could not join within {self._attempts} attempts (-join-attempts);"

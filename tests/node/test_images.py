@@ -603,6 +603,26 @@ def test_a_node_whose_promises_are_damaged_comes_back_as_another_one(
     assert three.faults == []
 
 
+def test_a_node_that_comes_back_as_another_one_asks_until_there_is_a_leader(
+    three: EngineCluster,
+) -> None:
+    """It was a member, so it knows that there is a cluster; who joins for the first time may have
+    mistyped an address, and gives up after `join_attempts`."""
+    sick = three.number(three.followers()[0])
+    directory = three.directory / f"node{sick}"
+    for number in range(3):
+        three.kill(number)
+    flip(directory / "identity.json", 300)
+    again = three.start_node(sick)
+    three.loop.advance(60.0)
+    assert three.faults == []
+    for number in range(3):
+        if number != sick:
+            three.start_node(number)
+    three.until(lambda: again.is_synced, 60.0)
+    assert three.faults == []
+
+
 def test_a_directory_without_the_saved_configuration_gets_one_at_its_next_start(
     three: EngineCluster,
 ) -> None:
