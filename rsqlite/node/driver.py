@@ -16,7 +16,7 @@ from rsqlite.config import Settings
 from rsqlite.ports import Handle, Loop, Network
 from rsqlite.raft import types
 from rsqlite.raft.core import Raft
-from rsqlite.raft.messages import AppendEntries, InstallSnapshot, Message
+from rsqlite.raft.messages import AppendEntries, Heartbeat, InstallSnapshot, Message
 from rsqlite.raft.output import AppendWork, Output, ReadState
 from rsqlite.raft.types import Configuration, Entry, EntryId, Index, NodeId, Role, SoftState
 from rsqlite.storage.logstore import LogStore
@@ -39,6 +39,8 @@ class Listener(Protocol):
     def image_offered(self, message: InstallSnapshot) -> None: ...
 
     def reads_confirmed(self, reads: tuple[ReadState, ...]) -> None: ...
+
+    def log_lost(self, index: Index) -> None: ...
 
     def fail(self, error: BaseException) -> None: ...
 
@@ -121,6 +123,16 @@ class Driver:
         if type(message) is AppendEntries and message.entries and not self._takes(message.entries):
             self.refused_appends += 1
             return  # as if it had been lost; the leader hears of our room with the next heartbeat
+        if (
+            type(message) is Heartbeat
+            and message.source == core.leader_id
+            and message.term == core.current_term
+            and message.commit_index > core.last_index
+        ):
+            # A leader tells its follower of no more than what that has acknowledged. It is not
+            # answered: who has lost what it said it had counts for no majority.
+            self._listener.log_lost(message.commit_index)
+            return
         self._feed(core.step, message)
 
     def propose(self, data: bytes) -> EntryId | None:

@@ -70,7 +70,7 @@ from rsqlite.raft.types import (
 from rsqlite.request import Done, ReadLevel, Request, RequestKind
 from rsqlite.statemachine.fingerprint import behaviour_of
 from rsqlite.statemachine.machine import StateMachine
-from rsqlite.storage.directory import DataDirectory, give_up_identity
+from rsqlite.storage.directory import DataDirectory, decide_giving_up, give_up_identity
 from rsqlite.storage.logstore import LogStore
 from rsqlite.transport.codec import ANSWER, CALL, decode_call
 
@@ -765,6 +765,22 @@ class Engine:
             self._unsaved = data
         except NodeFault as fault:
             self.fail(fault)
+
+    def log_lost(self, index: Index) -> None:
+        """From the driver: the leader knows of entries that this node had on its disk, and they are
+        not there. An old copy of the directory was put back, say; votes may be missing as well. The
+        next start comes back as another node."""
+        reason = (
+            f"this node had acknowledged entries up to {index}, and its log ends at"
+            f" {self.log.last_index}: an old copy of the data directory was put back, or the disk"
+            " lost what it had synced"
+        )
+        try:
+            decide_giving_up(self.path, self.disk, reason)
+        except NodeFault as fault:
+            self.fail(fault)
+            return
+        self.fail(DamagedFile(reason))
 
     def image_offered(self, message: InstallSnapshot) -> None:
         """From the driver."""

@@ -241,16 +241,26 @@ def give_up_identity(directory: str, disk: Disk, reason: str) -> str:
     try:
         unlock = lock_directory(directory, disk)
         try:
-            place = next_place(directory, disk)
-            _replace(os.path.join(place, "reason"), reason.encode(), disk)
-            # From here on it is decided: a start finds this word, and carries it out.
-            word = json.dumps({"place": os.path.basename(place)}).encode()
-            _replace(os.path.join(directory, GIVING_UP_NAME), word, disk)
+            place = decide_giving_up(directory, disk, reason)
             carry_out_giving_up(directory, _GIVEN_UP, disk)
         finally:
             unlock()
     except OSError as error:
         raise disk_fault(f"cannot set the files in {directory} aside: {error}", error) from error
+    return place
+
+
+def decide_giving_up(directory: str, disk: Disk, reason: str) -> str:
+    """Have the next start set identity, log and database aside; where they will go. For a node that
+    runs, and has the directory locked."""
+    try:
+        place = next_place(directory, disk)
+        _replace(os.path.join(place, "reason"), reason.encode(), disk)
+        # From here on it is decided: a start finds this word, and carries it out.
+        word = json.dumps({"place": os.path.basename(place)}).encode()
+        _replace(os.path.join(directory, GIVING_UP_NAME), word, disk)
+    except OSError as error:
+        raise disk_fault(f"cannot note in {directory} what is given up: {error}", error) from error
     return place
 
 

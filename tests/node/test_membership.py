@@ -347,3 +347,39 @@ def test_every_question_is_answered_and_none_waits_for_ever(three: EngineCluster
         leader.asked(question, answers.append)
     three.loop.advance(40.0)
     assert len(answers) == 12
+
+
+def test_an_old_copy_of_a_directory_comes_back_as_another_node(tmp_path: Path) -> None:
+    cluster = EngineCluster(tmp_path, 3, join_interval=0.5)
+    leader = cluster.start()
+    cluster.execute(leader, "CREATE TABLE t(v)")
+    follower = cluster.followers()[0]
+    number, old_id = cluster.number(follower), follower.node_id
+    cluster.kill(number)
+    directory, copy = tmp_path / f"node{number}", tmp_path / "copy"
+    shutil.copytree(directory, copy)
+    again = cluster.start_node(number)
+    cluster.until(lambda: again.is_synced)
+    for value in range(20):
+        cluster.execute(leader, f"INSERT INTO t VALUES({value})")
+    cluster.until(lambda: again.machine.applied_index == leader.machine.applied_index)
+    cluster.kill(number)
+    shutil.rmtree(directory)
+    copy.rename(directory)
+    cluster.start_node(number)
+    cluster.until(lambda: bool(cluster.faults))
+    ((failed, fault),) = cluster.faults
+    assert failed == number
+    assert "old copy" in str(fault)
+    cluster.faults.clear()
+    cluster.kill(number)
+    new = cluster.start_node(number)
+    assert new.node_id != old_id
+    core = leader.core
+    assert core is not None
+    cluster.until(lambda: new.node_id in core.configuration.voters, 30.0)
+    assert old_id not in core.configuration.voters
+    cluster.until(lambda: new.machine.applied_index == leader.machine.applied_index)
+    assert cluster.rows(new, "SELECT count(*) FROM t", ReadLevel.NONE) == [(20,)]
+    assert cluster.faults == []
+    cluster.close()
