@@ -409,7 +409,10 @@ class StateMachine:
 
     def look_at_checksums(self) -> None:
         """Call now and then: fails this database when the connections that serve do not verify
-        pages any more."""
+        pages any more. Between two databases, while an image is installed, there is nothing to ask.
+        """
+        if self._is_closed:
+            return
         try:
             self._readers.require_checksums()
             if not self._is_in_thread:

@@ -130,3 +130,10 @@ def test_checksums_that_were_turned_off_end_a_running_database(lab: Lab, reads: 
     else:
         lab.leader.look_at_checksums()
     assert isinstance(lab.leader.fault, DamagedDatabase)
+
+
+def test_a_database_that_is_closed_is_not_asked_any_more(lab: Lab) -> None:
+    """While an image is installed there is none for some milliseconds, and the sweep goes on."""
+    lab.leader.close()
+    lab.leader.look_at_checksums()
+    assert lab.leader.fault is None
