@@ -10,6 +10,8 @@ import pytest
 from rsqlite.statemachine import check_database, schema
 from rsqlite.statemachine.backfill import Backfill, note_backfill
 from rsqlite.statemachine.generations import Installed, write_installed
+from rsqlite.statemachine.opening import PAGE_BYTES
+from rsqlite.statemachine.walfile import read_wal
 from tests.statemachine.lab import Lab
 
 
@@ -85,6 +87,8 @@ def test_a_wal_that_lost_what_the_file_may_hold_is_found(tmp_path: Path, is_done
     name = wal.read_bytes()[16:24].hex()
     note_backfill(str(wal).removesuffix("-wal"), Backfill(name, 999, is_done), syncs=True)
     before = wal.read_bytes()
+    with open(wal, "rb") as file:
+        end = max(read_wal(file.fileno()).offsets.values()) + PAGE_BYTES
     (found,) = check_database(str(tmp_path / "db"))
-    assert f"{wal} at byte {len(before)}: frame " in found
+    assert f"{wal} at byte {end}: frame " in found
     assert wal.read_bytes() == before
