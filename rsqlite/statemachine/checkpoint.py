@@ -13,8 +13,7 @@ returns without an error and without having done so. What it then holds, synced,
 index that was read before it began: so far the log may be cut.
 
 Before frames are brought into the file, how many is written down (`backfill.py`): should a start
-find fewer of them in the WAL, the file must not be read together with it. In step one a read
-transaction keeps the frames that come meanwhile out of it.
+find fewer of them in the WAL, the file must not be read together with it.
 
 SQLite starts the WAL from the beginning but leaves its file as long as it ever was, and a long
 write that was taken back has made it long without a frame that lives. `reclaim` cuts the file, in
@@ -24,8 +23,7 @@ the thread as well; meanwhile nobody may write, so whoever owns the write slot a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import apsw
@@ -46,11 +44,12 @@ FRAME_BYTES = 24 + PAGE_BYTES
 
 
 class _Begun(NamedTuple):
-    """A checkpoint under way: the name of the WAL, and how many of its frames may have been in the
-    file before."""
+    """A checkpoint under way: the name of the WAL, how many of its frames may have been in the
+    file before, and how many it had."""
 
     name: str
     before: int
+    frames: int
 
 
 class Checkpointer:
@@ -75,7 +74,6 @@ class Checkpointer:
         self._settings = settings
         self._fail = fail
         self._connection: apsw.Connection | None = None
-        self._pin: apsw.Connection | None = None
         self._backfill = noted_backfill(path)
         self._is_in_thread = False
         self._copying: Copying | None = None
@@ -152,8 +150,12 @@ class Checkpointer:
 
         def checkpointed(found: tuple[int, int, int] | None, error: BaseException | None) -> None:
             self._copied(found, error)
-            if error is not None:
+            if found is None:
                 done(None, error)
+                return
+            _, pages, copied = found
+            if copied < pages:
+                done(None, ImageUnwritten("a read holds the checkpoint up; it is tried again"))
                 return
             self._is_in_thread = True  # still: nobody may write into what is copied now
             self._copying = Copying(self._path, directory)
@@ -204,9 +206,6 @@ class Checkpointer:
         if self._copying is not None:
             self._copying.give_up()
             self._copying = None
-        if self._pin is not None:
-            self._pin.close()
-            self._pin = None
         if self._connection is not None:
             prepare_close(self._connection, checkpoints=checkpoints)
             self._connection.close()
@@ -256,41 +255,26 @@ class Checkpointer:
         return self._connection
 
     def _copy(self) -> tuple[int, int, int]:
-        """In the thread: (index read before, pages in the WAL, pages copied). What was committed
-        meanwhile counts only if not all was copied that was there before."""
+        """In the thread: (index read before, pages in the WAL, pages copied). Only if all were
+        copied the file is whole without the WAL: of a page that has a newer frame than the last
+        one that may be copied, no older frame is copied either (tried: an image was malformed)."""
         connection = self._own_connection()
         index = _applied_index(connection)
         pages, copied = connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)
         if copied < pages:
-            before = pages
-            with self._pinned():
-                pages, copied = self._bring(connection, syncs=True)
-            if copied >= before:
-                pages = copied
+            pages, copied = self._bring(connection, syncs=True)
         OpenFile(connection).sync()
         return index, pages, copied
 
-    @contextmanager
-    def _pinned(self) -> Iterator[None]:
-        """Frames that are committed meanwhile stay out of the file."""
-        if self._pin is None:
-            self._pin = apsw.Connection(
-                self._path, flags=apsw.SQLITE_OPEN_READONLY, vfs=load_checksum_vfs()
-            )
-        self._pin.execute("BEGIN")
-        try:
-            _applied_index(self._pin)
-            yield
-        finally:
-            self._pin.execute("ROLLBACK")
-
     def _bring(self, connection: apsw.Connection, *, syncs: bool) -> tuple[int, int]:
-        """Pages in the WAL, and pages copied. While another connection may commit, call it within
-        `_pinned`: no frame may be brought into the file that is not noted."""
+        """Pages in the WAL, and pages copied. What was committed between the note and SQLite's
+        look at the WAL is copied as well, and noted after: SQLite has synced it by then."""
         begun = self._begin_backfill(connection, syncs=syncs)
         pages, copied = connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
-        if begun is not None and copied >= begun.before:
-            self._note_backfill(Backfill(begun.name, copied, is_done=True), syncs=False)
+        if begun is not None:
+            is_done = copied == pages and copied >= begun.before
+            if is_done or copied > begun.frames:
+                self._note_backfill(Backfill(begun.name, copied, is_done=is_done), syncs=False)
         return pages, copied
 
     def _begin_backfill(self, connection: apsw.Connection, *, syncs: bool) -> _Begun | None:
@@ -305,7 +289,7 @@ class Checkpointer:
         # On the disk before it is said, or a power loss would make damage of it.
         wal.sync()
         self._note_backfill(Backfill(name, pages, is_done=False), syncs=syncs)
-        return _Begun(name, before)
+        return _Begun(name, before, pages)
 
     def _note_backfill(self, backfill: Backfill, *, syncs: bool) -> None:
         note_backfill(self._path, backfill, syncs=syncs)
