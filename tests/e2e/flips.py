@@ -151,6 +151,8 @@ class Flips:
         self.trials: list[Trial] = []
         self.problems: list[str] = []
         self.writer = Writer(cluster)
+        self.killed = 0
+        """Processes that somebody else has ended."""
 
     def prepare(self) -> None:
         """Rows that nobody touches again, and a table that grows."""
@@ -213,14 +215,28 @@ class Flips:
         """Until it serves, has caught up, and a scrub has nothing more to say. Meanwhile every
         answer must be right."""
         while True:
-            node.check_alive()
+            self.restart_killed()
             if time.monotonic() > deadline:
                 raise ClusterError(f"not healthy within {HEALTHY_S} s\n{node.log_tail(60)}")
             with contextlib.suppress(OSError, http.client.HTTPException):
                 trial.answers += self.ask(node)
-                if node.request("GET", "/readyz?sync&timeout=2s")[0] == 200 and scrubbed(node):
+                if (
+                    node.request("GET", "/readyz?sync&timeout=2s")[0] == 200
+                    and all(map(has_settled, self.cluster.nodes))
+                    and scrubbed(node)
+                ):
                     return
             time.sleep(0.02)
+
+    def restart_killed(self) -> None:
+        """A process that was killed is started again: nobody does that to itself, and on a machine
+        with others it happens. Any other end is one of its own, and an error."""
+        for node in self.cluster.nodes:
+            if node.process is not None and node.process.poll() == -signal.SIGKILL:
+                node.wait_exit()
+                node.start()
+                self.killed += 1
+            node.check_alive()
 
     def ask(self, node: ProcessNode) -> int:
         """Rows at level none: answered rightly (1), or not at all (0)."""
@@ -252,10 +268,12 @@ class Flips:
     def answer(self, node: ProcessNode, statement: list[Any], deadline: float) -> Any:
         """The rows of a read that must be answered in the end: it may have fallen so far behind
         that an image comes yet."""
+        path = "/db/query?level=linearizable&timeout=10s"
         while True:
-            status, body = node.request(
-                "POST", "/db/query?level=linearizable&timeout=10s", [statement], timeout_s=15.0
-            )
+            self.restart_killed()
+            status, body = 503, b"nothing"
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                status, body = node.request("POST", path, [statement], timeout_s=15.0)
             if status == 200:
                 return json.loads(body)["results"][0].get("values", [])
             if status != 503 or time.monotonic() > deadline:
@@ -280,9 +298,19 @@ class Flips:
 
     def verify(self) -> None:
         """All nodes hold the same as of one entry."""
-        report = self.cluster.nodes[0].call("POST", "/verify?timeout=30s", timeout_s=60.0)
-        if not (report["agreed"] and report["complete"]):
-            self.problems.append(f"the contents differ: {report}")
+        deadline = time.monotonic() + HEALTHY_S
+        while True:
+            self.restart_killed()
+            report: dict[str, Any] = {}
+            with contextlib.suppress(OSError, http.client.HTTPException, ClusterError):
+                node = self.cluster.nodes[0]
+                report = node.call("POST", "/verify?timeout=30s", timeout_s=60.0)
+            if report.get("agreed") and report.get("complete"):
+                return
+            differs = any(one["verdict"] == "differs" for one in report.get("nodes", ()))
+            if differs or time.monotonic() > deadline:
+                self.problems.append(f"the contents differ, or were not compared: {report}")
+                return
 
     def end(self) -> None:
         self.verify()
@@ -309,6 +337,15 @@ class Flips:
             cells += [f"{median(seconds):.1f}", f"{max(seconds):.1f}"]
             lines.append(f"| {' | '.join(cells)} |")
         return lines
+
+
+def has_settled(node: ProcessNode) -> bool:
+    """Three voters and nobody else, as this node knows: one that came back as another node has the
+    place of the one that it was. Before that, to lose a second one is to lose the majority."""
+    members = node.call("GET", "/nodes?ver=2&nonvoters")["nodes"]
+    return sorted(one["id"] for one in members if one["voter"]) == ["1", "2", "3"] and (
+        len(members) == 3
+    )
 
 
 def scrubbed(node: ProcessNode) -> bool:
@@ -351,6 +388,7 @@ class Run:
             "with_meaning": sum(not one.place.idle for one in self.flips.trials),
             "writes_acknowledged": self.flips.writer.acknowledged,
             "right_answers_while_not_healthy": sum(answers),
+            "killed_from_outside": self.flips.killed,
             "has_passed": not self.flips.problems,
             "problems": self.flips.problems,
             "table": self.flips.table(),

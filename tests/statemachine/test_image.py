@@ -11,7 +11,9 @@ import pytest
 
 from rsqlite.errors import DamagedDatabase, DamagedFile, ForeignDirectory
 from rsqlite.statemachine import schema
+from rsqlite.statemachine.checkpoint import Checkpointer
 from rsqlite.statemachine.image import ImageUnwritten, Manifest, digest_of, read_image
+from rsqlite.statemachine.vfs import load_checksum_vfs
 from tests.statemachine.lab import Lab, flip
 
 INSERT = "INSERT INTO t(v) VALUES(?)"
@@ -61,6 +63,56 @@ def test_it_holds_what_was_committed_and_says_up_to_where(lab: Lab, tmp_path: Pa
     chunks = [data[n : n + manifest.chunk_bytes] for n in range(0, len(data), manifest.chunk_bytes)]
     assert [digest_of(chunk) for chunk in chunks] == manifest.digests
     assert lab.rows("SELECT count(*) FROM t") == [(21,)]
+
+
+EVERY_ROW = "UPDATE t SET v = {} || substr(v, -1000)"
+
+
+def whole(path: str) -> Any:
+    """Its rows, and how many different numbers they begin with: each commit gave all the same."""
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+    return rows(path, "SELECT count(*), count(DISTINCT substr(v, 1, 5)) FROM t WHERE id <= 200")
+
+
+def test_a_commit_while_the_checkpoint_runs_does_not_tear_the_image(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint passes over pages of which there is a newer frame than it may copy."""
+    for _ in range(200):
+        lab.do((INSERT, "x" * 1000))
+    lab.do(EVERY_ROW.format(10_000))
+    numbers = iter(range(20_000, 30_000))
+    bring = Checkpointer._bring
+
+    def with_a_commit(self: Checkpointer, connection: apsw.Connection, *, syncs: bool) -> Any:
+        other = apsw.Connection(lab.leader.path, vfs=load_checksum_vfs())
+        other.execute(EVERY_ROW.format(next(numbers)))
+        found = bring(self, connection, syncs=syncs)
+        other.execute(EVERY_ROW.format(next(numbers)))
+        other.close()
+        return found
+
+    monkeypatch.setattr(Checkpointer, "_bring", with_a_commit)
+    (path, _), error = made(lab, tmp_path / "images")
+    assert error is None
+    assert whole(path) == [(200, 1)]
+
+
+def test_none_is_made_behind_a_reader_but_after_it(lab: Lab, tmp_path: Path) -> None:
+    for _ in range(200):
+        lab.do((INSERT, "x" * 1000))
+    lab.do(EVERY_ROW.format(10_000))
+    reader = apsw.Connection(lab.leader.path, vfs=load_checksum_vfs())
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM t").fetchall()
+    lab.do(EVERY_ROW.format(20_000))
+    value, error = made(lab, tmp_path / "images")
+    assert value is None
+    assert isinstance(error, ImageUnwritten)
+    reader.close()
+    (path, _), error = made(lab, tmp_path / "images")
+    assert error is None
+    assert whole(path) == [(200, 1)]
 
 
 def test_several_are_different_and_checkpoints_go_on_between(lab: Lab, tmp_path: Path) -> None:
