@@ -7,7 +7,9 @@
 #   make check              format, lint, types, import floors, house rules; changes nothing
 #   make fix                formats, and repairs what the linter can
 #   make accept MINUTES=10  real processes killed and paused at random under load; RUN=churn for
-#                           changes of the members, RUN=images for followers that are left behind
+#                           changes of the members, RUN=images for followers that are left behind,
+#                           RUN=disks for full, failing and hanging disks (as root), RUN=bounds for
+#                           memory, log and restart
 #   make accept-client      50,000 random calls in each of the client's shapes beside sqlite3; a
 #                           writer while leaders are killed and paused
 #   make bench              how fast it is on this machine, beside what the machine could do
@@ -79,7 +81,7 @@ fix: $(READY)
 	$(BIN)/python tests/test_docs.py --rewrite
 
 accept: $(READY)
-	$(BIN)/python tests/e2e/$(RUN).py $(if $(filter images,$(RUN)),,--minutes $(MINUTES)) $(ARGS)
+	$(BIN)/python tests/e2e/$(RUN).py $(if $(filter accept churn,$(RUN)),--minutes $(MINUTES)) $(ARGS)
 
 accept-client: $(READY)
 	$(BIN)/python tests/client/test_differential.py --calls 50000

@@ -45,6 +45,7 @@ from rsqlite.statemachine.reader import Readers
 from rsqlite.statemachine.session import restore_session
 from rsqlite.statemachine.speculation import Speculation
 from rsqlite.statemachine.statistics import Statistics
+from rsqlite.statemachine.walfile import renew_wal
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +137,7 @@ class StateMachine:
         try:
             if problem := check_wal(path):
                 log.warning("%s; the log has what is missing", problem)
+            renew_wal(path)
             return cls(
                 path, loop=loop, settings=settings, random=random or random_module.SystemRandom()
             )

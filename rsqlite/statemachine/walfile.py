@@ -3,6 +3,12 @@
 A header of 32 bytes, then frames: a header of 24 bytes and a page. The salts in the header change
 whenever the WAL begins anew, and stand in each of its frames; the checksum of a frame is of all
 before it. What is committed ends at the last frame that commits before the first that fails.
+
+What an earlier process has left is written again and synced before SQLite opens it (`renew_wal`).
+After a sync that failed the kernel may call pages clean that never reached the disk (ATC'20); a new
+process finds them in memory, and its next sync succeeds. A checkpoint would then bring pages into
+the database file of which the disk has no WAL, and a loss of power in the midst of it would leave a
+mixture. Written again, they are really there. The log does so with its end (`storage/opening.py`).
 """
 
 from __future__ import annotations
@@ -10,6 +16,8 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass, field
+
+from rsqlite.errors import disk_fault
 
 HEADER = struct.Struct(">8I")
 HEADER_BYTES = HEADER.size
@@ -19,6 +27,9 @@ FRAME = struct.Struct(">6I")
 FRAME_HEADER_BYTES = FRAME.size
 FRAME_SALTS = slice(8, 16)
 """Where they stand in the header of a frame."""
+
+FRAMES_AT_A_TIME = 256
+"""Written again at a time."""
 
 _MAGIC = 0x377F0682
 """The lowest bit says in which byte order the checksums are computed."""
@@ -82,6 +93,51 @@ def read_wal(descriptor: int) -> WalImage:
             image.offsets |= pending
             image.page_count = count
             pending = {}
+
+
+def renew_wal(database: str) -> None:
+    """Write the WAL of a database that nobody has open again, and sync it. A clean stop has left
+    none. DiskFault when the disk refuses."""
+    path = f"{database}-wal"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise disk_fault(f"cannot open {path}: {error}", error) from error
+    try:
+        if _write_again(descriptor):
+            os.fsync(descriptor)
+    except OSError as error:
+        raise disk_fault(f"cannot write {path} again: {error}", error) from error
+    finally:
+        os.close(descriptor)
+
+
+def _write_again(descriptor: int) -> bool:
+    """The header, and the frames up to the first that an earlier WAL has left. Whether there is
+    anything. The same bytes go to the same places, so it may end anywhere."""
+    header = os.pread(descriptor, HEADER_BYTES, 0)
+    if not is_header_sound(header):
+        return False
+    _write(descriptor, header, 0)
+    size, salts = frame_bytes(HEADER.unpack(header)[2]), header[SALTS]
+    offset, count = HEADER_BYTES, FRAMES_AT_A_TIME
+    while count == FRAMES_AT_A_TIME:
+        part = os.pread(descriptor, FRAMES_AT_A_TIME * size, offset)
+        count = 0
+        while part[count * size + FRAME_SALTS.start : count * size + FRAME_SALTS.stop] == salts:
+            count += 1
+        count = min(count, len(part) // size)
+        _write(descriptor, part[: count * size], offset)
+        offset += count * size
+    return True
+
+
+def _write(descriptor: int, data: bytes, offset: int) -> None:
+    while data:
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written
 
 
 def _checksum(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:

@@ -103,6 +103,12 @@ def run_case(case: Case, seed: int, directory: Path) -> Verdict:
         asyncio.run(_under_load(case, rig, history, ledger, seed, problems, facts))
         rig.cluster.wait_ready(SETTLE_S)
         problems += _content(rig, ledger)
+        # What a failing disk has cost the kernel's memory is missed by the next process only.
+        rig.cluster.kill_all()
+        rig.cluster.start(SETTLE_S)
+        problems += _content(rig, ledger)
+        for site in rig.sites:
+            site.node.request("POST", "/snapshot", timeout_s=SETTLE_S)
         rig.cluster.kill_all()
         problems += differences([site.node.directory for site in rig.sites])
     except (ClusterError, OSError, http.client.HTTPException) as error:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import apsw
 import pytest
 
+from rsqlite.errors import DiskFault
 from rsqlite.statemachine.vfs import load_checksum_vfs
 from rsqlite.statemachine.walfile import (
+    FRAMES_AT_A_TIME,
     HEADER_BYTES,
     frame_bytes,
     is_header_sound,
     name_in,
     read_wal,
+    renew_wal,
 )
 from tests.statemachine.lab import Lab
+
+FILL = "INSERT INTO t VALUES(zeroblob(500000))"
 
 
 @pytest.fixture
@@ -78,3 +84,85 @@ def test_sqlite_finds_as_much(wal: Path, frame: int) -> None:
     connection.close()
     assert frames <= frame
     assert rows == [(found or 1,)]
+
+
+def leave(directory: Path) -> Path:
+    """The database of a node that was killed with something in its WAL."""
+    lab = Lab(directory, disk_reserve_bytes=0)
+    lab.do("CREATE TABLE t(a)", FILL, FILL, FILL)
+    lab.leader.leave_wal()
+    lab.close()
+    return Path(lab.leader.path)
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Offset and size of each write, and (-1, 0) for a sync."""
+    found: list[tuple[int, int]] = []
+    pwrite, fsync = os.pwrite, os.fsync
+
+    def note_write(descriptor: int, data: bytes, offset: int) -> int:
+        found.append((offset, len(data)))
+        return pwrite(descriptor, data, offset)
+
+    def note_sync(descriptor: int) -> None:
+        found.append((-1, 0))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "pwrite", note_write)
+    monkeypatch.setattr(os, "fsync", note_sync)
+    return found
+
+
+def test_every_frame_is_written_again_with_the_same_bytes_and_then_synced(
+    tmp_path: Path, written: list[tuple[int, int]]
+) -> None:
+    path = leave(tmp_path)
+    file = path.with_name("main.db-wal")
+    before = file.read_bytes()
+    # More than is read at a time, and behind it what an earlier and longer WAL has left.
+    assert len(before) > FRAMES_AT_A_TIME * 4120
+    file.write_bytes(before + bytes(4120) + b"x" * 4120)
+    written.clear()
+    renew_wal(str(path))
+    assert written[-1] == (-1, 0)
+    ends = [offset + size for offset, size in written[:-1]]
+    assert [offset for offset, _ in written[:-1]] == [0, *ends[:-1]], "one after the other"
+    assert ends[-1] == len(before)
+    assert file.read_bytes() == before + bytes(4120) + b"x" * 4120
+    connection = apsw.Connection(str(path))
+    assert connection.execute("SELECT count(*) FROM t").fetchall() == [(3,)]
+    connection.close()
+
+
+def test_a_node_does_so_at_its_start(tmp_path: Path, written: list[tuple[int, int]]) -> None:
+    leave(tmp_path)
+    written.clear()
+    lab = Lab(tmp_path, disk_reserve_bytes=0)
+    assert written.count((-1, 0)) >= 1
+    assert (0, HEADER_BYTES) in written
+    lab.close()
+
+
+@pytest.mark.parametrize("size", [None, 0, 31])
+def test_without_a_wal_there_is_nothing_to_do(
+    tmp_path: Path, size: int | None, written: list[tuple[int, int]]
+) -> None:
+    path = tmp_path / "main.db"
+    if size is not None:
+        path.with_name("main.db-wal").write_bytes(bytes(size))
+    renew_wal(str(path))
+    assert written == []
+
+
+def test_a_disk_that_refuses_ends_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = leave(tmp_path)
+
+    def fail(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(DiskFault, match=r"main\.db-wal again"):
+        renew_wal(str(path))
