@@ -313,6 +313,12 @@ class Settings:
         minimum=0.1,
         maximum=86_400,
     )
+    maintenance_waiting_max: int = setting(
+        16,
+        "Requests that wait for the end of a snapshot, as many for a check, and for a VACUUM",
+        minimum=1,
+        flag=False,
+    )
     scrub_interval: float = setting(
         86_400.0,
         "Pause between readings of all that is on the disk, to find damage; 0: only when asked for",

@@ -27,9 +27,6 @@ log = logging.getLogger(__name__)
 Snapshotted = Callable[[bool, RsqliteError | None], None]
 """Called once: whether something was done, or why it could not be."""
 
-WAITING_MAX = 16
-"""Snapshots asked for and not made; one makes them all."""
-
 
 class Compaction:
     """One node's. `sweep` is called a few times a second."""
@@ -67,7 +64,7 @@ class Compaction:
         index = self._machine().applied_index
         if index <= self._checkpointed:
             done(False, None)
-        elif len(self._waiting) >= WAITING_MAX:
+        elif len(self._waiting) >= self._settings.maintenance_waiting_max:
             done(False, Overloaded("too many snapshots are asked for"))
         else:
             self._waiting.append((index, now + timeout_s, done))

@@ -46,9 +46,6 @@ KEPT_MAX = 4
 TELL_S = 4 * ASK_PAUSE_S
 """A node that is found to differ answers the others for so long before it gives its database up."""
 
-WAITING_MAX = 16
-"""Who waits for one check, or for the next one."""
-
 Begun = Callable[["Index | None", "RsqliteError | None"], None]
 Verified = Callable[["Report | None", RsqliteError | None], None]
 
@@ -137,7 +134,7 @@ class ContentChecks:
         def begun(index: Index | None, error: RsqliteError | None) -> None:
             if index is None:
                 done(None, error)
-            elif len(self._round(index).waiting) >= WAITING_MAX:
+            elif len(self._round(index).waiting) >= engine.settings.maintenance_waiting_max:
                 done(None, Overloaded("too many wait for this check"))
             else:
                 self._round(index).waiting.append((deadline, done))
@@ -187,7 +184,7 @@ class ContentChecks:
         break off what the nodes are at."""
         if not self._engine.is_leader:
             begun(None, NotLeader())
-        elif len(self._next) >= WAITING_MAX:
+        elif len(self._next) >= self._engine.settings.maintenance_waiting_max:
             begun(None, Overloaded("too many checks are asked for"))
         else:
             self._next.append((deadline, begun))

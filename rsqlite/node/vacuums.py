@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rsqlite.errors import Fate, LeadershipLost, NoLeader, RsqliteError, TimedOut, Unavailable
+from rsqlite.errors import (
+    Fate,
+    LeadershipLost,
+    NoLeader,
+    Overloaded,
+    RsqliteError,
+    TimedOut,
+    Unavailable,
+)
 from rsqlite.node.membership import refusal_of
 from rsqlite.node.vacuum import Progress, Step
 from rsqlite.raft.types import Member
@@ -32,8 +40,6 @@ SILENCES_MAX = 20
 """So many questions in a row without an answer, and the next member has its turn."""
 SLACK_S = 60.0
 """What is waited by default beyond the time that the members may take."""
-WAITING_MAX = 16
-"""Who waits for the end of one VACUUM."""
 
 
 class NodeVacuum(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,8 +202,8 @@ class Vacuums:
 
     def _join(self, done: Vacuumed, timeout_s: float) -> None:
         one = self._round or self._begin()
-        if len(one.waiting) >= WAITING_MAX:
-            done(None, Unavailable("too many wait for the end of this VACUUM"))
+        if len(one.waiting) >= self._engine.settings.maintenance_waiting_max:
+            done(None, Overloaded("too many wait for the end of this VACUUM"))
         else:
             one.waiting.append((self._engine.loop.monotonic() + timeout_s, done))
 
