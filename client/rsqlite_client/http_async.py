@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import nullcontext
 from functools import lru_cache
+from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from rsqlite_client.http_sync import ANSWER_BYTES_MAX, CONNECT_TIMEOUT_S
 from rsqlite_client.proto import Command, Result
-from rsqlite_client.session import Answer, Event, Lost, Pause, Send, Session
+from rsqlite_client.session import (
+    LIFE_S,
+    LIFE_TARGET,
+    SILENCE_S,
+    Answer,
+    Event,
+    Lost,
+    Pause,
+    Send,
+    Session,
+)
 
 _HEADERS = {"Content-Type": "application/json"}
 _LEFT_OUT = ("User-Agent", "Accept", "Accept-Encoding")
@@ -66,14 +78,18 @@ class AsyncHttpChannel:
         return self._http
 
     async def _send(self, send: Send) -> Answer | Lost:
+        http = self._client()
         timeout = aiohttp.ClientTimeout(total=send.patience_s, sock_connect=CONNECT_TIMEOUT_S)
         try:
-            async with self._client().post(
-                _url(send.host, send.target),
-                data=send.body,
-                timeout=timeout,
-                allow_redirects=False,
-            ) as response:
+            async with (
+                _Doubt(http, send.host) if send.is_harmless else nullcontext(),
+                http.post(
+                    _url(send.host, send.target),
+                    data=send.body,
+                    timeout=timeout,
+                    allow_redirects=False,
+                ) as response,
+            ):
                 body = await _body(response)
                 return Answer(response.status, response.headers.get, body, time.monotonic())
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -82,6 +98,39 @@ class AsyncHttpChannel:
             # Some of it may have left; aiohttp does not tell.
             reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
             return Lost(reason or type(error).__name__, True, True, time.monotonic())
+
+
+class _Doubt:
+    """TimeoutError in its block as soon as a host answers nothing at all."""
+
+    def __init__(self, http: aiohttp.ClientSession, host: str) -> None:
+        self._http = http
+        self._host = host
+        self._loop = asyncio.get_running_loop()
+        self._scope = asyncio.timeout(None)
+        self._question: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle
+
+    async def __aenter__(self) -> None:
+        await self._scope.__aenter__()
+        self._timer = self._loop.call_later(SILENCE_S, self._ask)
+
+    async def __aexit__(self, *caught: Any) -> None:
+        self._timer.cancel()
+        if self._question is not None:
+            self._question.cancel()
+        await self._scope.__aexit__(*caught)
+
+    def _ask(self) -> None:
+        self._question = self._loop.create_task(self._is_alive())
+
+    async def _is_alive(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=LIFE_S)
+        try:
+            async with self._http.get(_url(self._host, LIFE_TARGET), timeout=timeout):
+                self._timer = self._loop.call_later(SILENCE_S, self._ask)
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            self._scope.reschedule(self._loop.time())
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

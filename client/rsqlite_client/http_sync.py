@@ -9,10 +9,21 @@ from __future__ import annotations
 
 import http.client
 import select
+import socket
 import time
 
 from rsqlite_client.proto import Command, Result
-from rsqlite_client.session import Answer, Event, Lost, Pause, Send, Session
+from rsqlite_client.session import (
+    LIFE_S,
+    LIFE_TARGET,
+    SILENCE_S,
+    Answer,
+    Event,
+    Lost,
+    Pause,
+    Send,
+    Session,
+)
 
 CONNECT_TIMEOUT_S = 2.0
 CONNECTIONS_MAX = 4
@@ -72,6 +83,8 @@ class HttpChannel:
             # In one piece: when this raises, the server cannot have all of it.
             connection.sock.sendall(head_of(send) + send.body)
             is_sent = True
+            if send.is_harmless:
+                _wait(connection.sock, send)
             response = connection.response_class(connection.sock, method="POST")
             response.begin()
             body = response.read(ANSWER_BYTES_MAX)
@@ -103,6 +116,31 @@ class HttpChannel:
             self._connections.pop(oldest).close()
 
 
+def _wait(sock: socket.socket, send: Send) -> None:
+    """Return when some of the answer is there. TimeoutError when it does not come in time, or when
+    the host does not live."""
+    deadline = time.monotonic() + send.patience_s
+    while (left_s := deadline - time.monotonic()) > 0:
+        if _has_data(sock, min(SILENCE_S, left_s)):
+            return
+        if not _lives(send.host):
+            raise TimeoutError
+    raise TimeoutError
+
+
+def _lives(host: str) -> bool:
+    """Does a node answer anything at all?"""
+    connection = http.client.HTTPConnection(host, timeout=LIFE_S)
+    try:
+        connection.request("GET", LIFE_TARGET)
+        connection.getresponse()
+    except _FAILURES:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
 def head_of(send: Send) -> bytes:
     """The head of the request; the same bytes for each body of one length."""
     return (
@@ -116,9 +154,14 @@ def _is_stale(connection: http.client.HTTPConnection) -> bool:
     sock = connection.sock
     if sock is None:
         return True
+    return _has_data(sock, 0.0)
+
+
+def _has_data(sock: socket.socket, timeout_s: float) -> bool:
+    """Can something be read, or has the other side closed it?"""
     poll = select.poll()
     poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(timeout_s * 1000))
 
 
 def _reason_of(error: Exception) -> str:

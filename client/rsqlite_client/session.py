@@ -16,7 +16,9 @@ The rules:
 4. After any loss a write waits until a node has answered a linearizable read: that needs a leader
    with a majority, so what was lost with the old one is lost once. Without this the next write
    would follow a node's last word to the dead leader, and be ambiguous too.
-5. A read that saw less than this session has seen already is asked again of somebody else; at level
+5. A read that nobody answers for SILENCE_S is given up for another host if its host does not answer
+   another question either: it is paused, or cut off. A write has to wait on.
+6. A read that saw less than this session has seen already is asked again of somebody else; at level
    none `min_index` has the node wait.
 """
 
@@ -55,6 +57,11 @@ ERROR = "Rsqlite-Error"
 _LEADERS = frozenset((ReadLevel.WEAK, ReadLevel.STRONG))
 QUESTION_S = 2.0
 """For the question whether there is a leader; nodes wait that long for one (`leader_wait`)."""
+SILENCE_S = 2.0
+"""A shell that has waited so long for a read asks its host whether it lives, and so on."""
+LIFE_S = 1.0
+"""Time to answer that: a node does it whatever it is at."""
+LIFE_TARGET = "/readyz?noleader"
 _QUESTION = b'[["SELECT 1"]]'
 _QUESTION_TARGET = "/db/query?typed&compact&level=linearizable"
 _CALM = frozenset(("overloaded", "stale-read"))
@@ -69,12 +76,14 @@ REDIRECTS_MAX = 8
 
 
 class Send(NamedTuple):
-    """POST `body` to `target` of `host`; give up after `patience_s`."""
+    """POST `body` to `target` of `host`; give up after `patience_s`, or, if it `is_harmless`, when
+    the host does not live."""
 
     host: str
     target: str
     body: bytes
     patience_s: float
+    is_harmless: bool
 
 
 class Pause(NamedTuple):
@@ -208,14 +217,15 @@ class _Run:
     def _request(self, choice: Choice, body: bytes) -> Send:
         left_s = self._left_s()
         target = self._session.target(self._command, choice, left_s)
-        return Send(choice.host, target, body, left_s + GRACE_S)
+        is_harmless = self._command.is_read
+        return Send(choice.host, target, body, left_s + GRACE_S, is_harmless)
 
     def _question(self, choice: Choice) -> Send:
         """Is there a leader that a majority follows?"""
         left_s = min(self._left_s(), QUESTION_S)
         timeout = _duration(left_s)
         target = f"{_QUESTION_TARGET}&timeout={timeout}&linearizable_timeout={timeout}"
-        return Send(choice.host, target, _QUESTION, left_s + GRACE_S)
+        return Send(choice.host, target, _QUESTION, left_s + GRACE_S, is_harmless=True)
 
     def _is_led(self, choice: Choice, answer: Answer) -> bool:
         error = top_level_error(answer.body) if answer.status == 200 else f"{answer.status}"

@@ -2,13 +2,56 @@
 
 from __future__ import annotations
 
+import http.server
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from types import TracebackType
 
 HEAD_END = b"\r\n\r\n"
+
+
+@contextmanager
+def frozen_host() -> Iterator[str]:
+    """As a paused process: connections are made, by its kernel, and nothing is ever answered."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def slow_host(body: bytes, questions: int) -> Iterator[str]:
+    """Answers a POST with `body` when it was asked whether it lives so often meanwhile."""
+    asked = threading.Semaphore(0)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(b"[+]node ok")
+            asked.release()
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            for _ in range(questions):
+                asked.acquire(timeout=10.0)
+            self._answer(body)
+
+        def _answer(self, content: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args: object) -> None:
+            """Nobody reads it."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Visit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,7 +17,7 @@ from rsqlite_client.session import Session
 from rsqlite_client.statement import Statement
 
 from rsqlite.testing.cluster import free_ports
-from tests.client.listener import Listener, Visit
+from tests.client.listener import Listener, Visit, frozen_host, slow_host
 
 WRITTEN = b'{"results":[{"last_insert_id":1,"rows_affected":1}]}'
 
@@ -81,6 +82,36 @@ async def test_a_read_without_an_answer_is_asked_again() -> None:
         async with channel_to(one.host) as channel:
             await channel.run(write("SELECT 1"))
         assert len(one.requests) == 2
+
+
+async def test_a_read_is_given_up_when_its_host_answers_nothing_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_async, "SILENCE_S", 0.05)
+    monkeypatch.setattr(http_async, "LIFE_S", 0.1)
+    with frozen_host() as paused, Listener(serve) as other:
+        async with channel_to(paused, other.host, timeout_s=30.0) as channel:
+            began = time.monotonic()
+            assert (await channel.run(write("SELECT 1"))).lastrowid == 1
+            assert time.monotonic() - began < 25.0, "long before its timeout"
+
+
+async def test_a_write_is_not_given_up_for_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_async, "SILENCE_S", 0.01)
+    monkeypatch.setattr(http_async, "LIFE_S", 0.01)
+    monkeypatch.setattr("rsqlite_client.session.GRACE_S", 0.05)
+    with frozen_host() as paused, Listener(serve) as other:
+        async with channel_to(paused, other.host, timeout_s=0.2) as channel:
+            with pytest.raises(AmbiguousResultError, match="no answer in time"):
+                await channel.run(write())
+        assert other.requests == []
+
+
+async def test_a_host_that_lives_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_async, "SILENCE_S", 0.05)
+    with slow_host(WRITTEN, questions=2) as host:
+        async with channel_to(host, timeout_s=20.0) as channel:
+            assert (await channel.run(write("SELECT 1"))).lastrowid == 1
 
 
 async def test_nobody_there_is_not_applied() -> None:

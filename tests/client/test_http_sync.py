@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -16,7 +17,7 @@ from rsqlite_client.session import Send, Session
 from rsqlite_client.statement import Statement
 
 from rsqlite.testing.cluster import free_ports
-from tests.client.listener import Listener, Visit
+from tests.client.listener import Listener, Visit, frozen_host, slow_host
 
 WRITTEN = b'{"results":[{"last_insert_id":1,"rows_affected":1}]}'
 
@@ -98,6 +99,42 @@ def test_a_read_without_an_answer_is_asked_again() -> None:
         channel.close()
 
 
+def test_a_read_is_given_up_when_its_host_answers_nothing_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_sync, "SILENCE_S", 0.05)
+    monkeypatch.setattr(http_sync, "LIFE_S", 0.1)
+    with (
+        frozen_host() as paused,
+        Listener(serve) as other,
+        channel_to(paused, other.host, timeout_s=30.0) as channel,
+    ):
+        began = time.monotonic()
+        assert channel.run(write("SELECT 1")).lastrowid == 1
+        assert time.monotonic() - began < 25.0, "long before its timeout"
+        channel.close()
+
+
+def test_a_write_is_not_given_up_for_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_sync, "SILENCE_S", 0.01)
+    monkeypatch.setattr(http_sync, "LIFE_S", 0.01)
+    monkeypatch.setattr("rsqlite_client.session.GRACE_S", 0.05)
+    with (
+        frozen_host() as paused,
+        Listener(serve) as other,
+        channel_to(paused, other.host, timeout_s=0.2) as channel,
+    ):
+        with pytest.raises(AmbiguousResultError, match="no answer in time"):
+            channel.run(write())
+        assert other.requests == []
+
+
+def test_a_host_that_lives_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_sync, "SILENCE_S", 0.05)
+    with slow_host(WRITTEN, questions=2) as host, channel_to(host, timeout_s=20.0) as channel:
+        assert channel.run(write("SELECT 1")).lastrowid == 1
+
+
 def test_nobody_there_is_not_applied() -> None:
     host = f"127.0.0.1:{free_ports(1)[0]}"
     with (
@@ -162,7 +199,7 @@ def test_few_connections_are_kept() -> None:
         one.__enter__()
     with channel_to("unused:1") as channel:
         for one in listeners:
-            channel._send(Send(one.host, "/db/request", b"[]", 5.0))
+            channel._send(Send(one.host, "/db/request", b"[]", 5.0, False))
         assert list(channel._connections) == [one.host for one in listeners[1:]]
         channel.close()
     for one in listeners:
@@ -170,7 +207,7 @@ def test_few_connections_are_kept() -> None:
 
 
 def test_the_head() -> None:
-    assert head_of(Send("h:1", "/x?y", b"[]", 1.0)) == (
+    assert head_of(Send("h:1", "/x?y", b"[]", 1.0, False)) == (
         b"POST /x?y HTTP/1.1\r\nHost: h:1\r\nContent-Type: application/json\r\n"
         b"Content-Length: 2\r\n\r\n"
     )

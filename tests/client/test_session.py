@@ -94,6 +94,7 @@ def test_a_write_goes_to_a_node_and_then_to_the_leader_that_it_names() -> None:
         "/db/request?typed&compact&redirect&timeout=10000ms",
         b'[["INSERT INTO t VALUES(1)"]]',
         10.0 + GRACE_S,
+        is_harmless=False,
     )
     one.answer(301, location="http://b/db/request?x")
     assert one.step.host == "b"
@@ -146,6 +147,7 @@ def test_after_a_loss_a_write_waits_until_a_majority_follows_a_leader() -> None:
         "/db/query?typed&compact&level=linearizable&timeout=2000ms&linearizable_timeout=2000ms",
         b'[["SELECT 1"]]',
         2.0 + GRACE_S,
+        is_harmless=True,
     )
     one.answer(503, b"leader not found")
     assert one.step.host == "a"
