@@ -7,7 +7,7 @@ Five parts, one after the other, on one cluster of three processes that is writt
 and looked at every second:
 
 fill     the database grows to its size, in bulk requests.
-writes   single inserts until there were so many; those that come together share an entry of the log.
+writes   single inserts until there were so many; what comes together shares an entry of the log.
 hour     a steady load.
 dead     the same, with one follower killed at the beginning; it comes back in the end.
 restart  that follower is stopped, cleanly and by SIGKILL in turns, and started again.
@@ -317,7 +317,8 @@ def write_results(directory: Path, command: Sequence[str], found: dict[str, Any]
     lines += [
         f"| bound | {bounds['memory_bytes'] / 1e6:.0f} | {bounds['log_bytes'] / 1e6:.0f} | | |",
         "",
-        f"{found['acknowledged']} single writes, in {found.get('entries')} entries. With a dead follower the leader's memory grew by"
+        f"{found['acknowledged']} single writes, in {found.get('entries')} entries."
+        f" With a dead follower the leader's memory grew by"
         f" {found.get('growth_with_dead_follower_bytes', 0) / 1e6:.1f} MB"
         f" (bound {bounds['growth_bytes'] / MIB:.0f} MiB).",
         "",
