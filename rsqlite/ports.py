@@ -74,7 +74,8 @@ class DiskFile(Protocol):
         this returns. False: this disk cannot, and nothing has begun."""
 
     def wait(self) -> None:
-        """Return when no `sync_soon` is under way any more; their ends are told first."""
+        """Return when no `sync_soon` of this file is under way any more; their ends are told first.
+        `close` does so too."""
 
     def allocate(self, length: int) -> None:
         """Make the file so long, and give it all of that on the volume now; or raise, and leave it

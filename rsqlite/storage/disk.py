@@ -25,11 +25,13 @@ DIRECTORY_MODE = 0o700
 class RealFile:
     """An open file descriptor. Reads and writes carry their offset, so threads may share it."""
 
-    __slots__ = ("_fd", "_path", "_syncs")
+    __slots__ = ("_fd", "_path", "_syncs", "_under_way")
 
     def __init__(self, path: str, flags: int, syncs: KernelSync | None = None) -> None:
         self._path = path
         self._syncs = syncs
+        self._under_way = 0
+        """Syncs of this file that have begun and not ended."""
         self._fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
 
     def __repr__(self) -> str:
@@ -75,10 +77,21 @@ class RealFile:
             os.fdatasync(self._fd)
 
     def sync_soon(self, ended: Callable[[BaseException | None], None]) -> bool:
-        return self._syncs is not None and self._syncs.submit(self._fd, ended)
+        if self._syncs is None:
+            return False
+
+        def told(error: BaseException | None) -> None:
+            self._under_way -= 1
+            ended(error)
+
+        is_begun = self._syncs.submit(self._fd, told)
+        self._under_way += is_begun
+        return is_begun
 
     def wait(self) -> None:
-        if self._syncs is not None:
+        # Those of others are told where they were begun: this file may be a thread's.
+        if self._under_way:
+            assert self._syncs is not None
             self._syncs.wait()
 
     def allocate(self, length: int) -> None:

@@ -14,7 +14,10 @@ import itertools
 import os
 import platform
 import sys
+import threading
 from collections.abc import Callable
+
+from rsqlite.errors import InvariantViolation
 
 Ended = Callable[[BaseException | None], None]
 
@@ -57,7 +60,8 @@ class _Event(ctypes.Structure):
 
 
 class KernelSync:
-    """Syncs under way in the kernel. Belongs to the loop's thread."""
+    """Syncs under way in the kernel. Belongs to the loop's thread: who hears of their ends commits,
+    and answers clients."""
 
     def __init__(
         self, context: ctypes.c_ulong, numbers: tuple[int, int, int, int], eventfd: int
@@ -68,6 +72,7 @@ class KernelSync:
         _, self._destroy, self._getevents, self._submit = numbers
         self.eventfd = eventfd
         """Readable when a sync has ended: call `collect` then."""
+        self._thread = threading.get_ident()
         self._tokens = itertools.count(1)
         self._under_way: dict[int, tuple[_Control, Ended]] = {}
         self._events = (_Event * _EVENTS_MAX)()
@@ -89,6 +94,8 @@ class KernelSync:
 
     def submit(self, fd: int, ended: Ended) -> bool:
         """Begin a fdatasync of `fd`; `ended` comes from a later `collect`. False: not begun."""
+        if not self._under_way:
+            self._thread = threading.get_ident()
         if len(self._under_way) >= _EVENTS_MAX:
             return False
         token = next(self._tokens)
@@ -119,6 +126,8 @@ class KernelSync:
         os.close(self.eventfd)
 
     def _take(self, least: int) -> None:
+        if threading.get_ident() != self._thread:
+            raise InvariantViolation("the end of a sync is to be told in another thread")
         limit = None if least else self._no_wait
         count = self._call(self._getevents, self._context, least, _EVENTS_MAX, self._events, limit)
         for event in self._events[: max(0, count)]:

@@ -6,12 +6,13 @@ import errno
 import os
 import random
 import select
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from rsqlite.errors import DiskFault
+from rsqlite.errors import DiskFault, InvariantViolation
 from rsqlite.storage.disk import RealDisk
 from rsqlite.storage.kernelsync import KernelSync
 from rsqlite.testing.disk import RamDisk
@@ -50,6 +51,52 @@ def test_close_waits_for_what_is_under_way(syncs: KernelSync, tmp_path: Path) ->
     begun = file.sync_soon(ends.append)
     file.close()
     assert len(ends) == begun
+
+
+@pytest.mark.parametrize("is_writable", [True, False])
+def test_another_file_that_is_closed_in_a_thread_does_not_tell_the_end_there(
+    syncs: KernelSync, tmp_path: Path, is_writable: bool
+) -> None:
+    """The end of the log's sync lets the leader COMMIT: in a thread of its own, beside the loop,
+    two of them were in one transaction (a scrub had closed a segment)."""
+    disk = RealDisk(syncs)
+    file = disk.open(str(tmp_path / "f"), create=True)
+    other = disk.open(str(tmp_path / "g"), create=True)
+    file.pwrite(b"x" * 1_000_000, 0)
+    ends: list[BaseException | None] = []
+    if not file.sync_soon(ends.append):
+        pytest.skip("this file system has no asynchronous fdatasync")
+
+    def read_another() -> None:
+        disk.open(str(tmp_path / "g"), writable=is_writable).close()
+        other.close()
+
+    thread = threading.Thread(target=read_another)
+    thread.start()
+    thread.join()
+    assert ends == []
+    file.wait()
+    assert ends == [None]
+    file.close()
+
+
+def test_ends_are_told_in_the_thread_that_began(syncs: KernelSync, tmp_path: Path) -> None:
+    file = RealDisk(syncs).open(str(tmp_path / "f"), create=True)
+    if not file.sync_soon(lambda error: None):
+        pytest.skip("this file system has no asynchronous fdatasync")
+    caught: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            syncs.wait()
+        except InvariantViolation as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join()
+    assert len(caught) == 1
+    file.close()
 
 
 def test_a_file_that_cannot_be_synced_is_not_begun(syncs: KernelSync) -> None:
