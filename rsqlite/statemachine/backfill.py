@@ -10,6 +10,9 @@ a start looks whether the WAL still has as many. If not:
   committed after them;
 - and bringing them was under way: the database is damaged.
 
+Where nothing is in the WAL the note is removed: a WAL that was only set apart, to have its room, is
+zeros until the first COMMIT, and not one that has lost its header.
+
 The number is written when its frames are on the disk, so a power loss never makes it a lie. `name`
 tells one WAL from the next one in the same file: what SQLite calls salts.
 
@@ -35,6 +38,7 @@ from rsqlite.statemachine.walfile import (
     SALTS,
     frame_bytes,
     is_header_sound,
+    is_unwritten,
     name_in,
 )
 
@@ -72,6 +76,19 @@ def note_backfill(database: str, backfill: Backfill, *, syncs: bool) -> None:
         raise disk_fault(f"cannot write {path}: {error}", error) from error
 
 
+def forget_backfill(database: str) -> None:
+    """Call when nothing is in the WAL: all that was noted is in the file, and synced. Durable.
+    DiskFault when the disk refuses."""
+    path = _path(database)
+    try:
+        os.unlink(path)
+        schema.sync_directory(os.path.dirname(path))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise disk_fault(f"cannot remove {path}: {error}", error) from error
+
+
 def noted_backfill(database: str) -> Backfill | None:
     """What is written; None if nothing is that can be believed."""
     try:
@@ -104,7 +121,7 @@ class WalState(NamedTuple):
 def judge_wal(database: str) -> WalState:
     """Look at it; changes nothing."""
     path = f"{database}-wal"
-    if not os.path.exists(database) or _size(path) < HEADER_BYTES:
+    if not os.path.exists(database) or is_unwritten(path):
         return WalState("")
     header, frames, page_bytes, is_longer = _look(database)
     try:
@@ -133,6 +150,9 @@ def judge_wal(database: str) -> WalState:
 def check_wal(database: str) -> str:
     """Before the database is opened: set its WAL aside if it cannot be used and is not needed. What
     was wrong with it, or nothing. DamagedDatabase if it was needed."""
+    if is_unwritten(f"{database}-wal"):
+        forget_backfill(database)
+        return ""
     state = judge_wal(database)
     if state.is_needed:
         raise DamagedDatabase(state.problem)
@@ -171,13 +191,6 @@ def _look(database: str) -> tuple[bytes, int, int, bool]:
             connection.close()
     except apsw.Error as error:
         raise open_error(error, database) from error
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _path(database: str) -> str:

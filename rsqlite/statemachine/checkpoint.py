@@ -32,7 +32,7 @@ from rsqlite.config import Settings
 from rsqlite.errors import DiskFault, DiskFull, NodeFault
 from rsqlite.ports import Handle, Worker
 from rsqlite.statemachine import results, schema
-from rsqlite.statemachine.backfill import Backfill, note_backfill, noted_backfill
+from rsqlite.statemachine.backfill import Backfill, forget_backfill, note_backfill, noted_backfill
 from rsqlite.statemachine.connection import Writer
 from rsqlite.statemachine.image import Copying, ImageUnwritten, Manifest, rest_s
 from rsqlite.statemachine.opening import PAGE_BYTES, configure, expect, prepare_close
@@ -328,6 +328,8 @@ class Checkpointer:
         index = _applied_index(connection)
         self._begin_backfill(connection, syncs=True)
         connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        forget_backfill(self._path)
+        self._backfill = None
         self.reserve()
         return index
 

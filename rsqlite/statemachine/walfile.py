@@ -28,6 +28,7 @@ FRAME_HEADER_BYTES = FRAME.size
 FRAME_SALTS = slice(8, 16)
 """Where they stand in the header of a frame."""
 
+ZEROS_AT_A_TIME = 1 << 18
 FRAMES_AT_A_TIME = 256
 """Written again at a time."""
 
@@ -93,6 +94,23 @@ def read_wal(descriptor: int) -> WalImage:
             image.offsets |= pending
             image.page_count = count
             pending = {}
+
+
+def is_unwritten(path: str) -> bool:
+    """Whether nothing was ever written to the WAL at `path`, which nobody has open: it is not
+    there, or has no header, or is room that was set apart. DiskFault when it cannot be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size < HEADER_BYTES:
+                return True
+            while part := file.read(ZEROS_AT_A_TIME):
+                if part.count(0) < len(part):
+                    return False
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise disk_fault(f"cannot read {path}: {error}", error) from error
+    return True
 
 
 def renew_wal(database: str) -> None:

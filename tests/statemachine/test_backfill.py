@@ -10,10 +10,16 @@ from typing import Any
 import pytest
 
 from rsqlite.errors import DamagedDatabase
+from rsqlite.request import Rows
 from rsqlite.statemachine import checkpoint
-from rsqlite.statemachine.backfill import Backfill, check_wal, note_backfill, noted_backfill
+from rsqlite.statemachine.backfill import (
+    Backfill,
+    check_wal,
+    note_backfill,
+    noted_backfill,
+)
 from rsqlite.statemachine.walfile import HEADER_BYTES, frame_bytes
-from tests.statemachine.lab import SERIES, Lab, WatchedVfs, ask
+from tests.statemachine.lab import QUERY, SERIES, Lab, WatchedVfs, ask
 
 ROWS = 40
 FRAME = frame_bytes(4096)
@@ -170,6 +176,71 @@ def test_a_clean_stop_leaves_nothing_to_be_checked(rows: Lab) -> None:
     assert not database.with_name("main.db-wal").exists()
     rows.leader = rows.open("leader")
     assert rows.leader.applied_index == len(rows.entries)
+
+
+def reopened(lab: Lab, database: Path) -> Any:
+    """What `count_up` has counted, as a start finds it."""
+    machine = lab.open(database.parent.parent.name)
+    try:
+        (result,) = lab.query(ask("SELECT n FROM total", kind=QUERY), machine).results
+        assert isinstance(result, Rows), result
+        return result.rows
+    finally:
+        machine.close()
+
+
+def test_a_wal_that_was_only_set_apart_has_lost_nothing(rows: Lab) -> None:
+    """Stopped, started, and killed before the first COMMIT."""
+    count_up(rows, range(1, 6))
+    rows.leader.close()
+    rows.leader = rows.open("leader")
+    database = killed(rows, "idle")
+    wal = database.with_name("main.db-wal")
+    assert wal.stat().st_size > HEADER_BYTES, "room was set apart"
+    assert reopened(rows, database) == [(5,)]
+
+
+def test_a_wal_that_was_cut_has_lost_nothing(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, wal_spare_bytes_max=1 << 20)
+    try:
+        lab.do("CREATE TABLE t(id INTEGER PRIMARY KEY, n, v)", "CREATE TABLE total(n)")
+        lab.do("INSERT INTO total VALUES(0)", "INSERT INTO t(v) VALUES(zeroblob(4000000))")
+        count_up(lab, range(1, 6))
+        cut: list[bool] = []
+        bring(lab)
+        assert lab.leader.reclaim(lambda: cut.append(True))
+        lab.loop.run()
+        assert cut == [True]
+        database = killed(lab, "cut")
+        assert reopened(lab, database) == [(5,)]
+    finally:
+        lab.close()
+
+
+@pytest.mark.parametrize("noted", ["begun", "done"])
+def test_a_note_of_another_wal_ends_where_nothing_is_in_this_one(rows: Lab, noted: str) -> None:
+    """As an earlier release left it."""
+    count_up(rows, range(1, 6))
+    rows.leader.close()
+    rows.leader = rows.open("leader")
+    database = killed(rows, "earlier")
+    is_done = noted == "done"
+    note_backfill(str(database), Backfill("0011223344556677", 7, is_done=is_done), syncs=False)
+    assert check_wal(str(database)) == ""
+    assert noted_backfill(str(database)) is None
+    assert reopened(rows, database) == [(5,)]
+
+
+def test_a_header_of_zeros_with_frames_behind_it_is_damage(rows: Lab) -> None:
+    count_up(rows, range(1, 6))
+    bring(rows)
+    database = killed(rows, "zeros")
+    wal = database.with_name("main.db-wal")
+    data = wal.read_bytes()
+    wal.write_bytes(bytes(HEADER_BYTES) + data[HEADER_BYTES:])
+    note_backfill(str(database), Backfill("0011223344556677", 7, is_done=False), syncs=False)
+    with pytest.raises(DamagedDatabase):
+        check_wal(str(database))
 
 
 def test_who_is_killed_while_it_closes_the_database_is_covered(rows: Lab) -> None:
