@@ -68,6 +68,7 @@ from rsqlite.raft.types import (
     Term,
 )
 from rsqlite.request import Done, ReadLevel, Request, RequestKind
+from rsqlite.statemachine import results
 from rsqlite.statemachine.fingerprint import behaviour_of
 from rsqlite.statemachine.machine import StateMachine
 from rsqlite.storage.directory import DataDirectory, decide_giving_up, give_up_identity
@@ -354,6 +355,13 @@ class Engine:
         """A transaction is open, or something has the write slot."""
         return self.writer.holds_slot or self.applier.is_busy
 
+    def begin_again(self) -> None:
+        """Go on in the midst of a life, with another database."""
+        try:
+            self.begin()
+        except Exception as error:  # noqa: BLE001 - nobody else hears of it, and the core is stopped
+            self.fail(results.node_fault(error) or error)
+
     def begin(self) -> None:
         if self.installer.resume():
             return
@@ -362,7 +370,9 @@ class Engine:
             first = Configuration.from_bytes(self.log.entries(Index(1), Index(2), 1)[0].data)
             self.directory.set_cluster(first.cluster_id)
         if self.cluster_id is not None:
-            peers = recovery.read_peers(recovery.peers_path(self.path))
+            # Of a start; one that somebody writes beside a running node is for its next.
+            has_begun = self.core is not None
+            peers = None if has_begun else recovery.read_peers(recovery.peers_path(self.path))
             if peers is None:
                 self._start_core()
             else:
@@ -454,7 +464,11 @@ class Engine:
             if error is not None:
                 self.fail(error)
                 return
-            self.directory.set_cluster(configuration.cluster_id)
+            try:
+                self.directory.set_cluster(configuration.cluster_id)
+            except NodeFault as fault:
+                self.fail(fault)
+                return
             log.info("cluster formed", extra={"cluster_id": configuration.cluster_id})
             self._start_core()
 
@@ -884,7 +898,17 @@ class Engine:
         )
 
     def _sweep(self) -> None:
-        now = self.loop.monotonic()
+        try:
+            self._sweep_all(self.loop.monotonic())
+        except Exception as error:  # noqa: BLE001 - without its sweep the node is no node
+            self.fail(results.node_fault(error) or error)
+        fault = self.log.failure or self.machine.fault
+        if fault is not None:
+            self.fail(fault)
+        if self.fault is None or isinstance(self.fault, Divergence):
+            self._sweep_timer = self.loop.call_later(SWEEP_INTERVAL_S, self._sweep)
+
+    def _sweep_all(self, now: float) -> None:
         self.writer.sweep(now)
         self.reader.sweep(now)
         self.forwarding.sweep(now)
@@ -910,16 +934,13 @@ class Engine:
         if self._unsaved is not None and self.space.room is Room.AMPLE:
             self._save_configuration(self._unsaved)
         self.machine.look_at_checksums()
-        if self.machine.fault is not None:
-            self.fail(self.machine.fault)
-            return
-        self._sweep_timer = self.loop.call_later(SWEEP_INTERVAL_S, self._sweep)
 
     def fail(self, error: BaseException) -> None:
         """The node cannot go on (an I/O error, damage, a broken invariant). Nothing is retried:
         it answers everybody and asks its owner to stop it. A replica that diverged only stops
         applying and serving; it still appends, acknowledges and votes (design 6)."""
-        if self.fault is not None or self.is_stopping:
+        is_over = self.fault is not None and not isinstance(self.fault, Divergence)
+        if is_over or self.is_stopping or (self.fault and isinstance(error, Divergence)):
             return
         self.fault = error
         self.scrub.stop()

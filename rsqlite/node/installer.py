@@ -358,7 +358,7 @@ class Installer:
             engine.machine.overruled[index] = effects
             engine.make_machine_parts()
             self._is_installing = False
-            engine.begin()
+            engine.begin_again()
 
         self._pause(go_on)
 
@@ -384,7 +384,7 @@ class Installer:
             self._is_installing = False
             self._unfinished, self._lost = None, ""
             engine.transfer.ended()
-            engine.begin()
+            engine.begin_again()
 
         if self._is_reset(installed):
             reset(None)  # the log goes on from within: it was the database alone that was lost
