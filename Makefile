@@ -25,9 +25,10 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# These compute more than they wait, and know no real time: they share the cores. The others run
-# one at a time, or they would measure each other.
-PARALLEL := tests/raft tests/storage tests/statemachine
+# These share the cores. The others start whole clusters of processes, or measure something, and run
+# one at a time.
+PARALLEL := tests/raft tests/storage tests/statemachine tests/transport tests/node tests/server \
+	tests/client tests/embedded
 FLOORS := PYTHONPATH=.:client $(BIN)/lint-imports --no-logo
 
 .DEFAULT_GOAL := help
