@@ -76,6 +76,10 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+UPKEEP = ("-scrub-interval=2s", "-scrub-bytes-per-second=256MiB", "-verify-interval=15s")
+"""What nodes do once a day, beside everything else."""
+
+
 class Acceptance:
     """One run against one cluster."""
 
@@ -84,7 +88,7 @@ class Acceptance:
     ) -> None:
         self.count, self.seconds, self.seed = nodes, seconds, seed
         self.directory = directory
-        self.cluster = ProcessCluster(nodes, directory, options)
+        self.cluster = ProcessCluster(nodes, directory, [*UPKEEP, *options])
         self.history = History()
         self.ledger = Ledger()
         self.problems: list[str] = []

@@ -65,6 +65,7 @@ ROW_BYTES = 1000
 BULK_ROWS = 1000
 FAST_CLIENTS = 128
 STEADY_CLIENTS, STEADY_PAUSE_S = 16, 0.005
+UPKEEP = ("-scrub-interval=5m",)
 STEADY_PARTS = ("hour", "alive", "dead")
 LOOK_S = 1.0
 PROBE_S = 0.005
@@ -133,7 +134,7 @@ class Bounds:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.cluster = ProcessCluster(3, directory, [f"-read-time-max={LONG_S:.0f}s"])
+        self.cluster = ProcessCluster(3, directory, [f"-read-time-max={LONG_S:.0f}s", *UPKEEP])
         self.watch = Watch(self.cluster)
         self.problems: list[str] = []
         self.found: dict[str, Any] = {}

@@ -30,7 +30,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from rsqlite.testing.cluster import ClusterError, NodeState, ProcessCluster  # noqa: E402
-from tests.e2e.accept import machine, say  # noqa: E402
+from tests.e2e.accept import UPKEEP, machine, say  # noqa: E402
 from tests.e2e.api import Api  # noqa: E402
 from tests.e2e.checks import CONTENT_QUERIES, content_problems, register_problems  # noqa: E402
 from tests.e2e.clients import SCHEMA, Clients  # noqa: E402
@@ -50,7 +50,7 @@ class Churn:
         self, seconds: float, seed: int, directory: Path, options: Sequence[str] = ()
     ) -> None:
         self.seconds, self.seed, self.directory = seconds, seed, directory
-        self.cluster = ProcessCluster(3, directory, options)
+        self.cluster = ProcessCluster(3, directory, [*UPKEEP, *options])
         self.history, self.ledger = History(), Ledger()
         self.problems: list[str] = []
         self.steps: list[Step] = []
