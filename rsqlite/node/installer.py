@@ -145,6 +145,11 @@ class Installer:
         path, installed = self._installed or ("", None)
         return installed if path == self._engine.machine.path else None
 
+    def keep_installed(self, database: str) -> None:
+        """The database at this path takes the place of the one in use, and holds the same."""
+        if self.installed is not None:
+            self._installed = database, self.installed
+
     def _read_installed(self) -> None:
         """Learn that. It is needed until the log begins behind; where log and database agree, it
         can be written again. DamagedDatabase where they do not."""

@@ -317,11 +317,12 @@ class Vacuum:
 
     def _replace(self) -> None:
         path, wall = self._path, self._engine.loop.wall()
+        installed = self._engine.installer.installed
         self.replacing = path
 
         def work() -> None:
             try:
-                note_compact(path, wall)
+                note_compact(path, wall, installed)
                 use_generation(path)
             except DiskFull as full:
                 root = os.path.dirname(os.path.dirname(path))
@@ -344,6 +345,7 @@ class Vacuum:
             # Which one the next start will find in use is not known: that start must come.
             engine.fail(error)
             return
+        engine.installer.keep_installed(self._path)
         self._retired.append(engine.change_machine(copy))
         self._copy, self.keeps_from = None, None
         self._path = self.replacing = ""

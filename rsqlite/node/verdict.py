@@ -9,9 +9,13 @@ whatever the entry says:
   on, with what it computed, and remembers in its database that the entry was overruled;
 - no quorum has said the same: it stays as it is. It appends, acknowledges and votes.
 
-Who is asked, and has applied the entry as it says, learns by this that it is in doubt: it puts the
+Who is asked, and holds what the entry says, learns by this that it is in doubt: it puts the
 question as well, and if a quorum computed something else it stops at once, also as the leader, and
 gives its database up. An image of the others takes its place.
+
+What came with an image was computed by its sender: who holds it has no vote of its own, or one sick
+node and its copy would be a majority of three. What a quorum has overruled is another matter; who
+holds that may say so.
 """
 
 from __future__ import annotations
@@ -56,7 +60,15 @@ class Verdict:
         return f"<Verdict index={self._index} votes={self._votes}>"
 
     def vote(self, index: Index) -> str | None:
-        """What this node computed for the entry; None when it has not come to it."""
+        """What this node computed for the entry; None when it has not come to it, or holds what
+        another one computed."""
+        installed, overruled = self._engine.installer.installed, self._engine.machine.overruled
+        if installed is not None and index <= installed.last_index and index not in overruled:
+            return None
+        return self._held(index)
+
+    def _held(self, index: Index) -> str | None:
+        """What this node's database holds of the entry; None when it has not come to it."""
         engine = self._engine
         applied = engine.machine.applied_index
         if isinstance(engine.fault, Divergence) and index == applied + 1:
@@ -67,14 +79,14 @@ class Verdict:
 
     def asked(self, index: object) -> Mapping[str, object]:
         """Somebody differs from the entry at `index`: the answer to it. This node puts the same
-        question, if it has applied that entry."""
+        question, if its database holds that entry."""
         if type(index) is not int or index < 1:
             return {"error": "RequestError", "text": "the index of an entry is a number"}
-        vote = self.vote(Index(index))
+        held = self._held(Index(index))
         is_divergent = isinstance(self._engine.fault, Divergence)
-        if vote is not None and not is_divergent and index not in self._decided:
+        if held is not None and not is_divergent and index not in self._decided:
             self._doubt(Index(index))
-        return {"vote": vote}
+        return {"vote": self.vote(Index(index))}
 
     def _doubt(self, index: Index) -> None:
         if index != self._index:
@@ -116,22 +128,23 @@ class Verdict:
 
     def _decide(self) -> None:
         engine, index = self._engine, self._index
-        core, own = engine.core, self.vote(index)
-        if core is None or own is None or engine.is_stopping:
+        core, held, own = engine.core, self._held(index), self.vote(index)
+        if core is None or held is None or engine.is_stopping:
             return
-        chosen = quorum_choice(core.configuration, {**self._votes, engine.node_id: own})
+        votes = self._votes if own is None else {**self._votes, engine.node_id: own}
+        chosen = quorum_choice(core.configuration, votes)
         if chosen is None:
             return
         is_divergent = isinstance(engine.fault, Divergence)
         self._decided.append(index)
         self._index = Index(0)
-        if chosen == own:
+        if chosen == held:
             if is_divergent:
                 log.error(
                     "an entry is overruled: a majority computed something else than its leader",
                     extra={"index": index, "fault": str(engine.fault)},
                 )
-                engine.installer.go_on_with(index, own)
+                engine.installer.go_on_with(index, held)
         elif is_divergent:
             engine.give_up_database(f"{engine.fault}; a majority computed something else")
         elif engine.fault is None:

@@ -86,10 +86,15 @@ def remove_generation(database: str) -> None:
         raise disk_fault(f"cannot remove {folder}: {error}", error) from error
 
 
-def note_compact(database: str, wall: float) -> None:
-    """Write beside the database when it was made compact, in seconds since 1970."""
+def note_compact(database: str, wall: float, installed: Installed | None = None) -> None:
+    """Write beside the database when it was made compact, in seconds since 1970, and what the one
+    that it was made of held when that one came."""
+    folder = os.path.dirname(database)
+    if installed is not None:
+        write_installed(database, installed)
     try:
-        _write(os.path.join(os.path.dirname(database), COMPACT), f"{wall:.0f}\n".encode())
+        _write(os.path.join(folder, COMPACT), f"{wall:.0f}\n".encode())
+        schema.sync_directory(folder)
     except OSError as error:
         raise disk_fault(f"cannot write beside {database}: {error}", error) from error
 

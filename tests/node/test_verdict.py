@@ -10,7 +10,10 @@ import pytest
 
 from rsqlite.errors import DamagedDatabase, Divergence
 from rsqlite.node.engine import Engine
+from rsqlite.node.vacuum import Step
+from rsqlite.raft.types import Index
 from rsqlite.request import ReadLevel, Request
+from rsqlite.statemachine.generations import note_damage
 from rsqlite.testing.engines import EngineCluster, execute
 from tests.node.test_content import tamper_file
 
@@ -166,3 +169,60 @@ def test_a_question_is_not_passed_round_for_ever(tmp_path: Path) -> None:
     assert asked == []
     assert "error" in cluster.running()[0].verdict.asked(True)
     cluster.close()
+
+
+def lose_database(cluster: EngineCluster, engine: Engine) -> int:
+    """End a node, which is to come back without a database; its number."""
+    number = cluster.number(engine)
+    cluster.kill(number)
+    note_damage(engine.machine.path, "for this test", wants_image=True)
+    return number
+
+
+@pytest.mark.parametrize("is_compact", [False, True])
+def test_who_has_a_copy_of_what_an_entry_made_has_no_vote_on_it(
+    three: EngineCluster, is_compact: bool
+) -> None:
+    applied_everywhere(three)
+    sick = three.leader()
+    healthy, other = three.followers()
+    lost = lose_database(three, other)
+    tamper(sick)
+    three.execute(sick, "UPDATE t SET v = 'c'")
+    three.until(lambda: healthy.fault is not None)
+    index = Index(healthy.machine.applied_index + 1)
+    copy = three.start_node(lost)
+    three.until(lambda: not copy.installer.is_without_database)
+    if is_compact:
+        copy.vacuum.begin("for this test")
+        three.until(lambda: copy.vacuum.progress.step is Step.DONE)
+    three.loop.advance(3.0)
+    assert copy.verdict.vote(index) is None
+    three.kill(lost)
+    copy = three.start_node(lost)
+    three.loop.advance(3.0)
+    assert copy.verdict.vote(index) is None
+    # One against one: nobody is overruled, and the right rows are still there.
+    assert isinstance(healthy.fault, Divergence)
+    assert not three.faults
+
+
+def test_a_copy_of_what_the_others_overrule_is_given_up_as_well(five: EngineCluster) -> None:
+    applied_everywhere(five)
+    sick = five.leader()
+    late = five.number(five.followers()[0])
+    five.kill(late)
+    lost = lose_database(five, five.followers()[0])
+    tamper(sick)
+    five.execute(sick, "UPDATE t SET v = 'c'")
+    five.loop.advance(1.0)
+    copy = five.start_node(lost)
+    five.until(lambda: not copy.installer.is_without_database)
+    five.loop.advance(1.0)
+    assert not five.faults
+    five.start_node(late)
+    numbers = sorted([five.number(sick), lost])
+    five.until(lambda: sorted(number for number, _ in five.faults) == numbers)
+    for number in numbers:
+        restart(five, number)
+    same_rows(five, [(1, "c"), (2, "c")])
