@@ -842,7 +842,7 @@ class Engine:
     ) -> None:
         """From the network: a question of another node about the membership."""
         if self._is_open and "image" in question:
-            if question["image"] != self.cluster_id or self.refuses:
+            if question["image"] != self.cluster_id or self.refuses or self.fault is not None:
                 answer({"error": "Unavailable", "text": "no image can be had here now"})
             else:
                 self.images.asked(answer)
@@ -858,8 +858,9 @@ class Engine:
             answer({"error": "Stopped", "text": "the node is starting", "leader": ""})
 
     def served(self, name: str, answer: Callable[[bytes | None], None]) -> None:
-        """From the network: a part of an image is fetched."""
-        if self._is_open and not self.is_stopping:
+        """From the network: a part of an image is fetched. Not of a database that is in doubt: it
+        and its copy would be two of a majority."""
+        if self._is_open and not self.is_stopping and self.fault is None:
             self.images.serve(name, answer)
         else:
             answer(None)

@@ -179,6 +179,48 @@ def lose_database(cluster: EngineCluster, engine: Engine) -> int:
     return number
 
 
+def test_who_is_in_doubt_gives_its_database_to_nobody(three: EngineCluster) -> None:
+    applied_everywhere(three)
+    healthy = three.number(three.leader())
+    sick, other = three.followers()
+    lost = lose_database(three, other)
+    tamper(sick)
+    three.execute(three.leader(), "UPDATE t SET v = 'c'")
+    three.until(lambda: sick.fault is not None)
+    three.kill(healthy)
+    # It knows no leader, and asks whoever is there.
+    waiting = three.start_node(lost)
+    three.loop.advance(5.0)
+    assert waiting.installer.is_without_database
+    assert sick.images.made == 0
+    three.start_node(healthy)
+    three.until(lambda: not waiting.installer.is_without_database)
+    leader = three.wait_leader()
+    assert three.number(leader) == healthy
+    assert three.rows(leader, ROWS) == [(1, "c"), (2, "c")]
+    applied = leader.machine.applied_index
+    three.until(lambda: waiting.machine.applied_index >= applied)
+    assert three.rows(waiting, ROWS, ReadLevel.NONE) == [(1, "c"), (2, "c")]
+    assert not three.faults
+
+
+def test_an_image_that_was_made_before_the_doubt_is_not_given_out_either(
+    three: EngineCluster,
+) -> None:
+    applied_everywhere(three)
+    sick = three.followers()[0]
+    answers: list[Any] = []
+    sick.asked({"image": sick.cluster_id}, answers.append)
+    three.until(lambda: sick.images.made == 1)
+    sick.asked({"image": sick.cluster_id}, answers.append)
+    tamper(sick)
+    three.execute(three.leader(), "UPDATE t SET v = 'c'")
+    three.until(lambda: sick.fault is not None)
+    parts: list[bytes | None] = []
+    sick.served(answers[-1]["image_id"], parts.append)
+    assert parts == [None]
+
+
 @pytest.mark.parametrize("is_compact", [False, True])
 def test_who_has_a_copy_of_what_an_entry_made_has_no_vote_on_it(
     three: EngineCluster, is_compact: bool
