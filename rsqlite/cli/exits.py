@@ -14,6 +14,7 @@ from rsqlite.errors import (
     RemovedFromCluster,
     RequestError,
 )
+from rsqlite.raft.types import DividedHistory
 
 
 class Exit(enum.IntEnum):
@@ -36,6 +37,7 @@ class Exit(enum.IntEnum):
     SQLITE = 8, "SQLite is too old, or was built without what is needed"
     CLUSTER = 9, "no cluster can be formed or found with these settings"
     REMOVED = 10, "this node was removed from its cluster; start it anew with an empty directory"
+    DIVIDED = 11, "the cluster went on in two parts; keep one, empty the directories of the other"
     ABORTED = 130, "a second signal ended it before the clean stop was over"
 
 
@@ -63,6 +65,8 @@ def exit_for(error: BaseException) -> Exit:
             return Exit.FOREIGN
         case RemovedFromCluster():
             return Exit.REMOVED
+        case DividedHistory():
+            return Exit.DIVIDED
         case DamagedFile():
             return Exit.DAMAGED
         case DiskFault():

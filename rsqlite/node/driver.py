@@ -8,6 +8,7 @@ batch, whose output is polled in the same pump.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -24,6 +25,10 @@ from rsqlite.transport.codec import decode_message, encode_message, is_urgent
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
+OUTCAST_PAUSE_S = 60.0
+"""Pause between two warnings that a node runs which was left out for good."""
 ENDS = (types.InvariantViolation, errors.InvariantViolation, errors.NodeFault)
 """A broken promise (the core's own kind, for it may import nothing from outside, and everybody
 else's), or a log that cannot be read."""
@@ -84,6 +89,7 @@ class Driver:
         self.last_contact_s: dict[int, float] = {}
         self.leader_contact_s = self._last_tick
         self.dropped_frames = 0
+        self._next_warning = 0.0
         self.refused_appends = 0
         """Left untaken because the log's disk has no room."""
 
@@ -286,6 +292,14 @@ class Driver:
         self.lag_max_s = max(self.lag_max_s, elapsed - tick)
         self._tell_core_of_stall()
         self.core.tick(ticks)
+        outcast = self.core.take_outcast()
+        if outcast is not None and now >= self._next_warning:
+            self._next_warning = now + OUTCAST_PAUSE_S
+            log.error(
+                "a node of before the members were forced by peers.json still runs: stop it, empty"
+                " its directory, and let it join",
+                extra={"node_id": outcast},
+            )
 
     def _tell_core_of_stall(self) -> None:
         """A disk that hangs would leave a leader that looks healthy and blocks everybody (raft.md

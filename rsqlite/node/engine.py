@@ -55,6 +55,7 @@ from rsqlite.raft.core import CoreSettings, Raft
 from rsqlite.raft.messages import InstallSnapshot
 from rsqlite.raft.output import ReadState
 from rsqlite.raft.types import (
+    TERM_STEP,
     Configuration,
     Entry,
     EntryKind,
@@ -410,7 +411,7 @@ class Engine:
             self.log, machine.configuration, machine.applied_index
         )
         configuration = recovery.forced(current, self.own_member(), peers)
-        if configuration == current and term >= recovery.TERM_STEP:
+        if configuration == current and term >= TERM_STEP:
             self._forced(None)  # it was written, and then the process ended
             return
         recovery.ask_who_went_on(

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from rsqlite.errors import DiskFault, RequestError
 from rsqlite.ports import Loop, Network
 from rsqlite.raft.types import (
+    TERM_STEP,
     Configuration,
     Entry,
     EntryKind,
@@ -36,8 +37,6 @@ from rsqlite.storage.directory import RAFT_NAME
 from rsqlite.storage.logstore import LogStore
 
 PEERS_NAME, DONE_NAME = "peers.json", "peers.info"
-TERM_STEP = 1 << 32
-"""More elections than any cluster will have."""
 PEERS_BYTES_MAX = 1 << 20
 SCAN_BYTES = 4 << 20
 

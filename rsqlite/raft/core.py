@@ -213,6 +213,12 @@ class Raft:
         election.peer_closed(self._state, node_id)
         self._check()
 
+    def take_outcast(self) -> NodeId | None:
+        """Who spoke since this was last asked, in a term before the members were forced, and is
+        none of them: the host should tell somebody. It was not listened to."""
+        outcast, self._state.outcast = self._state.outcast, None
+        return outcast
+
     def disk_stalled(self, is_stalled: bool) -> None:
         """An fsync is outstanding longer than the election timeout, or no longer is. A leader that
         cannot write must not look healthy (raft.md rule 46)."""

@@ -21,11 +21,11 @@ from rsqlite.raft.quorum import quorum_index
 from rsqlite.raft.state import RaftState
 from rsqlite.raft.types import (
     Configuration,
+    DividedHistory,
     Entry,
     EntryId,
     EntryKind,
     Index,
-    InvariantViolation,
     NodeId,
     Room,
     Term,
@@ -394,7 +394,7 @@ def _check_committed(state: RaftState, message: AppendEntries) -> None:
             return
         term = state.log.term(entry.index)
         if term is not None and term != entry.term:
-            raise InvariantViolation(
+            raise DividedHistory(
                 f"committed entry {entry.index} is of term {term} here and of term {entry.term} "
                 f"at leader {message.source}"
             )

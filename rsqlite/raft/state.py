@@ -90,6 +90,7 @@ class RaftState:
         "node_id",
         "outbox",
         "outbox_when_durable",
+        "outcast",
         "progress",
         "random",
         "randomized_election_ticks",
@@ -202,6 +203,8 @@ class RaftState:
         self.read_states: list[ReadState] = []
         self.image_offer: InstallSnapshot | None = None
         """The last one that was not handed out."""
+        self.outcast: NodeId | None = None
+        """Who spoke in a term before the members were forced, and is none of them."""
         self.soft_state_told = SoftState(self.role, self.current_term, None)
         self.draw_election_ticks()
 

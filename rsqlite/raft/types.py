@@ -205,6 +205,11 @@ class SoftState(NamedTuple):
     leader_id: NodeId | None
 
 
+TERM_STEP = 1 << 32
+"""More elections than any cluster will have. When an operator forces the members, the term grows by
+this: who is so far apart has not lived through that together."""
+
+
 class InvariantViolation(AssertionError):
     """The core broke one of its own promises, or was told something that cannot be.
 
@@ -212,6 +217,11 @@ class InvariantViolation(AssertionError):
     unless it proves that committed entries differ. `rsqlite.errors` has a class of this name for
     the rest of the house; the core imports the standard library only, so it has its own.
     """
+
+
+class DividedHistory(InvariantViolation):
+    """What is committed here is something else at a leader: two parts of a cluster went on apart,
+    as after a recovery of one of them."""
 
 
 def require(condition: bool, text: str, *values: object) -> None:

@@ -15,6 +15,7 @@ from rsqlite.errors import (
     NodeFault,
     RequestError,
 )
+from rsqlite.raft.types import DividedHistory
 
 
 def locked() -> ForeignDirectory:
@@ -37,6 +38,7 @@ def locked() -> ForeignDirectory:
         (NodeFault("x"), Exit.DISK),
         (UnsuitableSqlite("x"), Exit.SQLITE),
         (RequestError("x"), Exit.CLUSTER),
+        (DividedHistory("x"), Exit.DIVIDED),
         (InvariantViolation("x"), Exit.INTERNAL),
         (RuntimeError("x"), Exit.INTERNAL),
         (OSError(errno.EBADF, "bad"), Exit.INTERNAL),

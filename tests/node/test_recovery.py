@@ -13,8 +13,8 @@ import pytest
 from rsqlite.errors import RequestError
 from rsqlite.node import recovery
 from rsqlite.node.engine import Engine
-from rsqlite.node.recovery import TERM_STEP, Peer, peers_path, read_peers
-from rsqlite.raft.types import Entry, EntryKind, HardState, Index, Term
+from rsqlite.node.recovery import Peer, peers_path, read_peers
+from rsqlite.raft.types import TERM_STEP, Entry, EntryKind, HardState, Index, Term
 from rsqlite.request import ReadLevel
 from rsqlite.storage.disk import RealDisk
 from rsqlite.storage.logstore import LogStore
@@ -171,6 +171,30 @@ def assert_all_have_five(cluster: EngineCluster) -> None:
     for one in cluster.running():
         assert cluster.rows(one, "SELECT count(*) FROM t", ReadLevel.NONE) == [(5,)]
     assert cluster.faults == []
+
+
+def test_those_that_were_given_up_come_back_and_cost_nobody_a_write(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # They elect one of them long before they ask whether they are members.
+    cluster = EngineCluster(tmp_path, 3, join_interval=60.0)
+    cluster.start()
+    cluster.execute(cluster.leader(), "CREATE TABLE t(v)")
+    (kept, *_) = kill(cluster, 0, 1, 2)
+    put(kept, peer(cluster, 0))
+    again = cluster.start_node(0)
+    cluster.until(lambda: again.is_leader and again.is_synced)
+    assert again.core is not None
+    term = again.core.current_term
+    cluster.execute(again, "INSERT INTO t VALUES('acknowledged')")
+    cluster.start_node(1)
+    cluster.start_node(2)
+    cluster.loop.advance(5.0)
+    assert 0 not in [number for number, _ in cluster.faults]
+    assert (again.is_leader, again.core.current_term) == (True, term)
+    assert cluster.rows(again, "SELECT v FROM t") == [("acknowledged",)]
+    assert len([one for one in caplog.messages if "before the members were forced" in one]) == 1
+    cluster.close()
 
 
 def test_a_crash_after_the_entry_does_not_force_it_once_more(

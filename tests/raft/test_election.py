@@ -9,12 +9,13 @@ from rsqlite.raft.messages import (
     AppendEntriesReply,
     Heartbeat,
     HeartbeatReply,
+    ReadIndex,
     RequestVote,
     RequestVoteReply,
     TimeoutNow,
 )
 from rsqlite.raft.state import RaftState
-from rsqlite.raft.types import Configuration, HardState, Role
+from rsqlite.raft.types import TERM_STEP, Configuration, HardState, Role
 from tests.raft.cluster import Cluster, configuration
 from tests.raft.lone import Lone, request_vote
 
@@ -151,6 +152,27 @@ def test_rule_8_who_asks_or_leads_in_an_older_term_is_answered() -> None:
         (AppendEntriesReply, 5),
     ]
     assert not any(getattr(m, "granted", False) or getattr(m, "success", 0) for m in node.left)
+
+
+@pytest.mark.parametrize("voters", [(1,), (1, 3)])
+def test_rule_8_who_was_left_out_when_the_members_were_forced_is_not_answered(
+    voters: tuple[int, ...],
+) -> None:
+    term = TERM_STEP + 4
+    node = Lone(1, term, term=term, voters=voters)
+    for source in (2, 3):
+        node.step(
+            request_vote(5, (9, 4), pre_vote=True, source=source),
+            request_vote(5, (9, 4), source=source),
+            Heartbeat(source, 1, 4, 0),
+            node.append(term=4, source=source),
+            ReadIndex(source, 1, 4, 7),
+        )
+    # A member that has not heard of it yet is told, as any other.
+    told = {message.target for message in node.left}
+    assert told == set(voters) - {1}
+    outcasts = [node.core.take_outcast(), node.core.take_outcast()]
+    assert outcasts == [max({2, 3} - set(voters)), None]
 
 
 def test_rule_9_a_transfer_skips_pre_vote_and_leases_and_its_flag_is_used_once() -> None:

@@ -15,7 +15,7 @@ from rsqlite.raft.messages import (
     TimeoutNow,
 )
 from rsqlite.raft.progress import ProgressState
-from rsqlite.raft.types import EntryKind, InvariantViolation, Role
+from rsqlite.raft.types import DividedHistory, EntryKind, InvariantViolation, Role
 from tests.raft.cluster import SETTINGS, Cluster, configuration, entries
 from tests.raft.lone import Lone
 
@@ -83,7 +83,7 @@ def test_rule_18_a_conflict_with_a_committed_entry_stops_the_process() -> None:
     node = Lone(1, 1, term=1)
     node.step_and_sync(Heartbeat(2, 1, 1, 2))
     assert node.core.commit_index == 2
-    with pytest.raises(InvariantViolation, match="committed entry 2"):
+    with pytest.raises(DividedHistory, match="committed entry 2"):
         node.step(node.append(3, prev=(1, 1)))
 
 
