@@ -414,21 +414,32 @@ class Engine:
         if configuration == current and term >= TERM_STEP:
             self._forced(None)  # it was written, and then the process ended
             return
-        recovery.ask_who_went_on(
+        recovery.ask_others(
             self.network,
             self.loop,
-            [one.raft_addr for one in configuration.members if one.node_id != self.node_id],
+            # Also those that are to be left out: they may be a majority.
+            recovery.addresses_of(configuration, current, without=self.node_id),
             own_id=self.node_id,
+            cluster_id=configuration.cluster_id,
+            last_term=self.log.term(self.log.last_index) or Term(0),
             timeout_s=self.settings.peer_connect_timeout,
-            done=lambda someone: self._force(configuration, someone),
+            done=lambda others: self._force(configuration, others),
         )
 
-    def _force(self, configuration: Configuration, someone_went_on: bool) -> None:
+    def _force(self, configuration: Configuration, others: recovery.Others) -> None:
         if self.is_stopping or self.fault is not None:
             return
-        if someone_went_on:
+        if others.went_on:
             log.info("the others went on already, as peers.json says")
             self._forced(None)
+            return
+        if others.leader:
+            self.fail(
+                RequestError(
+                    f"the node at {others.leader} leads this cluster: a majority is there, and"
+                    f" nothing is forced. Remove {recovery.peers_path(self.path)}, and start again"
+                )
+            )
             return
         entry, hard_state = recovery.forcing_entry(self.log, configuration)
         log.warning(
@@ -583,6 +594,7 @@ class Engine:
             "fingerprints": [] if history is None else sorted(history.fingerprints),
             "members": {str(member.node_id): member.raft_addr for member in members},
             "term": 0 if self.core is None else self.core.current_term,
+            "leader": "" if self.leader is None else self.leader.raft_addr,
             "configuration_index": 0 if history is None else history.committed_index,
         }
 

@@ -132,34 +132,54 @@ def latest_configuration(
     return found, term
 
 
-def ask_who_went_on(
+def addresses_of(*configurations: Configuration, without: NodeId) -> list[str]:
+    """Where all their members are but this one, each address once."""
+    members = [one for each in configurations for one in each.members if one.node_id != without]
+    return list(dict.fromkeys(one.raft_addr for one in members))
+
+
+class Others(NamedTuple):
+    """What the other nodes say of the cluster."""
+
+    went_on: bool = False
+    """Some of them were recovered already, and count on this one."""
+    leader: str = ""
+    """Where the one is that leads, if none went on so: a majority is there."""
+
+
+def ask_others(
     network: Network,
     loop: Loop,
     addresses: Sequence[str],
     *,
     own_id: int,
+    cluster_id: str,
+    last_term: Term,
     timeout_s: float,
-    done: Callable[[bool], None],
+    done: Callable[[Others], None],
 ) -> None:
-    """Is one of these nodes in a cluster that was recovered already, and counts on this one? Told
-    once, when one says yes or all have been asked."""
+    """Ask the nodes at these addresses; told once, when one of them went on or all have been asked.
+    `last_term` is that of the last entry here: the terms before another recovery are large, too."""
     waiting = set(addresses)
+    leaders: list[str] = []
     is_told = [False]
 
-    def tell(answer: bool) -> None:
+    def tell(went_on: bool) -> None:
         if not is_told[0]:
             is_told[0] = True
-            done(answer)
+            done(Others(went_on, "" if went_on or not leaders else leaders[0]))
 
     def identified(
         address: str, value: Mapping[str, object] | None, error: BaseException | None
     ) -> None:
         waiting.discard(address)
-        if value is not None:
+        if value is not None and value.get("cluster_id") == cluster_id:
             members, term = value.get("members"), value.get("term")
             counts = isinstance(members, dict) and str(own_id) in members
-            if counts and isinstance(term, int) and term >= TERM_STEP:
+            if counts and isinstance(term, int) and term - last_term > TERM_STEP // 2:
                 tell(True)
+            elif leader := value.get("leader"):
+                leaders.append(str(leader))
         if not waiting:
             tell(False)
 

@@ -216,6 +216,44 @@ def test_a_crash_after_the_entry_does_not_force_it_once_more(
     assert_all_have_five(five)
 
 
+def test_a_second_recovery_of_one_node_after_the_other_goes_on(five: EngineCluster) -> None:
+    recovered(five, *range(5))
+    for number in range(5):
+        five.start_node(number)
+    acknowledge_five(five)
+    kill(five, 2, 3, 4)
+    five.loop.advance(3.0)
+    for number in (0, 1):
+        # The other one runs, in a term that is high since the first recovery.
+        (stopped,) = kill(five, number)
+        put(stopped, peer(five, 0), peer(five, 1))
+        five.start_node(number)
+        five.loop.advance(3.0)
+    five.wait_leader()
+    assert_all_have_five(five)
+    for one in five.running():
+        assert {member.label for member in one.members} == {"n0", "n1"}
+        assert not os.path.exists(peers_path(one.path))
+
+
+@pytest.mark.parametrize("is_partner_named", [False, True])
+def test_where_a_majority_has_a_leader_nobody_is_forced(
+    five: EngineCluster, is_partner_named: bool
+) -> None:
+    number = five.number(five.followers()[0])
+    (stopped,) = kill(five, number)
+    put(stopped, peer(five, number), *([peer(five, (number + 1) % 5)] * is_partner_named))
+    last_index = stopped.log.last_index
+    again = five.start_node(number)
+    five.until(lambda: bool(five.faults))
+    ((at, fault),) = five.faults
+    assert (at, type(fault)) == (number, RequestError)
+    assert "leads this cluster" in str(fault)
+    assert again.log.last_index == last_index
+    assert os.path.exists(peers_path(stopped.path))
+    acknowledge_five(five)
+
+
 def test_a_node_that_comes_late_follows_those_that_went_on(five: EngineCluster) -> None:
     """Its log ends in a later term, of a leader that reached nobody."""
     engine = five.engines[0]
