@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from rsqlite.config import address_problems
 from rsqlite.errors import DamagedFile, ForeignDirectory, RequestError
-from rsqlite.node.recovery import Peer, write_peers
-from rsqlite.raft.types import Configuration
+from rsqlite.node.recovery import Peer, forced, problem_of, write_peers
+from rsqlite.raft.types import Configuration, Member, NodeId
 from rsqlite.storage.check import stopped_node
 from rsqlite.storage.directory import LOG_NAME, read_configuration
 from rsqlite.storage.disk import RealDisk
@@ -48,12 +48,19 @@ class Stopped:
         )
 
     @property
-    def own(self) -> Peer:
+    def member(self) -> Member:
         """This node as the configuration has it."""
-        for member in self.configuration.members:
-            if member.node_id == self.identity.node_id:
-                return Peer(member.label, member.raft_addr, True)
-        raise ForeignDirectory(f"the node in {self.directory} is no member of its cluster any more")
+        member = self.configuration.member(NodeId(self.identity.node_id))
+        if member is None:
+            raise ForeignDirectory(
+                f"the node in {self.directory} is no member of its cluster any more"
+            )
+        return member
+
+    @property
+    def own(self) -> Peer:
+        """The same as an operator names it."""
+        return Peer(self.member.label, self.member.raft_addr, True)
 
     def explain(self, left: Sequence[Peer]) -> Iterator[str]:
         """What is and what will be, line by line."""
@@ -77,7 +84,8 @@ class Stopped:
 
 
 def parse_peers(given: Sequence[str], node: Stopped) -> list[Peer]:
-    """`ID=ADDRESS` each; without any, the node alone. RequestError says what is wrong."""
+    """`ID=ADDRESS` each; without any, the node alone. RequestError says what is wrong, of all that
+    the next start would object to."""
     if not given:
         return [node.own]
     found = []
@@ -86,9 +94,17 @@ def parse_peers(given: Sequence[str], node: Stopped) -> list[Peer]:
         problems = address_problems(address) if label and equals else ["write ID=ADDRESS"]
         if problems:
             raise RequestError(f"--peer {text}: {problems[0]}")
-        known = [one for one in node.configuration.members if one.label == label]
-        is_voter = not known or known[0].node_id not in node.configuration.learners
-        found.append(Peer(label, address, is_voter))
+        found.append(Peer(label, address, True))
     if node.own.label not in {peer.label for peer in found}:
         raise RequestError(f"the node itself, {node.own.label!r}, is not among the --peer options")
-    return found
+    if problem := problem_of(found):
+        raise RequestError(f"what --peer says {problem}")
+    # Who is given another name is known by the address, and has the vote that it had.
+    learners = node.configuration.learners
+    left = [
+        Peer(one.label, one.raft_addr, one.node_id not in learners)
+        for one in forced(node.configuration, node.member, found).members
+    ]
+    if problem := problem_of(left):
+        raise RequestError(f"what --peer says {problem}")
+    return left

@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+from rsqlite.config import address_problems
 from rsqlite.errors import DiskFault, RequestError
 from rsqlite.ports import Loop, Network
 from rsqlite.raft.types import (
@@ -73,15 +74,31 @@ def read_peers(path: str) -> list[Peer] | None:
         raise RequestError(
             f'{path} is not [{{"id": "...", "address": "host:port"}}, ...]: {error!r}'
         ) from error
-    if len({one.label for one in peers}) < len(peers):
-        raise RequestError(f"{path} names a node twice")
-    if not any(one.is_voter for one in peers):
-        raise RequestError(f"{path} names no node with a vote")
+    problem = problem_of(peers)
+    if problem:
+        raise RequestError(f"{path} {problem}")
     return peers
 
 
+def problem_of(peers: Sequence[Peer]) -> str:
+    """Why these cannot be a cluster, as the end of a sentence; empty if they can."""
+    for found in ([one.label for one in peers], [one.raft_addr for one in peers]):
+        if twice := [one for one in found if found.count(one) > 1]:
+            return f"names {twice[0]!r} twice"
+    for _, address, _ in peers:
+        if problems := address_problems(address):
+            return f"has a wrong address: {problems[0]}"
+        host, _, port = address.rpartition(":")
+        if not host or not int(port):
+            return f"has an address at which nobody can reach a node: {address!r}"
+    if not any(one.is_voter for one in peers):
+        return "names no node with a vote"
+    return ""
+
+
 def forced(current: Configuration, own: Member, peers: list[Peer]) -> Configuration:
-    """The configuration that these peers make, with the numbers that the present one knows."""
+    """The configuration that these peers make, with the numbers that the present one knows.
+    RequestError for a node that it does not know, or knows twice."""
     members: list[Member] = []
     voters: set[NodeId] = set()
     for peer in peers:
@@ -97,6 +114,8 @@ def forced(current: Configuration, own: Member, peers: list[Peer]) -> Configurat
                 " this node knows: leave it out, and let it join afterwards"
             )
         member = known[0]._replace(raft_addr=peer.raft_addr)
+        if member.node_id in {one.node_id for one in members}:
+            raise RequestError(f"{PEERS_NAME} names {member.label!r} twice, as {peer.label!r}, too")
         members.append(member)
         if peer.is_voter:
             voters.add(member.node_id)

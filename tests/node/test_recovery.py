@@ -109,7 +109,11 @@ def test_one_alone_goes_on_with_another_address(five: EngineCluster) -> None:
         ('[{"id": "n1"}]', "is not"),
         ("[]", "no node with a vote"),
         ('[{"id": "n1", "address": "a:1", "non_voter": true}]', "no node with a vote"),
-        ('[{"id": "n1", "address": "a:1"}, {"id": "n1", "address": "b:1"}]', "twice"),
+        ('[{"id": "n1", "address": "a:1"}, {"id": "n1", "address": "b:1"}]', "'n1' twice"),
+        ('[{"id": "n1", "address": "a:1"}, {"id": "n2", "address": "a:1"}]', "'a:1' twice"),
+        ('[{"id": "n1", "address": "127"}]', "no HOST:PORT"),
+        ('[{"id": "n1", "address": ":4002"}]', "nobody can reach"),
+        ('[{"id": "n1", "address": "a:0"}]', "nobody can reach"),
     ],
 )
 def test_a_file_that_says_nothing_of_use_is_told_so(
@@ -149,6 +153,19 @@ def test_a_file_that_does_not_fit_this_node_stops_the_start_and_changes_nothing(
     engine = five.engines[number]
     assert engine is not None
     assert engine.log.last_index == last_index
+
+
+def test_no_member_is_named_in_two_ways(five: EngineCluster) -> None:
+    leader = five.leader()
+    assert leader.core is not None
+    own, other = (member for member in leader.members if member.label in ("n0", "n1"))
+    peers = [
+        Peer(own.label, own.raft_addr, True),
+        Peer(other.label, "elsewhere:4002", True),
+        Peer("as its address", other.raft_addr, True),
+    ]
+    with pytest.raises(RequestError, match="twice"):
+        recovery.forced(leader.core.configuration, own, peers)
 
 
 def recovered(cluster: EngineCluster, *left: int) -> None:
