@@ -28,6 +28,7 @@ from rsqlite.errors import (
 )
 from rsqlite.node.findings import Finding, NodeReport, Report, finding_of
 from rsqlite.node.membership import refusal_of
+from rsqlite.node.questions import ask_member
 from rsqlite.raft.quorum import quorum_choice
 from rsqlite.raft.types import EntryKind, Index, Member, NodeId
 from rsqlite.statemachine.content import Content
@@ -271,12 +272,8 @@ class ContentChecks:
             one.next_question = now + ASK_PAUSE_S
             for member in members:
                 if member.node_id != engine.node_id and not self._is_final(one, member.node_id):
-                    engine.network.ask(
-                        member.raft_addr,
-                        {"content": one.index},
-                        partial(self._answered, one, member.node_id),
-                        timeout_s=engine.settings.peer_connect_timeout,
-                    )
+                    answered = partial(self._answered, one, member.node_id)
+                    ask_member(engine, member, {"content": one.index}, answered)
 
     def _is_final(self, one: Round, node_id: NodeId) -> bool:
         found = one.found.get(node_id)

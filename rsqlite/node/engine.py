@@ -39,6 +39,7 @@ from rsqlite.node.images import Images
 from rsqlite.node.installer import Installer, has_others
 from rsqlite.node.membership import Granted, Membership
 from rsqlite.node.place import Place
+from rsqlite.node.questions import is_for, signed
 from rsqlite.node.reader import Reader
 from rsqlite.node.report import PeerLinks, status_of
 from rsqlite.node.scrub import Scrub
@@ -853,8 +854,12 @@ class Engine:
     def asked(
         self, question: Mapping[str, Any], answer: Callable[[Mapping[str, object]], None]
     ) -> None:
-        """From the network: a question of another node about the membership."""
-        if self._is_open and "image" in question:
+        """From the network: a question of another node."""
+        answer = signed(self.node_id, answer)
+        if not is_for(self.node_id, question):
+            text = f"node {self.node_id} answers here, and another one is asked"
+            answer({"error": "Unavailable", "text": text, "fate": "NOT_APPLIED"})
+        elif self._is_open and "image" in question:
             if question["image"] != self.cluster_id or self.refuses or self.fault is not None:
                 answer({"error": "Unavailable", "text": "no image can be had here now"})
             else:

@@ -24,6 +24,7 @@ from rsqlite.errors import (
     Unavailable,
 )
 from rsqlite.node.membership import refusal_of
+from rsqlite.node.questions import ask_member
 from rsqlite.node.vacuum import Progress, Step
 from rsqlite.raft.types import Member
 from rsqlite.request import Answer, Failure, Outcome, Request, Write
@@ -270,12 +271,7 @@ class Vacuums:
                 engine.vacuum.begin(one.token)
             answered(msgspec.to_builtins(engine.vacuum.progress), None)
         else:
-            engine.network.ask(
-                member.raft_addr,
-                {"vacuum": one.token},
-                answered,
-                timeout_s=engine.settings.peer_connect_timeout,
-            )
+            ask_member(engine, member, {"vacuum": one.token}, answered)
 
     def _next(self, one: Round, ended: NodeVacuum) -> None:
         one.ended.append(ended)

@@ -27,6 +27,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rsqlite.errors import Divergence
+from rsqlite.node.questions import ask_member
 from rsqlite.raft.quorum import quorum_choice
 from rsqlite.raft.types import Index, NodeId
 
@@ -107,12 +108,8 @@ class Verdict:
         voters = configuration.voters | configuration.outgoing
         for member in configuration.members:
             if member.node_id != engine.node_id and member.node_id in voters:
-                engine.network.ask(
-                    member.raft_addr,
-                    {"verdict": self._index},
-                    partial(self._answered, member.node_id, self._index),
-                    timeout_s=engine.settings.peer_connect_timeout,
-                )
+                answered = partial(self._answered, member.node_id, self._index)
+                ask_member(engine, member, {"verdict": self._index}, answered)
 
     def _answered(
         self,

@@ -211,3 +211,17 @@ def test_checks_that_are_asked_for_are_bounded(tmp_path: Path) -> None:
     assert all(isinstance(one, Overloaded) for one in refused)
     assert all(one.complete for one in found if not isinstance(one, RsqliteError))
     cluster.close()
+
+
+def test_an_answer_counts_for_who_gave_it_and_not_for_whose_address_it_is(
+    three: EngineCluster,
+) -> None:
+    moved, gone = three.followers()
+    number = three.number(moved)
+    three.kill(three.number(gone))
+    three.kill(number)
+    three.addresses[number] = gone.raft_addr  # whoever asks that one asks this one now
+    three.start_node(number)
+    three.wait_leader()
+    report = verify(three, three.leader(), 3.0)
+    assert verdicts(report)[gone.label] == "no answer"
