@@ -301,9 +301,15 @@ class ContentChecks:
 
     def _settle(self, one: Round) -> None:
         """Give this node's database up if a quorum shares another content. Not while two releases
-        live together: another SQLite may word what it finds differently."""
+        live together: another SQLite may word what it finds differently. Nor if it was removed:
+        there is nobody to get another one from."""
         engine = self._engine
-        if engine.core is None or engine.core.configuration.upgrade is not None:
+        configuration = None if engine.core is None else engine.core.configuration
+        if (
+            configuration is None
+            or configuration.upgrade is not None
+            or configuration.member(engine.node_id) is None
+        ):
             return
         own, chosen = self._finding(one.index), self._chosen(one)
         is_sick = chosen is not None and own.state == "done" and own.digest != chosen

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
 
-from rsqlite.errors import DamagedDatabase, Overloaded, RsqliteError
+from rsqlite.errors import DamagedDatabase, Overloaded, RemovedFromCluster, RsqliteError
+from rsqlite.node.changes import Remove
 from rsqlite.node.engine import Engine
 from rsqlite.node.findings import Report
 from rsqlite.request import ReadLevel, Request
@@ -225,3 +227,25 @@ def test_an_answer_counts_for_who_gave_it_and_not_for_whose_address_it_is(
     three.wait_leader()
     report = verify(three, three.leader(), 3.0)
     assert verdicts(report)[gone.label] == "no answer"
+
+
+def test_a_node_that_was_removed_meanwhile_acts_on_no_answer(three: EngineCluster) -> None:
+    leader, (sick, _) = three.leader(), three.followers()
+    ask, late = sick.network.ask, []
+
+    def ask_slowly(address: str, question: Any, done: Any, **options: Any) -> None:
+        if "content" in question:
+            ask(address, question, lambda *answer: late.append(partial(done, *answer)), **options)
+        else:
+            ask(address, question, done, **options)
+
+    sick.network.ask = ask_slowly  # type: ignore[method-assign]
+    tamper(sick)
+    leader.verify(lambda *answer: None)
+    three.until(lambda: len(late) == 2)
+    leader.change_membership(Remove(sick.label), lambda error: None)
+    three.until(lambda: sick.node_id not in [one.node_id for one in sick.members])
+    for answer in late:
+        answer()
+    three.loop.advance(2.0)
+    assert [type(fault) for _, fault in three.faults] == [RemovedFromCluster]
