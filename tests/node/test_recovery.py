@@ -101,6 +101,34 @@ def test_one_alone_goes_on_with_another_address(five: EngineCluster) -> None:
     five.execute(again, "INSERT INTO t VALUES(1, 'a')")
 
 
+def test_those_that_were_given_up_come_back_and_cost_nobody_a_write(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = EngineCluster(tmp_path, 3, join_interval=60.0)
+    cluster.start()
+    cluster.execute(cluster.leader(), "CREATE TABLE t(v)")
+    (kept, *_) = kill(cluster, 0, 1, 2)
+    put(kept, peer(cluster, 0))
+    again = cluster.start_node(0)
+    cluster.until(lambda: again.is_leader and again.is_synced)
+    assert again.core is not None
+    term = again.core.current_term
+    cluster.execute(again, "INSERT INTO t VALUES('acknowledged')")
+    cluster.kill(0)
+    # They find nobody who could tell them, and elect one of them.
+    cluster.start_node(1)
+    cluster.start_node(2)
+    cluster.wait_leader()
+    again = cluster.start_node(0)
+    cluster.loop.advance(5.0)
+    assert again.core is not None
+    assert 0 not in [number for number, _ in cluster.faults]
+    assert (again.is_leader, again.core.current_term) == (True, term + 1)
+    assert cluster.rows(again, "SELECT v FROM t") == [("acknowledged",)]
+    assert len([one for one in caplog.messages if "before the members were forced" in one]) == 1
+    cluster.close()
+
+
 @pytest.mark.parametrize(
     ("peers", "problem"),
     [
@@ -188,30 +216,6 @@ def assert_all_have_five(cluster: EngineCluster) -> None:
     for one in cluster.running():
         assert cluster.rows(one, "SELECT count(*) FROM t", ReadLevel.NONE) == [(5,)]
     assert cluster.faults == []
-
-
-def test_those_that_were_given_up_come_back_and_cost_nobody_a_write(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    # They elect one of them long before they ask whether they are members.
-    cluster = EngineCluster(tmp_path, 3, join_interval=60.0)
-    cluster.start()
-    cluster.execute(cluster.leader(), "CREATE TABLE t(v)")
-    (kept, *_) = kill(cluster, 0, 1, 2)
-    put(kept, peer(cluster, 0))
-    again = cluster.start_node(0)
-    cluster.until(lambda: again.is_leader and again.is_synced)
-    assert again.core is not None
-    term = again.core.current_term
-    cluster.execute(again, "INSERT INTO t VALUES('acknowledged')")
-    cluster.start_node(1)
-    cluster.start_node(2)
-    cluster.loop.advance(5.0)
-    assert 0 not in [number for number, _ in cluster.faults]
-    assert (again.is_leader, again.core.current_term) == (True, term)
-    assert cluster.rows(again, "SELECT v FROM t") == [("acknowledged",)]
-    assert len([one for one in caplog.messages if "before the members were forced" in one]) == 1
-    cluster.close()
 
 
 def test_a_crash_after_the_entry_does_not_force_it_once_more(
