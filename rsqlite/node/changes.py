@@ -26,7 +26,8 @@ from rsqlite.raft.types import Configuration, Member, NodeId
 
 
 class Join(msgspec.Struct, tag="join", frozen=True):
-    """A node wants to be a member. `fingerprint` is how it computes SQL."""
+    """A node wants to be a member. `fingerprint` is how it computes SQL; `is_member` says that its
+    own log has it as one."""
 
     node_id: int
     label: str
@@ -34,6 +35,7 @@ class Join(msgspec.Struct, tag="join", frozen=True):
     http_addr: str
     fingerprint: str
     is_voter: bool = True
+    is_member: bool = False
 
     @property
     def member(self) -> Member:
@@ -104,6 +106,8 @@ def _join(
     member = change.member
     known = current.member(member.node_id)
     named = recorded(current, member.node_id, change.fingerprint)
+    if known is None and change.is_member:
+        raise Unavailable("it was removed, or this leader does not know of it yet")
     if known is None:
         return replace(
             named,

@@ -238,8 +238,18 @@ class Membership:
             one.is_begun = True
             if self._driver.transfer_leadership(None):
                 return False
+        self._forget_joins(step)
         self._propose(step)
         return False
+
+    def _forget_joins(self, target: Configuration) -> None:
+        """Who leaves is not to come back by what it asked before."""
+        assert self._driver is not None
+        leaving = {one.node_id for one in self._driver.core.configuration.members}
+        leaving -= {one.node_id for one in target.members}
+        for one in self._open.copy():
+            if isinstance(one.wish, Join) and one.wish.node_id in leaving:
+                self._close(one, Unavailable("it is being removed"))
 
     def _propose(self, target: Configuration) -> None:
         assert self._driver is not None

@@ -169,6 +169,7 @@ class Place:
             own.http_addr,
             self._fingerprint,
             not self._settings.raft_non_voter,
+            is_member=self._core() is not None,  # of which its log has told
         )
         timeout_s = self._settings.join_interval
         self._network.ask(

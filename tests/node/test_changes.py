@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from rsqlite.errors import RequestError, Unavailable
@@ -114,6 +115,13 @@ def test_a_member_is_removed_by_label_or_number(name: str) -> None:
         1, 3, learners=(4,)
     )
     assert steps(configuration(1, 3), Remove(name)) == configuration(1, 3)
+
+
+def test_who_was_a_member_and_is_none_does_not_come_back_by_asking() -> None:
+    change = msgspec.structs.replace(join(member(4)), is_member=True)
+    with pytest.raises(Unavailable, match="removed"):
+        step(configuration(1, 2, 3), change)
+    assert steps(configuration(1, 2, 3, learners=(4,)), change) == configuration(1, 2, 3, 4)
 
 
 def test_a_learner_is_removed() -> None:

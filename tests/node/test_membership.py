@@ -164,6 +164,28 @@ def test_a_node_that_was_down_when_it_was_removed_learns_it_at_its_start(
     assert [(at, type(error)) for at, error in three.faults] == [(number, RemovedFromCluster)]
 
 
+def test_a_node_that_is_removed_while_it_learns_stays_away(three: EngineCluster) -> None:
+    """It is still asking for its vote; nothing that it asks undoes what an operator wished."""
+    new = three.grow()
+    new.applier.is_held = True  # it does not catch up
+    leader = three.leader()
+    three.until(
+        lambda: leader.core is not None and new.node_id in leader.core.configuration.learners
+    )
+    three.until(lambda: bool(new.members))
+    three.loop.advance(1.0)
+    end = leader.log.last_index
+    assert three.change(leader, Remove(new.label)) is None
+    new.applier.is_held = False
+    new.applier.hurry()
+    three.until(lambda: bool(three.faults))
+    assert [type(error) for _, error in three.faults] == [RemovedFromCluster]
+    three.loop.advance(5.0)
+    assert len(voters(leader)) == 3
+    assert len(leader.members) == 3
+    assert leader.log.last_index - end <= 2, "it leaves once, in one change"
+
+
 def test_the_leader_removes_itself(three: EngineCluster) -> None:
     old = three.leader()
     assert three.change(old, Remove(old.label)) is None
