@@ -532,6 +532,7 @@ class Engine:
             self._save_configuration(committed)
         self.content.began(self.log.last_index)
         self.driver.start()
+        self.place.core_started()
         self.installer.core_started()
         if self.core.configuration.voters == {self.node_id}:
             self.driver.campaign()

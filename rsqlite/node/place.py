@@ -2,9 +2,9 @@
 
 A node asks to join until its own log says that it is a member, with the vote that it wants, at the
 addresses where it can be reached. Whether it was removed it cannot tell by itself: it may only be
-behind. So it asks the others, when the configuration it knows has no place for it, or when it has
-heard of no leader for a while; a committed configuration newer than all it has seen, and without
-it, is the answer.
+behind. So it asks the others: at its start, when the configuration it knows has no place for it,
+and when it has heard of no leader for a while; a committed configuration newer than all it has
+seen, and without it, is the answer.
 """
 
 from __future__ import annotations
@@ -99,6 +99,13 @@ class Place:
         if now >= self._next_look and not self._is_asking and not self._is_stopped:
             self._look()
 
+    def core_started(self) -> None:
+        """Ask the others at once, and not only when no leader is heard of for long: those that a
+        recovery left out would have elected each other by then."""
+        core = self._core()
+        if core is not None and core.configuration.members:
+            self._ask_who_is_in(core)
+
     def configuration_committed(self) -> None:
         """Look at the next sweep: it may have no place for this node any more."""
         self._next_look = 0.0
@@ -119,8 +126,7 @@ class Place:
         if (known is None and core.leader_id != own.node_id) or (
             silent_s > self._settings.join_interval
         ):
-            for address in self._addresses(core):
-                self._network.identify(address, self._identified)
+            self._ask_who_is_in(core)
         if known is None or core.leader_id is None:
             return
         wants_vote = own.node_id in configuration.learners and not self._settings.raft_non_voter
@@ -228,6 +234,10 @@ class Place:
             log.error("the cluster does not change this node's place: %s", error)
 
     # Learning that this node was removed
+
+    def _ask_who_is_in(self, core: Raft) -> None:
+        for address in self._addresses(core):
+            self._network.identify(address, self._identified)
 
     def _identified(self, value: Mapping[str, Any] | None, error: BaseException | None) -> None:
         core = self._core()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rsqlite.errors import RequestError
+from rsqlite.errors import RemovedFromCluster, RequestError
 from rsqlite.node import recovery
 from rsqlite.node.engine import Engine
 from rsqlite.node.recovery import Peer, peers_path, read_peers
@@ -216,6 +216,27 @@ def assert_all_have_five(cluster: EngineCluster) -> None:
     for one in cluster.running():
         assert cluster.rows(one, "SELECT count(*) FROM t", ReadLevel.NONE) == [(5,)]
     assert cluster.faults == []
+
+
+def test_the_lost_ones_that_come_back_learn_that_they_were_left_out(tmp_path: Path) -> None:
+    """Before they elect each other, and two clusters have one name."""
+    cluster = EngineCluster(tmp_path, 3)
+    cluster.start()
+    kill(cluster, 0, 1, 2)
+    holder = type("", (), {"path": str(tmp_path / "node0")})
+    put(holder, peer(cluster, 0))  # type: ignore[arg-type]
+    kept = cluster.start_node(0)
+    cluster.execute(cluster.wait_leader(), "CREATE TABLE t(v)")
+    cluster.start_node(1)
+    cluster.start_node(2)
+    cluster.loop.advance(10.0)
+    assert {(at, type(error)) for at, error in cluster.faults} == {
+        (1, RemovedFromCluster),
+        (2, RemovedFromCluster),
+    }
+    assert kept.is_leader
+    cluster.execute(kept, "INSERT INTO t VALUES(1)")
+    cluster.close()
 
 
 def test_a_crash_after_the_entry_does_not_force_it_once_more(
