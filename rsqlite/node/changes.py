@@ -108,7 +108,14 @@ def _join(
     named = recorded(current, member.node_id, change.fingerprint)
     if known is None and change.is_member:
         raise Unavailable("it was removed, or this leader does not know of it yet")
+    former = [
+        one
+        for one in current.members
+        if one.node_id != member.node_id
+        and (one.label == member.label or one.raft_addr == member.raft_addr)
+    ]
     if known is None:
+        _check_silent(former, is_reachable)
         return replace(
             named,
             members=tuple(sorted((*current.members, member))),
@@ -119,22 +126,11 @@ def _join(
         return replace(named, members=tuple(sorted((*others, member))))
     if member.node_id not in current.learners:
         return Standing.DONE
-    former = [
-        one
-        for one in current.members
-        if one.node_id != member.node_id
-        and (one.label == member.label or one.raft_addr == member.raft_addr)
-    ]
     if not (change.is_voter or former):
         return Standing.DONE
     if not is_caught_up(member.node_id):
         return Standing.LEARNING
-    for one in former:
-        if is_reachable(one.node_id):
-            raise Unavailable(
-                f"node {one.node_id} has the label {one.label!r} and the address {one.raft_addr},"
-                " and answers: a new node needs others of its own, or remove that one first"
-            )
+    _check_silent(former, is_reachable)
     target = _without(current, {one.node_id for one in former})
     if change.is_voter:
         target = replace(
@@ -144,6 +140,16 @@ def _join(
         )
     _check_quorum(target, is_reachable)
     return target
+
+
+def _check_silent(former: Collection[Member], is_reachable: Callable[[NodeId], bool]) -> None:
+    """A member that answers is not replaced by whoever has its name or its place."""
+    for one in former:
+        if is_reachable(one.node_id):
+            raise Unavailable(
+                f"node {one.node_id} has the label {one.label!r} and the address {one.raft_addr},"
+                " and answers: a new node needs others of its own, or remove that one first"
+            )
 
 
 def _remove(

@@ -18,7 +18,14 @@ from typing import Any
 import msgspec
 
 from rsqlite.config import Settings
-from rsqlite.errors import RemovedFromCluster, RequestError, RsqliteError
+from rsqlite.errors import (
+    NoLeader,
+    NotLeader,
+    RemovedFromCluster,
+    RequestError,
+    RsqliteError,
+    Stopped,
+)
 from rsqlite.node.changes import Join
 from rsqlite.node.cluster import join_addresses
 from rsqlite.node.membership import refusal_of
@@ -66,6 +73,12 @@ class Place:
         """In a configuration that was in force here since the start."""
         self._is_stopped = False
         self._refusal = ""
+        self._is_leaders_word = False
+        """The refusal is of one that leads: what the others say, who cannot know, is no news."""
+        self._is_alone_here = False
+        """Nobody else was found at the address that this node tells the others."""
+        self._let_in_since: float | None = None
+        """A cluster said yes, and nothing else has come from it."""
 
     def __repr__(self) -> str:
         return f"<Place joins={self._joins} asking={self._is_asking}>"
@@ -154,7 +167,28 @@ class Place:
 
     def _ask(self, addresses: list[str]) -> None:
         self._is_asking = True
-        self._refusal = "nobody answered"
+        self._refusal, self._is_leaders_word = "nobody answered", False
+        if self._is_alone_here:
+            self._ask_next(addresses, set())
+        else:
+            self._network.identify(self._own().raft_addr, partial(self._found_here, addresses))
+
+    def _found_here(
+        self, addresses: list[str], value: Mapping[str, Any] | None, error: BaseException | None
+    ) -> None:
+        """Whoever answers at our own address: the others would take it for us. Nobody may, where
+        that address is known outside only."""
+        own = self._own()
+        if self._is_stopped:
+            return
+        if value is not None and str(value.get("node_id")) != str(own.node_id):
+            self._refusal = (
+                f"node {value.get('label')} answers at {own.raft_addr}, where this one says that"
+                " it is: give it an address of its own (-raft-addr, -raft-adv-addr)"
+            )
+            self._ended()
+            return
+        self._is_alone_here = True
         self._ask_next(addresses, set())
 
     def _ask_next(self, addresses: list[str], asked: set[str]) -> None:
@@ -196,21 +230,42 @@ class Place:
         if self._is_stopped:
             return
         if value is None:
-            self._refusal = f"{address}: {error}"
+            self._note(f"{address}: {error}")
             self._ask_next(left, asked)
             return
         refusal = refusal_of(value)
         leader = str(value.get("leader") or "")
         if refusal is None:
             self._is_asking = False
-            self._attempts = 0
             self._next_look = self._loop.monotonic() + LEARNING_PAUSE_S
+            self._let_in()
         elif isinstance(refusal, RequestError):
             self._is_asking = False
             self._refused(RequestError(f"the cluster does not take this node: {refusal}"))
         else:
-            self._refusal = f"{address}: {refusal}"
+            knows = not isinstance(refusal, NotLeader | NoLeader | Stopped)
+            self._note(f"{address}: {refusal}", is_leaders_word=knows)
             self._ask_next([leader, *left] if leader else left, asked)
+
+    def _note(self, refusal: str, *, is_leaders_word: bool = False) -> None:
+        if is_leaders_word or not self._is_leaders_word:
+            self._refusal, self._is_leaders_word = refusal, is_leaders_word
+
+    def _let_in(self) -> None:
+        """The leader said yes. Its invitation follows at once, if it finds us."""
+        now = self._loop.monotonic()
+        if self._core() is not None:
+            self._attempts, self._let_in_since = 0, None
+        elif self._let_in_since is None:
+            self._let_in_since = now
+        elif now - self._let_in_since >= self._settings.join_interval:
+            self._let_in_since = now
+            self._refusal = (
+                "the cluster has let this node in, and does not reach it at"
+                f" {self._own().raft_addr}: is that its address (-raft-adv-addr)? If it is not to"
+                " be a member, remove it"
+            )
+            self._ended()
 
     def _ended(self) -> None:
         """All were asked, and none could say yes."""

@@ -54,6 +54,8 @@ class EngineCluster:
         )
         self.settings = dataclasses.replace(base, **settings)
         self.addresses = addresses
+        self.told: dict[int, str] = {}
+        """Where single nodes say that they are, if it is not where they are."""
         self.own_settings: dict[int, dict[str, Any]] = {}
         """What differs for single nodes."""
         self.releases: dict[int, type[StateMachine]] = {}
@@ -108,7 +110,9 @@ class EngineCluster:
         )
         self.engines[number], self.networks[number] = engine, network
         network.start()
-        engine.run(network, raft_addr=address, http_addr=f"node{number}:4001")
+        engine.run(
+            network, raft_addr=self.told.get(number, address), http_addr=f"node{number}:4001"
+        )
         return engine
 
     def kill(self, number: int) -> None:

@@ -271,6 +271,58 @@ def test_a_wiped_node_takes_the_place_of_the_one_that_it_was(three: EngineCluste
     assert three.faults == []
 
 
+def test_a_node_with_the_label_of_another_is_not_let_in_and_told_why(
+    three: EngineCluster,
+) -> None:
+    index = three.leader().log.last_index
+    other = three.followers()[0]
+    new = three.grow(node_id=other.label, join_attempts=2)
+    three.until(lambda: bool(three.faults))
+    assert new.core is None
+    assert three.leader().log.last_index == index, "it changed nothing"
+    ((number, fault),) = three.faults
+    assert number == three.number(new)
+    assert isinstance(fault, RequestError)
+    assert f"the label {other.label!r}" in str(fault), "the leader's word, not a follower's"
+
+
+def test_a_node_that_tells_the_address_of_another_is_not_let_in_and_told_why(
+    three: EngineCluster,
+) -> None:
+    index = three.leader().log.last_index
+    other = three.followers()[0]
+    three.told[len(three.addresses)] = other.raft_addr
+    three.grow(join_attempts=2)
+    three.until(lambda: bool(three.faults))
+    assert three.leader().log.last_index == index, "it changed nothing"
+    assert f"{other.label} answers at {other.raft_addr}" in str(three.faults[0][1])
+
+
+def test_a_member_that_tells_the_address_of_another_keeps_its_own(three: EngineCluster) -> None:
+    moved, other = three.followers()
+    number = three.number(moved)
+    three.kill(number)
+    three.told[number] = other.raft_addr
+    again = three.start_node(number)
+    three.until(lambda: again.is_synced)
+    three.loop.advance(3.0)
+    addresses = [one.raft_addr for one in three.leader().members]
+    assert sorted(addresses) == sorted(three.addresses)
+    assert three.faults == []
+
+
+def test_a_node_that_was_let_in_and_cannot_be_reached_does_not_ask_for_ever(
+    three: EngineCluster,
+) -> None:
+    three.told[len(three.addresses)] = "nowhere:1"
+    three.grow(join_attempts=3)
+    three.until(lambda: bool(three.faults))
+    ((_, fault),) = three.faults
+    assert isinstance(fault, RequestError)
+    assert "nowhere:1" in str(fault)
+    assert "-raft-adv-addr" in str(fault)
+
+
 def test_a_node_comes_back_at_other_addresses(three: EngineCluster) -> None:
     moved = three.followers()[0]
     number = three.number(moved)
