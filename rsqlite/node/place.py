@@ -79,6 +79,8 @@ class Place:
         """Nobody else was found at the address that this node tells the others."""
         self._let_in_since: float | None = None
         """A cluster said yes, and nothing else has come from it."""
+        self._denied_since: float | None = None
+        """A cluster that has invited us, of which we have nothing yet, does not name us."""
 
     def __repr__(self) -> str:
         return f"<Place joins={self._joins} asking={self._is_asking}>"
@@ -305,12 +307,16 @@ class Place:
             index = int(value["configuration_index"])
         except (KeyError, TypeError, ValueError):
             return
-        if not is_ours or not members or str(own.node_id) in members:
+        if not is_ours or not members:
             return
-        if index < core.configurations.index or not core.configuration.members:
-            return  # it is behind us, or we have not even begun
-        if not self._was_member and core.leader_id is not None:
-            return  # we are being fed, and it may be behind our own beginning
+        is_fed = core.leader_id is not None and not self._was_member
+        if is_fed or str(own.node_id) in members:
+            self._denied_since = None  # whoever says no may be behind our own beginning
+            return
+        if index < core.configurations.index:
+            return  # it is behind us
+        if not core.configuration.members and not self._is_denied_for_long():
+            return
         self._is_stopped = True
         self._failed(
             RemovedFromCluster(
@@ -319,3 +325,13 @@ class Place:
                 " an empty directory and -join"
             )
         )
+
+    def _is_denied_for_long(self) -> bool:
+        """We have no entry to tell by whether whoever says so is behind: it has time to catch up.
+        Were it wrong all the same, nothing would be lost: we have nothing."""
+        now = self._loop.monotonic()
+        if self._denied_since is None:
+            self._denied_since = now
+            log.warning("invited once, and no member of this cluster now")
+        patience = (self._settings.join_attempts - 1) * self._settings.join_interval
+        return now - self._denied_since >= patience

@@ -186,6 +186,24 @@ def test_a_node_that_is_removed_while_it_learns_stays_away(three: EngineCluster)
     assert leader.log.last_index - end <= 2, "it leaves once, in one change"
 
 
+def test_a_node_that_is_removed_before_it_has_anything_learns_it(
+    three: EngineCluster,
+) -> None:
+    """It was invited, and has no entry of the log yet: it may as well be early."""
+    new = three.grow(join_attempts=3)
+    three.until(lambda: new.core is not None)
+    assert new.members == ()
+    number = three.number(new)
+    three.kill(number)
+    three.loop.advance(2.0)
+    assert three.change(three.leader(), Remove(f"n{number}")) is None
+    three.start_node(number)
+    three.loop.advance(0.6)
+    assert three.faults == [], "one answer is not enough: it may be of one that is behind"
+    three.until(lambda: bool(three.faults))
+    assert [(at, type(error)) for at, error in three.faults] == [(number, RemovedFromCluster)]
+
+
 def test_the_leader_removes_itself(three: EngineCluster) -> None:
     old = three.leader()
     assert three.change(old, Remove(old.label)) is None
