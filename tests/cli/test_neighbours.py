@@ -17,6 +17,7 @@ from rsqlite.raft.types import Member, NodeId
 
 SETTINGS = Settings(join="a:1,b:2", join_interval=0.01)
 LEADER = Member(NodeId(1), "1", "a:1", "")
+OTHER = Member(NodeId(2), "2", "b:2", "")
 
 
 class Directory:
@@ -39,6 +40,7 @@ class Resident:
     network: Any
     cluster_id: str | None = "ours"
     leader: Member | None = None
+    members: tuple[Member, ...] = (LEADER, OTHER)
     path: str = field(default="data")
 
 
@@ -72,6 +74,17 @@ async def test_with_a_leader_nobody_is_asked() -> None:
     node = Resident(Directory({"b:2": "theirs"}), leader=LEADER)
     assert await look(node) is None
     assert node.network.asked == []
+
+
+async def test_a_node_that_leads_only_itself_compares_once() -> None:
+    """It led nobody else before anybody could answer, and -join says that there are others."""
+    alone = Resident(Directory({"b:2": "theirs"}), leader=LEADER, members=(LEADER,))
+    found = await look(alone)
+    assert found is not None
+    assert "cluster theirs" in str(found)
+    quiet = Resident(Directory({}), leader=LEADER, members=(LEADER,))
+    assert await look(quiet) is None
+    assert quiet.network.asked == ["a:1", "b:2"], "what others become later does not end it"
 
 
 async def test_a_node_without_a_cluster_is_looking_for_one() -> None:
