@@ -518,6 +518,10 @@ class Settings:
             problems.append("-peer-queue-bytes-max must hold the longest message and a MiB")
         if self.peer_stall_timeout < 3 * self.peer_pulse:
             problems.append("-peer-stall-timeout must be at least three times -peer-pulse")
+        if self.raft_non_voter and self.bootstrap_expect:
+            problems.append(
+                "-raft-non-voter joins a cluster: leave out -bootstrap-expect, which forms one"
+            )
         if self.http_addr and self.http_addr == self.raft_addr:
             problems.append("-http-addr and -raft-addr must differ")
         problems += self._address_problems()

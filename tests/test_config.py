@@ -49,6 +49,14 @@ def test_a_word_that_is_no_choice_is_named_with_the_choices() -> None:
     assert problem == "-log-level 'LOUD' is none of DEBUG, INFO, WARN, ERROR"
 
 
+def test_a_node_without_a_vote_forms_no_cluster() -> None:
+    (problem,) = Settings(raft_non_voter=True, bootstrap_expect=3).check()
+    assert (
+        problem == "-raft-non-voter joins a cluster: leave out -bootstrap-expect, which forms one"
+    )
+    assert Settings(raft_non_voter=True, join="a:1").check() == []
+
+
 def test_a_node_without_listeners_is_fine() -> None:
     assert Settings(http_addr="", raft_addr="").check() == []
 
