@@ -80,6 +80,8 @@ class Discovery:
         self._join = join
         self._failed = failed
         self._found: dict[NodeId, Member] = {}
+        self._answered: dict[str, NodeId] = {}
+        """Who did last, by the address that was asked."""
         self._is_awaited = False
         """A neighbour's cluster counts on this node: its invitation is on the way."""
         self._is_stranger = False
@@ -145,17 +147,33 @@ class Discovery:
             if cluster_id is not None:
                 self._note_cluster(members)
             return
-        if fingerprint != self._fingerprint:
+        before = self._answered.get(address)
+        if before is not None and before != member.node_id:
+            self._found.pop(before, None)  # it was started again, with an empty directory
+        self._answered[address] = member.node_id
+        problem = self._problem_with(member, fingerprint)
+        if problem:
             self.stop()
-            self._failed(
-                RequestError(
-                    f"the node at {member.raft_addr} computes SQL differently (another SQLite "
-                    "version or other options): all founders need the same release"
-                )
-            )
+            self._failed(RequestError(problem))
             return
         self._found[member.node_id] = member
         self._consider()
+
+    def _problem_with(self, member: Member, fingerprint: str) -> str:
+        """Why this one and the others cannot found a cluster together; empty if they can."""
+        if fingerprint != self._fingerprint:
+            return (
+                f"the node at {member.raft_addr} computes SQL differently (another SQLite version"
+                " or other options): all founders need the same release"
+            )
+        for one in (self._own, *self._found.values()):
+            is_twin = one.label == member.label or one.raft_addr == member.raft_addr
+            if is_twin and one.node_id != member.node_id:
+                return (
+                    f"of the nodes to be, {one.label!r} is at {one.raft_addr} and {member.label!r}"
+                    f" at {member.raft_addr}: each needs a -node-id and a raft address of its own"
+                )
+        return ""
 
     def _note_cluster(self, members: Mapping[str, str]) -> None:
         if not members or str(self._own.node_id) in members:

@@ -11,6 +11,7 @@ import resource
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -67,12 +68,16 @@ def status(site: Site, flags: Flags) -> Reply:
 
 
 def nodes(site: Site, flags: Flags) -> Reply:
-    """The members by label, or with `ver=2` as a list; voters only unless `nonvoters`."""
+    """The members by label (by number, those that share one), or with `ver=2` as a list; voters
+    only unless `nonvoters`."""
     picture = site.node.status()
     shown = [
         _node(member, picture) for member in picture.members if member.is_voter or flags.nonvoters
     ]
-    value: Any = {"nodes": shown} if flags.ver == "2" else {node["id"]: node for node in shown}
+    if flags.ver == "2":
+        return json_reply(gojson.dumps({"nodes": shown}, is_pretty=flags.pretty))
+    uses = Counter(node["id"] for node in shown)
+    value = {node["id" if uses[node["id"]] == 1 else "number"]: node for node in shown}
     return json_reply(gojson.dumps(value, is_pretty=flags.pretty))
 
 
@@ -147,6 +152,7 @@ def _lines(status_code: int, lines: list[str]) -> Reply:
 def _node(member: MemberStatus, picture: Status) -> dict[str, Any]:
     node: dict[str, Any] = {
         "id": member.label,
+        "number": str(member.node_id),  # a text: JSON's numbers lose digits in many languages
         "api_addr": _url(member.http_addr),
         "addr": member.raft_addr,
         "voter": member.is_voter,
@@ -235,6 +241,7 @@ def _store(picture: Status, settings: Settings) -> dict[str, Any]:
         "nodes": [
             {
                 "id": member.label,
+                "number": str(member.node_id),
                 "addr": member.raft_addr,
                 "suffrage": "Voter" if member.is_voter else "Nonvoter",
             }

@@ -155,6 +155,28 @@ def test_founders_that_compute_differently_refuse_each_other() -> None:
     assert look.begun == []
 
 
+@pytest.mark.parametrize("twin", ["n1", "n2"], ids=["own", "another's"])
+@pytest.mark.parametrize("of", ["label", "raft_addr"])
+def test_founders_of_one_name_or_address_refuse_each_other(twin: str, of: str) -> None:
+    value = twin if of == "label" else f"host{twin[1:]}:4002"
+    look = Look(1, {"b:2": identity(2), "c:3": identity(3, **{of: value})})
+    look.loop.advance(1.0)
+    assert look.begun == []
+    assert value in str(look.failures[0])
+    assert "of its own" in str(look.failures[0])
+
+
+def test_a_founder_that_begins_anew_is_not_taken_for_its_own_twin() -> None:
+    look = Look(1, {"b:2": identity(2)})
+    look.loop.advance(1.0)
+    look.network.identities["b:2"] = identity(4, label="n2", raft_addr="host2:4002")
+    look.loop.advance(1.0)
+    look.network.identities["c:3"] = identity(3)
+    look.loop.advance(1.0)
+    assert look.failures == []
+    assert [one.node_id for one in look.begun] == [1, 3, 4]
+
+
 def test_an_answer_that_is_no_identity_is_no_founder() -> None:
     look = Look(1, {"b:2": {"hello": 1}, "c:3": identity(3, node_id="x")})
     look.loop.advance(1.0)

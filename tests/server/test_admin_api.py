@@ -42,6 +42,7 @@ async def test_nodes_as_map_and_as_list(bench: Bench) -> None:
     assert list(nodes) == ["one", "two"]
     assert nodes["one"] == {
         "id": "one",
+        "number": "1",
         "api_addr": "http://127.0.0.1:4001",
         "addr": "127.0.0.1:4002",
         "voter": True,
@@ -53,6 +54,13 @@ async def test_nodes_as_map_and_as_list(bench: Bench) -> None:
     assert list((await bench.get("/nodes?nonvoters")).json) == ["one", "two", "three"]
     listed = (await bench.get("/nodes?ver=2&nonvoters")).json["nodes"]
     assert [node["id"] for node in listed] == ["one", "two", "three"]
+
+
+async def test_members_of_one_label_are_all_shown_by_number(bench: Bench) -> None:
+    bench.node.other = bench.node.other._replace(label="one")
+    assert list((await bench.get("/nodes?nonvoters")).json) == ["1", "2", "three"]
+    listed = (await bench.get("/status?key=store.nodes")).json
+    assert [(node["id"], node["number"]) for node in listed[:2]] == [("one", "1"), ("one", "2")]
 
 
 async def test_leader(bench: Bench) -> None:
