@@ -277,6 +277,7 @@ class Engine:
             fingerprint=self.machine.fingerprint,
             cluster_id=lambda: self.cluster_id,
             core=lambda: self.core,
+            connect=self._connect_members,
             failed=self.fail,
         )
         self.images = Images(
@@ -911,7 +912,7 @@ class Engine:
     def _connect_members(self) -> None:
         self.network.connect(
             {
-                member.node_id: member.raft_addr
+                member.node_id: self.place.address_of(member)
                 for member in self.members
                 if member.node_id != self.node_id
             }

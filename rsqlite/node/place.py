@@ -52,8 +52,10 @@ class Place:
         fingerprint: str,
         cluster_id: Callable[[], str | None],
         core: Callable[[], Raft | None],
+        connect: Callable[[], None],
         failed: Callable[[RsqliteError], None],
     ) -> None:
+        """`connect` has the links made anew, to where `address_of` says that the members are."""
         self._network = network
         self._loop = loop
         self._settings = settings
@@ -61,6 +63,7 @@ class Place:
         self._fingerprint = fingerprint
         self._cluster_id = cluster_id
         self._core = core
+        self._connect = connect
         self._failed = failed
         self._joins = False
         self._seeds: list[str] = []
@@ -79,6 +82,9 @@ class Place:
         """Nobody else was found at the address that this node tells the others."""
         self._let_in_since: float | None = None
         """A cluster said yes, and nothing else has come from it."""
+        self._found_at: dict[Member, str] = {}
+        """Where members are that are not where the configuration in force says: nobody leads who
+        could change it."""
         self._denied_since: float | None = None
         """A cluster that has invited us, of which we have nothing yet, does not name us."""
 
@@ -98,6 +104,10 @@ class Place:
         self._attempts_max = math.inf if comes_back else self._settings.join_attempts
         self._seeds = list(seeds)
         self._look()
+
+    def address_of(self, member: Member) -> str:
+        """Where to look for a member. A link is made only with who it is meant for."""
+        return self._found_at.get(member, member.raft_addr)
 
     def stop(self) -> None:
         """Ask no more."""
@@ -307,6 +317,8 @@ class Place:
             index = int(value["configuration_index"])
         except (KeyError, TypeError, ValueError):
             return
+        if is_ours:
+            self._look_where_it_is(core, value)
         if not is_ours or not members:
             return
         is_fed = core.leader_id is not None and not self._was_member
@@ -325,6 +337,24 @@ class Place:
                 " an empty directory and -join"
             )
         )
+
+    def _look_where_it_is(self, core: Raft, value: Mapping[str, Any]) -> None:
+        """A member that has moved tells the leader. Where all have moved at once, there is none
+        before they have found each other."""
+        members = core.configuration.members
+        known = next((one for one in members if one.node_id == value.get("node_id")), None)
+        address = str(value.get("raft_addr") or "")
+        if known is None or known.node_id == self._own().node_id or not address:
+            return
+        if core.leader_id is not None or self.address_of(known) == address:
+            return
+        log.warning(
+            "a member is at another address",
+            extra={"label": known.label, "known": known.raft_addr, "found": address},
+        )
+        kept = {one: at for one, at in self._found_at.items() if one in members}
+        self._found_at = {**kept, known: address}
+        self._connect()
 
     def _is_denied_for_long(self) -> bool:
         """We have no entry to tell by whether whoever says so is behind: it has time to catch up.

@@ -357,6 +357,28 @@ def test_a_node_comes_back_at_other_addresses(three: EngineCluster) -> None:
     three.execute(again, "INSERT INTO t VALUES(2, 'b')")
 
 
+def test_all_nodes_come_back_at_other_addresses(three: EngineCluster) -> None:
+    """Each knows the others where they were; -join says where they are."""
+    for number in range(3):
+        three.kill(number)
+    three.addresses[:] = [f"elsewhere{number}:4002" for number in range(3)]
+    three.own_settings = {number: {"join": ",".join(three.addresses)} for number in range(3)}
+    leader = three.start()
+    three.until(lambda: {one.raft_addr for one in leader.members} == set(three.addresses))
+    three.until(lambda: all(has_vote(one) for one in three.running()))
+    for engine in three.running():
+        three.execute(engine, "INSERT INTO t(v) VALUES('b')")
+    # Who moves once more is found where it is then.
+    for number in range(3):
+        three.kill(number)
+    three.addresses[2] = "back:4002"
+    three.own_settings = {number: {"join": ",".join(three.addresses)} for number in range(3)}
+    leader = three.start()
+    three.until(lambda: {one.raft_addr for one in leader.members} == set(three.addresses))
+    three.until(lambda: all(one.is_synced for one in three.running()))
+    assert three.faults == []
+
+
 def test_leadership_is_handed_to_the_member_that_is_named(three: EngineCluster) -> None:
     for asks_leader in (True, False):
         leader, target = three.leader(), three.followers()[0]
