@@ -82,6 +82,8 @@ class Discovery:
         self._found: dict[NodeId, Member] = {}
         self._answered: dict[str, NodeId] = {}
         """Who did last, by the address that was asked."""
+        self._silent: dict[str, BaseException | None] = {}
+        """Why there was no answer, by the address."""
         self._is_awaited = False
         """A neighbour's cluster counts on this node: its invitation is on the way."""
         self._is_stranger = False
@@ -110,6 +112,7 @@ class Discovery:
                     f"found {len(self._found) + 1} of {self._settings.bootstrap_expect} nodes "
                     f"within {self._settings.bootstrap_expect_timeout:g} s: are all of "
                     f"{self._settings.join} running, and do they agree on -bootstrap-expect?"
+                    + "".join(f" {one} did not tell: {why}." for one, why in self._silent.items())
                 )
             )
             return
@@ -128,8 +131,12 @@ class Discovery:
     def _identified(
         self, address: str, identity: Mapping[str, Any] | None, error: BaseException | None
     ) -> None:
-        if self._is_done or error is not None or identity is None:
+        if self._is_done:
             return
+        if error is not None or identity is None:
+            self._silent[address] = error
+            return
+        self._silent.pop(address, None)
         try:
             member = Member(
                 NodeId(int(identity["node_id"])),

@@ -145,7 +145,7 @@ class PeerNetwork:
         says that it did not tell. Not called any more after `stop`."""
         request = _head("GET", IDENTITY_PATH, address)
         timeout_s = self._settings.peer_connect_timeout
-        self._spawn(self._exchange(address, request, _object, done, timeout_s))
+        self._spawn(self._exchange(address, request, _object, _of_raft(done), timeout_s))
 
     def ask(
         self,
@@ -159,7 +159,7 @@ class PeerNetwork:
         body = orjson.dumps(dict(question))
         fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         request = _head("POST", ASK_PATH, address, fields) + body
-        self._spawn(self._exchange(address, request, _object, done, timeout_s))
+        self._spawn(self._exchange(address, request, _object, _of_raft(done), timeout_s))
 
     def fetch(
         self,
@@ -325,6 +325,19 @@ def _head(method: str, path: str, address: str, fields: str = "") -> bytes:
     return (
         f"{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{fields}\r\n"
     ).encode("ascii", "replace")
+
+
+def _of_raft(done: Done[T]) -> Done[T]:
+    """`done` for what every raft address knows: who does not is something else that speaks HTTP."""
+
+    def told(answer: T | None, error: BaseException | None) -> None:
+        if isinstance(error, LookupError):
+            error = LinkRefused(
+                f"it is no raft address ({error}): others give theirs as -raft-addr"
+            )
+        done(answer, error)
+
+    return told
 
 
 def _object(body: bytes) -> Mapping[str, object]:

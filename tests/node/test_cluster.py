@@ -61,7 +61,7 @@ class Answers:
     def identify(self, address: str, done: Done[Mapping[str, object]]) -> None:
         identity = self.identities.get(address)
         if identity is None:
-            done(None, ConnectionRefusedError(address))
+            done(None, ConnectionRefusedError("refused"))
         else:
             done(identity, None)
 
@@ -146,6 +146,7 @@ def test_discovery_names_the_addresses_when_its_time_is_over() -> None:
     look.loop.advance(6.0)
     assert "found 2 of 3 nodes" in str(look.failures[0])
     assert "a:1,b:2,c:3" in str(look.failures[0])
+    assert "c:3 did not tell: refused" in str(look.failures[0])
 
 
 def test_founders_that_compute_differently_refuse_each_other() -> None:

@@ -139,3 +139,25 @@ def test_an_identity_that_is_none_is_an_error(play_sockets: Any) -> None:
         server.close()
 
     play_sockets(scenario)
+
+
+def test_an_http_address_is_told_to_be_no_raft_address(play_sockets: Any) -> None:
+    async def scenario(world: Any) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        a = await world.peer(1)
+        errors: list[Any] = []
+        a.network.identify(address, lambda value, error: errors.append(error))
+        a.network.ask(address, {}, lambda value, error: errors.append(error), timeout_s=5.0)
+        await world.until(lambda: len(errors) == 2)
+        for error in errors:
+            assert isinstance(error, LinkRefused)
+            assert "is no raft address" in str(error)
+        server.close()
+
+    play_sockets(scenario)
