@@ -38,6 +38,11 @@ log = logging.getLogger(__name__)
 LEARNING_PAUSE_S = 0.25
 """Pause between two questions while the answer was yes and the log does not say so yet."""
 
+VOTES = (
+    "this node has a vote and keeps it, against -raft-non-voter: to be without, it must be removed"
+    " and join with an empty directory"
+)
+
 
 class Place:
     """One node's. `sweep` is called a few times a second."""
@@ -74,6 +79,8 @@ class Place:
         self._leaderless_since: float | None = None
         self._was_member = False
         """In a configuration that was in force here since the start."""
+        self._is_warned = False
+        """Of its vote, that its settings do not want."""
         self._is_stopped = False
         self._refusal = ""
         self._is_leaders_word = False
@@ -154,6 +161,10 @@ class Place:
             self._ask_who_is_in(core)
         if known is None or core.leader_id is None:
             return
+        if self._settings.raft_non_voter and own.node_id in configuration.voters:
+            if not self._is_warned:
+                log.warning(VOTES)
+            self._is_warned = True
         wants_vote = own.node_id in configuration.learners and not self._settings.raft_non_voter
         fingerprint = self._fingerprint
         has_changed = configuration.fingerprint_of(own.node_id) != fingerprint

@@ -12,6 +12,7 @@ import pytest
 from rsqlite.errors import Fate, RemovedFromCluster, RequestError, RsqliteError, Unavailable
 from rsqlite.node.changes import Join, Remove, Transfer
 from rsqlite.node.engine import Engine
+from rsqlite.node.place import VOTES
 from rsqlite.raft.election import LAG_ENTRIES
 from rsqlite.raft.types import NodeId
 from rsqlite.request import Answer, Outcome, ReadLevel
@@ -80,6 +81,19 @@ def test_a_read_only_node_gets_everything_and_no_vote(three: EngineCluster) -> N
     three.until(lambda: again.is_synced and len(again.members) == 4)
     three.loop.advance(3.0)
     assert not has_vote(again)
+
+
+def test_a_voter_that_is_started_as_a_read_only_node_is_told_that_it_votes(
+    three: EngineCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    number = three.number(three.followers()[0])
+    three.kill(number)
+    three.own_settings[number] = {"raft_non_voter": True}
+    again = three.start_node(number)
+    three.until(lambda: again.is_synced)
+    three.loop.advance(3.0)
+    assert has_vote(again)
+    assert [record.message for record in caplog.records].count(VOTES) == 1
 
 
 def test_a_node_votes_only_when_it_has_applied_what_it_has(three: EngineCluster) -> None:
