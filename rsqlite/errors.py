@@ -32,6 +32,8 @@ import errno
 
 MAYBE = ": the write may have been applied"
 """How texts of ours end whose `fate` is unknown; rqlite's own stay as they are."""
+MAYBE_CHANGED = ": the change may have been made"
+"""The same, of a change of the cluster."""
 
 
 class Fate(enum.Enum):

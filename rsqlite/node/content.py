@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rsqlite.errors import (
-    MAYBE,
     Fate,
     NoLeader,
     NotLeader,
@@ -267,7 +266,7 @@ class ContentChecks:
             if any(node.finding is not None for node in report.nodes):
                 waiting[1](report, None)
             else:
-                waiting[1](None, TimedOut(f"nobody has come to the check in time{MAYBE}"))
+                waiting[1](None, TimedOut("nobody has come to the check in time"))
         if now >= one.next_question:
             one.next_question = now + ASK_PAUSE_S
             for member in members:

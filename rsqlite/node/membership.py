@@ -20,7 +20,7 @@ import msgspec
 from rsqlite import errors
 from rsqlite.config import Settings
 from rsqlite.errors import (
-    MAYBE,
+    MAYBE_CHANGED,
     Fate,
     LeadershipLost,
     NoLeader,
@@ -169,7 +169,9 @@ class Membership:
         """Carry on with what is open; give up what is over its time."""
         for one in [one for one in self._open if one.deadline <= now]:
             self._open.remove(one)
-            one.answer(TimedOut(f"the change was not made in time{MAYBE}", fate=Fate.UNKNOWN))
+            one.answer(
+                TimedOut(f"the change was not made in time{MAYBE_CHANGED}", fate=Fate.UNKNOWN)
+            )
         self.advance()
         if self._driver is not None:
             self._ends.append(self._driver.core.last_index)
@@ -322,7 +324,7 @@ class Membership:
                     return None
             except RequestError:
                 pass  # several of that name: not ours to say which is gone
-        return LeadershipLost(f"the leader changed{MAYBE}")
+        return LeadershipLost(f"the leader changed{MAYBE_CHANGED}")
 
     def _is_caught_up(self, node_id: NodeId) -> bool:
         """Does it have what the log held a moment ago? Then the rest is as good as there. And has

@@ -2,14 +2,15 @@
 
 `Reply` is what both HTTP paths send; `RAW` bytes and aiohttp's response are made from the same one.
 Where rqlite answers a failure with 200 and a top-level `error`, so does this (rqlite.md 2.1); what
-a client must react to by going elsewhere or waiting is a 503 with Retry-After.
+a client must react to by going elsewhere or waiting is a 503 with Retry-After. Only /db/* has that
+form: elsewhere a 200 means that it was done, and `failure_reply` never gives one.
 
 | error | status | body |
 | --- | --- | --- |
 | RequestTooLarge | 413 | text |
-| StatementRefused | 200 | `{"results":[],"error":...}` |
+| StatementRefused | 200 | `{"results":[],"error":...}`; elsewhere as below |
 | other RequestError | 400 | text |
-| StaleRead, TimedOut, LeadershipLost | 200 | `{"results":[],"error":...}` |
+| StaleRead, TimedOut, LeadershipLost | 200 | `{"results":[],"error":...}`; elsewhere as below |
 | NoLeader, NotLeader | 503 | `leader not found`, Retry-After |
 | Overloaded, Stopped, other Unavailable | 503 | text, Retry-After |
 | Unrepresentable (an answer JSON cannot hold), NodeFault, anything else | 500 | text |
@@ -86,13 +87,16 @@ def text_reply(status: int, text: str, headers: Headers = (), *, close: bool = F
 
 
 def error_reply(error: RsqliteError, *, is_write: bool, is_pretty: bool = False) -> Reply:
-    """The answer to a request that failed as a whole."""
-    headers: Headers = ((ERROR, _name_of(type(error).__name__)),)
-    if is_write:
-        headers = (*headers, (WRITE, _FATES[error.fate]))
+    """The answer to a request to /db/* that failed as a whole."""
     if isinstance(error, StatementRefused | StaleRead | TimedOut | LeadershipLost):
         body = gojson.dumps({"results": [], "error": str(error)}, is_pretty=is_pretty)
-        return json_reply(body, headers)
+        return json_reply(body, _headers(error, is_write=is_write))
+    return failure_reply(error, is_write=is_write)
+
+
+def failure_reply(error: RsqliteError, *, is_write: bool) -> Reply:
+    """The answer to any other request that failed: its status says so."""
+    headers = _headers(error, is_write=is_write)
     if isinstance(error, RequestTooLarge):
         return text_reply(413, str(error), headers)
     if isinstance(error, RequestError):
@@ -101,6 +105,11 @@ def error_reply(error: RsqliteError, *, is_write: bool, is_pretty: bool = False)
         text = LEADER_NOT_FOUND if isinstance(error, NoLeader | NotLeader) else str(error)
         return text_reply(503, text, (*headers, retry_after(error.retry_after_s)))
     return text_reply(500, str(error), headers)
+
+
+def _headers(error: RsqliteError, *, is_write: bool) -> Headers:
+    named = (ERROR, _name_of(type(error).__name__))
+    return (named, (WRITE, _FATES[error.fate])) if is_write else (named,)
 
 
 @cache

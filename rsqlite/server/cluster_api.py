@@ -4,7 +4,7 @@
 The first two and POST or DELETE /upgrade are carried out by the leader, whoever is asked, or sent
 there with 301 if `redirect` asks for it. The answer comes when the change is committed (or the
 leadership is gone), with 200 and an empty body; 400 for what can never be, 503 for what cannot be
-now.
+now or was not done in time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rsqlite.node.scrub import ScrubStatus
 from rsqlite.node.upgrade import Declare
 from rsqlite.node.vacuums import NodeVacuum, VacuumReport
 from rsqlite.server import gojson
-from rsqlite.server.answers import Reply, error_reply, json_reply
+from rsqlite.server.answers import Reply, failure_reply, json_reply
 from rsqlite.server.flags import Flags
 from rsqlite.server.rqlite_api import leader_redirect
 from rsqlite.server.service import NodeService
@@ -84,7 +84,7 @@ async def change(node: NodeService, wish: Wish, flags: Flags, target: str) -> Re
         flags.timeout_s,
     )
     error = await ended
-    return Reply(200) if error is None else error_reply(error, is_write=True)
+    return Reply(200) if error is None else failure_reply(error, is_write=True)
 
 
 async def snapshot(node: NodeService, flags: Flags) -> Reply:
@@ -98,7 +98,7 @@ async def snapshot(node: NodeService, flags: Flags) -> Reply:
     )
     is_done, error = await ended
     if error is not None:
-        return error_reply(error, is_write=False)
+        return failure_reply(error, is_write=False)
     return Reply(200 if is_done else 204)
 
 
@@ -110,7 +110,7 @@ async def verify(node: NodeService, flags: Flags) -> Reply:
     node.verify(lambda *answer: None if ended.done() else ended.set_result(answer), flags.timeout_s)
     report, error = await ended
     if report is None:
-        return error_reply(error or Stopped("no report"), is_write=False)
+        return failure_reply(error or Stopped("no report"), is_write=False)
     return _report_reply(report, flags)
 
 
@@ -120,7 +120,7 @@ def scrub(node: NodeService, flags: Flags, *, begins: bool) -> Reply:
         if begins:
             node.begin_scrub()
     except RsqliteError as error:
-        return error_reply(error, is_write=False)
+        return failure_reply(error, is_write=False)
     value = scrub_value(node.status().scrub)
     return json_reply(gojson.dumps(value, is_pretty=flags.pretty))
 
@@ -147,7 +147,7 @@ async def vacuum(node: NodeService, flags: Flags) -> Reply:
     )
     report, error = await ended
     if report is None:
-        return error_reply(error or Stopped("no report"), is_write=True)
+        return failure_reply(error or Stopped("no report"), is_write=True)
     value = {
         "complete": report.is_complete,
         "nodes": [_vacuum_value(node) for node in report.nodes],

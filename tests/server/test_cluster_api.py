@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from rsqlite.errors import NoLeader, RequestError, Unavailable
+from rsqlite.errors import (
+    Fate,
+    LeadershipLost,
+    NoLeader,
+    RequestError,
+    RsqliteError,
+    StaleRead,
+    TimedOut,
+    Unavailable,
+)
 from rsqlite.node.changes import Remove, Transfer
 from rsqlite.node.findings import Finding, NodeReport, Report
 from rsqlite.node.upgrade import Abandon, Declare
@@ -46,6 +55,34 @@ async def test_a_refusal_says_whose_fault_it_is(bench: Bench) -> None:
         bench.node.error = error
         got = await bench.call("DELETE", "/remove", {"id": "two"})
         assert (got.status, got.headers["rsqlite-write"]) == (status, "not-applied")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("DELETE", "/remove", {"id": "two"}),
+        ("POST", "/leader", None),
+        ("POST", "/upgrade", {"to": "1-sqlite-new"}),
+        ("DELETE", "/upgrade", None),
+        ("POST", "/vacuum", None),
+        ("POST", "/verify", None),
+        ("POST", "/snapshot", None),
+    ],
+)
+async def test_what_was_not_done_is_no_success(
+    bench: Bench, method: str, path: str, body: object
+) -> None:
+    errors: tuple[RsqliteError, ...] = (
+        TimedOut("not in time", fate=Fate.UNKNOWN),
+        LeadershipLost("the leader changed"),
+        StaleRead("old"),
+    )
+    for error in errors:
+        bench.node.error = error
+        got = await bench.call(method, path, body)
+        assert (got.status, got.text) == (503, f"{error}\n")
+        assert got.headers["retry-after"] == "1"
+        assert got.headers["rsqlite-error"] in ("timed-out", "leadership-lost", "stale-read")
 
 
 async def test_redirect_sends_to_the_leader(start: Start) -> None:
