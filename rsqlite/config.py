@@ -272,6 +272,13 @@ class Settings:
         minimum=4 * KIB,
         flag=False,
     )
+    checkpoint_held_max: float = setting(
+        60.0,
+        "Time for which reads may hold checkpoints up; then long ones wait until one has passed",
+        unit="s",
+        minimum=0.0,
+        flag=False,
+    )
     wal_spare_bytes_max: int = setting(
         48 * MIB,
         "A WAL file that is longer by this than what lives in it is cut",

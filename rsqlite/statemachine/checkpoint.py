@@ -35,6 +35,7 @@ from rsqlite.statemachine import results, schema
 from rsqlite.statemachine.backfill import Backfill, forget_backfill, note_backfill, noted_backfill
 from rsqlite.statemachine.connection import Writer
 from rsqlite.statemachine.image import Copying, ImageUnwritten, Manifest, rest_s
+from rsqlite.statemachine.lull import Lull
 from rsqlite.statemachine.opening import PAGE_BYTES, configure, expect, prepare_close
 from rsqlite.statemachine.vfs import OpenFile, load_checksum_vfs, reserve_wal
 from rsqlite.statemachine.walfile import HEADER_BYTES, name_in
@@ -64,6 +65,7 @@ class Checkpointer:
         later: Callable[..., Handle],
         writer: Writer,
         settings: Settings,
+        lull: Lull,
         fail: Callable[[NodeFault], None],
     ) -> None:
         self._path = path
@@ -72,6 +74,7 @@ class Checkpointer:
         self._later = later
         self._writer = writer
         self._settings = settings
+        self._lull = lull
         self._fail = fail
         self._connection: apsw.Connection | None = None
         self._backfill = noted_backfill(path)
@@ -102,10 +105,10 @@ class Checkpointer:
         if pages < self._copied_pages:
             # Nothing was behind step one, so it was the whole checkpoint: the WAL is a new one.
             self._completed()
-        if self._is_in_thread or (pages < self._next_try and not self._is_requested):
+        is_due = pages >= self._next_try or self._is_requested or self._lull.is_here
+        if self._is_in_thread or not is_due or self._writer.connection.in_transaction:
             return
-        if self._writer.connection.in_transaction:
-            return
+        self._lull.begins()
         try:
             if self._is_rest_small(self._rest_pages()):
                 self._copy_rest()
@@ -144,7 +147,7 @@ class Checkpointer:
     ) -> bool:
         """Copy what a checkpoint has brought into the database file to an image in `directory`.
         Until that has ended no other checkpoint is made. False: one is being made now."""
-        if self._is_in_thread:
+        if self._is_in_thread or len(self._lull):
             return False
         self._is_in_thread = True
 
@@ -351,12 +354,14 @@ class Checkpointer:
         self._is_requested = False
         self._passes = self._copied_pages = 0
         self._next_try = self._pages_max
+        self._lull.passed()
 
     def _put_off(self, pages: int) -> None:
         """Behind a long read it cannot get further now: wait for as much again."""
         self._is_requested = False
         self._next_try = pages + self._pages_max
         self._next_reclaim = self._clock() + self._settings.wal_reclaim_pause
+        self._lull.missed()
 
     def _note(self, index: int, pages: int, copied: int) -> None:
         if copied == pages:

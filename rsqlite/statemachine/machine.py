@@ -40,6 +40,7 @@ from rsqlite.statemachine.content import Content, hash_content
 from rsqlite.statemachine.database import load
 from rsqlite.statemachine.digest import Recorder
 from rsqlite.statemachine.fingerprint import BEHAVIOUR, behaviour_of, fingerprint
+from rsqlite.statemachine.lull import Lull
 from rsqlite.statemachine.opening import PAGE_BYTES, open_error, prepare_close
 from rsqlite.statemachine.reader import Readers
 from rsqlite.statemachine.session import restore_session
@@ -71,7 +72,10 @@ class StateMachine:
             self._writer.require_checksums()
             self._worker = loop.worker("rsqlite-sql")
             self._checkpoint_worker = loop.worker("rsqlite-checkpoint")
-            self._readers = Readers(path, loop=loop, settings=settings, on_fault=self._fail)
+            self._lull = Lull(loop, settings)
+            self._readers = Readers(
+                path, loop=loop, settings=settings, lull=self._lull, on_fault=self._fail
+            )
         except BaseException:
             self._writer.close()
             raise
@@ -93,8 +97,10 @@ class StateMachine:
             later=loop.call_later,
             writer=self._writer,
             settings=settings,
+            lull=self._lull,
             fail=self._fail,
         )
+        self._lull.wire(self._could_checkpoint, self._maintain_in_lull)
         self._content = self._background("rsqlite-content")
         self._compact = self._background("rsqlite-vacuum")
         self._speculation: Speculation | None = None
@@ -408,6 +414,18 @@ class StateMachine:
         self._clock_watch.look(self.last_time_ms)
         if self._speculation is None and not self._is_in_thread:
             self._checkpointer.maintain()
+
+    def _could_checkpoint(self) -> bool:
+        """Would a checkpoint pass if no request read? Not beside what reads by itself, and not
+        while one is made, or an image."""
+        is_read = self.is_hashing or self._compact.is_running
+        return not (is_read or self._checkpointer.is_in_thread)
+
+    def _maintain_in_lull(self) -> None:
+        if self._fault is None and self._checkpoints_at_close:
+            self.maintain()
+        else:
+            self._lull.end()  # there will be no more checkpoint
 
     def look_at_checksums(self) -> None:
         """Call now and then: fails this database when the connections that serve do not verify

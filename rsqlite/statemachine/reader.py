@@ -21,6 +21,7 @@ from rsqlite.ports import Loop
 from rsqlite.request import Failure, Outcome, Request, Rows
 from rsqlite.statemachine import results
 from rsqlite.statemachine.connection import STEPS_PER_TICK, Reader
+from rsqlite.statemachine.lull import Lull
 from rsqlite.statemachine.opening import loop_value_bytes
 from rsqlite.statemachine.read_run import ReadOverBudget, ReadRun
 from rsqlite.statemachine.rows import RowLimits, cell_bytes
@@ -51,9 +52,11 @@ class Readers:
         *,
         loop: Loop,
         settings: Settings,
+        lull: Lull,
         on_fault: Callable[[NodeFault], None],
     ) -> None:
         self._path = path
+        self._lull = lull
         self._on_fault = on_fault
         self._loop = loop
         self._settings = settings
@@ -206,15 +209,23 @@ class Readers:
         reader.shapes.forget()
 
     def _in_thread(self, request: Request, done: Done, came: float) -> None:
-        if self._in_threads >= self._in_threads_max:
+        if self._in_threads + len(self._lull) >= self._in_threads_max:
             done(Overloaded("too many long reads are waiting"))
             return
-        self.threaded += 1
-        self._in_threads += 1
         limit = self._settings.read_time_max
         if request.db_timeout_s:
             limit = min(limit, request.db_timeout_s)
         deadline = came + limit
+        patience = min(limit, request.db_timeout_s or self._settings.request_timeout)
+        wait_s = came + patience - self._loop.monotonic()
+        if self._lull.takes(lambda: self._start(request, done, deadline), done, wait_s):
+            self._lull.look(self._in_threads)
+        else:
+            self._start(request, done, deadline)
+
+    def _start(self, request: Request, done: Done, deadline: float) -> None:
+        self.threaded += 1
+        self._in_threads += 1
 
         def work() -> tuple[Reader, Outcome | RsqliteError]:
             reader = self._borrow()
@@ -232,6 +243,7 @@ class Readers:
             found: tuple[Reader, Outcome | RsqliteError] | None, error: BaseException | None
         ) -> None:
             self._in_threads -= 1
+            self._lull.look(self._in_threads)
             if found is None:
                 assert error is not None
                 if (fault := results.node_fault(error)) is not None:
@@ -276,8 +288,8 @@ class Readers:
 
     @property
     def is_reading(self) -> bool:
-        """Reads are under way in threads, or wait for the next turn of the loop."""
-        return self._in_threads > 0 or bool(self._next_turn)
+        """Reads are under way in threads, or wait for that or for the next turn of the loop."""
+        return self._in_threads > 0 or bool(self._next_turn) or len(self._lull) > 0
 
     def close(self) -> None:
         """Stop the reads under way and close what is idle; the others close when they end."""
@@ -291,3 +303,4 @@ class Readers:
         waiting, self._next_turn = self._next_turn, deque()
         for _, done, _ in waiting:
             done(Stopped("the node is stopping"))
+        self._lull.close()

@@ -16,6 +16,7 @@ from rsqlite.raft.types import EntryId, Index, Term
 from rsqlite.request import RequestKind
 from rsqlite.statemachine import StateMachine, checkpoint
 from rsqlite.statemachine.checkpoint import Checkpointer
+from rsqlite.statemachine.lull import Lull
 from rsqlite.statemachine.opening import PAGE_BYTES
 from tests.statemachine.lab import Lab, WatchedVfs, ask
 
@@ -107,6 +108,7 @@ def test_each_pass_of_step_one_lets_step_two_have_more(lab: Lab) -> None:
         later=lab.loop.call_later,
         writer=lab.leader._writer,
         settings=Settings(checkpoint_rest_bytes=100 * PAGE_BYTES),
+        lull=Lull(lab.loop, lab.settings),
         fail=lambda fault: None,
     )
     allowed = []

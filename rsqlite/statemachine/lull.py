@@ -1,0 +1,126 @@
+"""A pause between long reads, in which a checkpoint passes.
+
+A checkpoint gets no further than the oldest read that is under way, and the WAL begins anew only
+when nobody reads from it. One long read holds that up for its own time at the most; reads that
+overlap do so for ever, and WAL and log, which is not cut meanwhile, would fill the volume. So when
+that has gone on for `checkpoint_held_max`, long reads that come wait until those under way have
+ended and a checkpoint has been tried without them, however it went. Each waits for as long as it
+would have waited elsewhere or run, then it is refused. Reads on the loop are not concerned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rsqlite.config import Settings
+from rsqlite.errors import Overloaded, RsqliteError, Stopped
+from rsqlite.ports import Handle, Loop
+
+
+class _Held(NamedTuple):
+    start: Callable[[], None]
+    refuse: Callable[[RsqliteError], None]
+    timer: Handle
+
+
+class Lull:
+    """Knows when one is due, and has the long reads that wait for its end."""
+
+    def __init__(self, loop: Loop, settings: Settings) -> None:
+        self._loop = loop
+        self._settings = settings
+        self._held: dict[int, _Held] = {}
+        self._taken = 0
+        self._held_up_since = math.inf
+        """When a checkpoint was first kept from being complete."""
+        self._is_alone = False
+        """The last checkpoint began in the lull."""
+        self._is_of_use: Callable[[], bool] = lambda: False
+        self._maintain: Callable[[], None] = self.end
+        self.is_here = False
+        """Nothing reads in a thread: a checkpoint is due, however short the WAL is."""
+
+    def wire(self, is_of_use: Callable[[], bool], maintain: Callable[[], None]) -> None:
+        """Tell it of the parts that are made after it: could a checkpoint pass if nothing read in a
+        thread? And what is to be called again and again meanwhile: COMMITs need not come."""
+        self._is_of_use = is_of_use
+        self._maintain = maintain
+
+    def __len__(self) -> int:
+        """Reads that wait."""
+        return len(self._held)
+
+    # For the reads
+
+    def takes(
+        self, start: Callable[[], None], refuse: Callable[[RsqliteError], None], wait_s: float
+    ) -> bool:
+        """Does a long read that comes now have to wait? Then one of the two is called later; call
+        `look` next."""
+        if not self._held and not self._is_due():
+            return False
+        number = self._taken = self._taken + 1
+        timer = self._loop.call_later(wait_s, self._too_late, number)
+        self._held[number] = _Held(start, refuse, timer)
+        return True
+
+    def look(self, under_way: int) -> None:
+        """Call when a read has come to wait, and when one has ended."""
+        if self._held and not under_way and not self.is_here:
+            self.is_here = True
+            self._loop.call_soon(self._carry_on)
+
+    def close(self) -> None:
+        """Refuse all who wait."""
+        self.is_here = False
+        for one in self._take_all():
+            one.refuse(Stopped("the node is stopping"))
+
+    # For the checkpoints
+
+    def begins(self) -> None:
+        """A checkpoint, or its second step, begins."""
+        self._is_alone = self.is_here
+
+    def passed(self) -> None:
+        """It was complete."""
+        self._held_up_since = math.inf
+        self.end()
+
+    def missed(self) -> None:
+        """It was not complete. In the lull that was not for want of one: somebody else reads, or
+        the volume is full."""
+        now = self._loop.monotonic()
+        if self._is_alone:
+            self._held_up_since = now
+            self.end()
+        else:
+            self._held_up_since = min(self._held_up_since, now)
+
+    def end(self) -> None:
+        """Let those read that wait."""
+        if self.is_here:
+            self.is_here = False
+            for one in self._take_all():
+                one.start()
+
+    def _is_due(self) -> bool:
+        held_s = self._loop.monotonic() - self._held_up_since
+        return held_s >= self._settings.checkpoint_held_max and self._is_of_use()
+
+    def _carry_on(self) -> None:
+        if self.is_here:
+            self._maintain()
+            self._loop.call_later(self._settings.tick, self._carry_on)
+
+    def _take_all(self) -> list[_Held]:
+        held, self._held = list(self._held.values()), {}
+        for one in held:
+            one.timer.cancel()
+        return held
+
+    def _too_late(self, number: int) -> None:
+        text = "long reads have kept the WAL from being emptied, and this one waited too long"
+        self._held.pop(number).refuse(Overloaded(f"{text} for those before it to end"))

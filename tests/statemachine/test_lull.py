@@ -1,0 +1,155 @@
+"""Long reads that overlap let a checkpoint pass between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from rsqlite.errors import Overloaded, RsqliteError, Stopped
+from rsqlite.request import Outcome
+from rsqlite.statemachine.opening import PAGE_BYTES
+from tests.statemachine.lab import QUERY, SERIES, Lab, ask, read
+
+FILL = "INSERT INTO t VALUES(zeroblob(50000))"
+LONG = ask(SERIES.format(100_000) + "SELECT count(*), (SELECT count(*) FROM t) FROM c", kind=QUERY)
+HELD_MAX_S = 5.0
+
+Answers = list[Outcome | RsqliteError]
+
+
+class Threads:
+    """Long reads wait here until the test runs them. Meanwhile another connection has the snapshot
+    that the oldest would have."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.waiting: list[tuple[Callable[[], Any], Any]] = []
+        self.other = apsw.Connection(lab.leader.path, flags=apsw.SQLITE_OPEN_READONLY)
+        lab.loop.submit = self.submit  # type: ignore[method-assign]
+
+    def submit(self, work: Callable[[], Any], done: Any) -> None:
+        self.waiting.append((work, done))
+
+    def begin(self) -> None:
+        self.other.execute("BEGIN")
+        self.other.execute("SELECT count(*) FROM t").fetchall()
+
+    def end(self) -> None:
+        """Of all that have begun."""
+        if self.other.in_transaction:
+            self.other.execute("ROLLBACK")
+        begun, self.waiting = self.waiting, []
+        for work, done in begun:
+            done(work(), None)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    one = Lab(
+        tmp_path,
+        checkpoint_wal_bytes=64 * 1024,
+        checkpoint_rest_bytes=4 * PAGE_BYTES,
+        checkpoint_held_max=HELD_MAX_S,
+        read_steps_max=1000,
+    )
+    one.do("CREATE TABLE t(a)")
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def threads(lab: Lab) -> Iterator[Threads]:
+    one = Threads(lab)
+    yield one
+    one.other.close()
+
+
+def hold_up(lab: Lab, threads: Threads) -> Answers:
+    """A long read is under way, and has kept checkpoints from passing since now."""
+    answers: Answers = []
+    lab.leader.query(LONG, answers.append)
+    threads.begin()
+    for _ in range(4):
+        lab.do(FILL)
+        lab.loop.run()
+    assert lab.leader.statistics().checkpoints == 0
+    return answers
+
+
+def test_reads_that_overlap_for_too_long_let_a_checkpoint_pass(lab: Lab, threads: Threads) -> None:
+    answers = hold_up(lab, threads)
+    lab.loop.advance(HELD_MAX_S)
+    lab.leader.query(LONG, answers.append)
+    assert len(threads.waiting) == 1, "the second one waits for the first to end"
+    assert read(lab, "SELECT count(*) FROM t")[0].rows == [(4,)], "short ones do not wait"
+    threads.end()
+    lab.loop.advance(1.0)
+    assert lab.leader.checkpointer.checkpointed_index == lab.leader.applied_index
+    assert lab.leader.statistics().checkpoints == 1
+    threads.end()
+    assert [type(answer) for answer in answers] == [Outcome, Outcome]
+
+
+def test_before_that_time_nobody_waits(lab: Lab, threads: Threads) -> None:
+    answers = hold_up(lab, threads)
+    lab.loop.advance(HELD_MAX_S / 2)
+    lab.leader.query(LONG, answers.append)
+    assert len(threads.waiting) == 2
+
+
+def test_who_waits_in_vain_is_refused_in_its_own_time(lab: Lab, threads: Threads) -> None:
+    answers = hold_up(lab, threads)
+    lab.loop.advance(HELD_MAX_S)
+    for db_timeout_s in (1.0, 0.0):
+        lab.leader.query(ask(LONG.sqls[0], kind=QUERY, db_timeout_s=db_timeout_s), answers.append)
+    lab.loop.advance(1.0)
+    assert [type(answer) for answer in answers] == [Overloaded]
+    lab.loop.advance(lab.settings.request_timeout)
+    assert [type(answer) for answer in answers] == [Overloaded, Overloaded]
+    assert len(threads.waiting) == 1
+
+
+def test_who_waits_hears_of_a_stop(lab: Lab, threads: Threads) -> None:
+    answers = hold_up(lab, threads)
+    lab.loop.advance(HELD_MAX_S)
+    lab.leader.query(LONG, answers.append)
+    assert not lab.leader.is_at_rest
+    lab.leader.close()
+    assert [type(answer) for answer in answers] == [Stopped]
+
+
+def test_those_that_wait_count_for_the_bound_of_long_reads(lab: Lab, threads: Threads) -> None:
+    answers = hold_up(lab, threads)
+    lab.loop.advance(HELD_MAX_S)
+    lab.leader._readers._in_threads_max = 2
+    for _ in range(2):
+        lab.leader.query(LONG, answers.append)
+    assert [type(answer) for answer in answers] == [Overloaded]
+
+
+def test_a_checkpoint_that_fails_without_them_as_well_is_no_reason_to_wait_on(
+    lab: Lab, threads: Threads
+) -> None:
+    answers = hold_up(lab, threads)
+    lab.loop.advance(HELD_MAX_S)
+    lab.leader.query(LONG, answers.append)
+    (work, done), *threads.waiting = threads.waiting
+    done(work(), None)  # somebody else still reads from the WAL: a backup tool, say
+    lab.loop.advance(1.0)
+    assert len(threads.waiting) == 1, "it reads"
+    lab.leader.query(LONG, answers.append)
+    assert len(threads.waiting) == 2, "the next ones do not wait either"
+
+
+def test_while_a_check_of_the_content_reads_nobody_waits(
+    lab: Lab, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = hold_up(lab, threads)
+    lab.loop.advance(HELD_MAX_S)
+    monkeypatch.setattr(type(lab.leader._content), "is_running", True)
+    lab.leader.query(LONG, answers.append)
+    assert len(threads.waiting) == 2, "without it no checkpoint would pass either"
