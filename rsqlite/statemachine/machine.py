@@ -41,7 +41,12 @@ from rsqlite.statemachine.database import load
 from rsqlite.statemachine.digest import Recorder
 from rsqlite.statemachine.fingerprint import BEHAVIOUR, behaviour_of, fingerprint
 from rsqlite.statemachine.lull import Lull
-from rsqlite.statemachine.opening import PAGE_BYTES, open_error, prepare_close
+from rsqlite.statemachine.opening import (
+    PAGE_BYTES,
+    open_error,
+    prepare_close,
+    provide_temporary_room,
+)
 from rsqlite.statemachine.reader import Readers
 from rsqlite.statemachine.session import restore_session
 from rsqlite.statemachine.speculation import Speculation
@@ -128,7 +133,13 @@ class StateMachine:
     ) -> Self:
         """The database under `directory`, made if there is none. NodeFault says what to do."""
         path = schema.current_database(directory)
-        return cls.open_at(path, loop=loop, settings=settings, random=random)
+        machine = cls.open_at(path, loop=loop, settings=settings, random=random)
+        if provide_temporary_room(directory):
+            log.warning(
+                "no directory for temporary files: they go beside the database",
+                extra={"directory": directory},
+            )
+        return machine
 
     @classmethod
     def open_at(

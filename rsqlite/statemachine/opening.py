@@ -21,6 +21,14 @@ PAGE_BYTES = 4096
 _SCHEMA_ROW_BYTES = 64 << 10
 """What a row of sqlite_schema has beside its SQL, at most."""
 
+_TEMPORARY_FILE = (
+    apsw.SQLITE_OPEN_TEMP_JOURNAL
+    | apsw.SQLITE_OPEN_READWRITE
+    | apsw.SQLITE_OPEN_CREATE
+    | apsw.SQLITE_OPEN_EXCLUSIVE
+    | apsw.SQLITE_OPEN_DELETEONCLOSE
+)
+
 _DBCONFIG = (
     (apsw.SQLITE_DBCONFIG_DEFENSIVE, 1),  # no writes to shadow tables, sqlite_schema, the header
     (apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0),  # a restored schema may not call what is dangerous
@@ -91,6 +99,35 @@ def require_checksums(connection: apsw.Connection) -> None:
         raise DamagedDatabase(
             f"{connection.filename}: page 1 (at byte 0) does not say that there are page checksums"
         )
+
+
+def provide_temporary_room(directory: str) -> bool:
+    """Where SQLite finds no directory for temporary files (a container may have a read-only root),
+    have it put them into this one, or a client's sort fails; True if that was so.
+
+    Elsewhere they stay where they are: off the volume that the writers need. SQLite has one such
+    directory for all of a process, which may be somebody else's, as the environment is: who has
+    none loses nothing.
+    """
+    if finds_temporary_room():
+        return False
+    connection = apsw.Connection(":memory:")
+    try:
+        quoted = apsw.format_sql_value(directory)
+        connection.execute(f"PRAGMA temp_store_directory = {quoted}").fetchall()
+    finally:
+        connection.close()
+    return True
+
+
+def finds_temporary_room() -> bool:
+    """Can SQLite open a temporary file? It tries its variable, SQLITE_TMPDIR and TMPDIR as of when
+    it was loaded, the usual directories, and the current one."""
+    try:
+        apsw.VFSFile("", None, [_TEMPORARY_FILE, 0]).xClose()
+    except apsw.Error as error:
+        return not results.lacks_temporary_room(error)
+    return True
 
 
 def require_sqlite() -> None:

@@ -27,6 +27,10 @@ _FAULT_CODES = frozenset(
     {apsw.SQLITE_IOERR, apsw.SQLITE_CANTOPEN, apsw.SQLITE_PROTOCOL, apsw.SQLITE_READONLY}
 )
 
+NO_TEMPORARY_ROOM = (
+    "SQLite finds no directory for its temporary files on this node: give rsqlited one, writable,"
+    " in SQLITE_TMPDIR"
+)
 VACUUM_TEXT = (
     "VACUUM is sent alone, as a request of its own (or as POST /vacuum), and VACUUM INTO is not"
     " replicated"
@@ -55,6 +59,8 @@ def failure(error: BaseException, *, is_read: bool = False) -> Failure:
         # SQLite compiles it without a word to the authorizer.
         return refusal(VACUUM_TEXT)
     code = extended_code(error)
+    if lacks_temporary_room(error):
+        message = NO_TEMPORARY_ROOM
     return Failure(message, code, code_name(code), is_read)
 
 
@@ -93,11 +99,19 @@ def is_statement_result(code: int) -> bool:
 
 
 def is_full(error: BaseException) -> bool:
-    """Has the volume no room? The file of the WAL's index says so in words of its own."""
+    """Has the volume no room? The file of the WAL's index says so in words of its own. Where there
+    is no directory for temporary files there is no room for them."""
     code = extended_code(error)
     return isinstance(error, apsw.Error) and (
-        code & 255 == apsw.SQLITE_FULL or code == apsw.SQLITE_IOERR_SHMSIZE
+        code & 255 == apsw.SQLITE_FULL
+        or code == apsw.SQLITE_IOERR_SHMSIZE
+        or lacks_temporary_room(error)
     )
+
+
+def lacks_temporary_room(error: BaseException) -> bool:
+    """Did a sort find no directory for a temporary file?"""
+    return isinstance(error, apsw.Error) and (extended_code(error) == apsw.SQLITE_IOERR_GETTEMPPATH)
 
 
 def node_fault(error: BaseException) -> NodeFault | None:

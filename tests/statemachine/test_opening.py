@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,14 @@ import pytest
 from rsqlite.config import Settings
 from rsqlite.errors import DamagedDatabase, NodeFault
 from rsqlite.request import Outcome
+from rsqlite.statemachine import opening
 from rsqlite.statemachine.connection import Writer
-from rsqlite.statemachine.opening import expect, require_sqlite
+from rsqlite.statemachine.opening import (
+    expect,
+    finds_temporary_room,
+    provide_temporary_room,
+    require_sqlite,
+)
 from tests.statemachine.lab import QUERY, SERIES, Lab, ask, flip
 
 
@@ -137,3 +144,39 @@ def test_a_database_that_is_closed_is_not_asked_any_more(lab: Lab) -> None:
     lab.leader.close()
     lab.leader.look_at_checksums()
     assert lab.leader.fault is None
+
+
+def temporary_directory() -> Any:
+    """What SQLite was told, for the whole process."""
+    connection = apsw.Connection(":memory:")
+    try:
+        return connection.execute("PRAGMA temp_store_directory").fetchall()
+    finally:
+        connection.close()
+
+
+def test_temporary_files_stay_where_they_are_if_there_is_room_for_them(tmp_path: Path) -> None:
+    before = dict(os.environ)
+    assert finds_temporary_room()
+    assert not provide_temporary_room(str(tmp_path))
+    assert temporary_directory() == []
+    assert os.environ == before
+
+
+def test_temporary_files_go_beside_the_database_if_there_is_no_other_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's own search cannot be made to fail here: the usual directories are there."""
+    monkeypatch.setattr(opening, "finds_temporary_room", lambda: False)
+    directory = tmp_path / "it's here"
+    directory.mkdir()
+    before = dict(os.environ)
+    try:
+        assert provide_temporary_room(str(directory))
+        assert temporary_directory() == [(str(directory),)]
+        assert os.environ == before, "it is not ours: a program may run this node in itself"
+    finally:
+        connection = apsw.Connection(":memory:")
+        connection.execute("PRAGMA temp_store_directory = ''")
+        connection.close()
+    assert temporary_directory() == []

@@ -43,6 +43,8 @@ def test_only_six_codes_are_results_of_sql(code: int, is_result: bool) -> None:
         # What SQLite makes of EIO under a read: a cable, perhaps; no reason to give the file up.
         (apsw.IOError, apsw.SQLITE_IOERR_CORRUPTFS, DiskFault),
         (apsw.IOError, apsw.SQLITE_IOERR_SHMSIZE, None),
+        # No directory for temporary files: none of ours is at fault.
+        (apsw.IOError, apsw.SQLITE_IOERR_GETTEMPPATH, None),
         (apsw.IOError, apsw.SQLITE_IOERR_DATA, DamagedDatabase),
         (apsw.CorruptError, apsw.SQLITE_CORRUPT, DamagedDatabase),
         (apsw.NotADBError, apsw.SQLITE_NOTADB, DamagedDatabase),
@@ -96,3 +98,9 @@ def test_what_is_about_the_clients_sql() -> None:
     assert results.is_answer(apsw.SQLError())
     assert not results.is_answer(AssertionError())
     assert not results.is_answer(MemoryError())
+
+
+def test_who_sorts_without_a_directory_for_temporary_files_hears_what_is_missing() -> None:
+    failure = results.failure(error(apsw.IOError, apsw.SQLITE_IOERR_GETTEMPPATH), is_read=True)
+    assert failure.name == "SQLITE_IOERR_GETTEMPPATH"
+    assert "SQLITE_TMPDIR" in failure.message
