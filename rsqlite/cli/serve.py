@@ -22,6 +22,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import rsqlite
@@ -48,6 +49,8 @@ then, and serves reads."""
 ROOM_LOOK_S = 1.0
 OTHER_FILES = 256
 """Files that are open beside connections: log segments, SQLite's, the loop's own."""
+CONNECTIONS_MIN = 8
+"""Of clients, and of nodes, however few files may be open."""
 MMAP_THRESHOLD_BYTES = 128 * KIB
 """Larger buffers have pages of their own. glibc begins so as well."""
 ARENAS_MAX = 2
@@ -153,7 +156,7 @@ def _serve_until_stopped(directory: str, configuration: Configuration) -> int:
     log.info("starting", extra={"directory": directory, "loop": factory.__module__, **given})
     for note in configuration.notes:
         log.warning(note)
-    allow_connections(settings)
+    settings = allow_connections(settings)
     calm_allocator()
     try:
         with asyncio.Runner(loop_factory=factory) as runner:
@@ -162,19 +165,26 @@ def _serve_until_stopped(directory: str, configuration: Configuration) -> int:
         return report(error)
 
 
-def allow_connections(settings: Settings) -> None:
+def allow_connections(settings: Settings) -> Settings:
     """Raise this process's limit of open files to what the connections need, as far as it may:
-    the usual soft limit of 1024 is far below the hard one, for programs that use select()."""
+    the usual soft limit of 1024 is far below the hard one, for programs that use select(). Where
+    that is not enough, the settings are given back with fewer connections: they must not take what
+    the files of the database need, for to be without these ends the node."""
     needed = settings.connections_max + settings.peer_connections_max + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     possible = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     if soft != resource.RLIM_INFINITY and soft < possible:
         resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
-    if possible < needed:
-        log.warning(
-            "the limit of open files is below what -connections-max may need",
-            extra={"limit": possible, "needed": needed},
-        )
+    if possible >= needed:
+        return settings
+    room = max(possible - OTHER_FILES, 0)
+    peers = min(settings.peer_connections_max, max(room // 2, CONNECTIONS_MIN))
+    clients = min(settings.connections_max, max(room - peers, CONNECTIONS_MIN))
+    log.warning(
+        "the limit of open files is too low for -connections-max: fewer are taken",
+        extra={"limit": possible, "needed": needed, "connections": clients, "peers": peers},
+    )
+    return replace(settings, connections_max=clients, peer_connections_max=peers)
 
 
 def loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]:
