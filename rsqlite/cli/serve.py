@@ -382,7 +382,9 @@ def calm_allocator() -> None:
 
 
 def calm_collector() -> None:
-    """What lives now lives on: keep the garbage collector away from it."""
+    """What lives now lives on: keep the garbage collector away from it. What lived in an earlier
+    life of the node in this process does not: without a thaw it would never be collected."""
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 100)

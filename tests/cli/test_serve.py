@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -128,6 +130,25 @@ def test_the_limit_of_open_files_is_raised_for_the_connections(
 
 
 @pytest.mark.slow
+class Life:
+    itself: Life
+
+
+def test_what_an_earlier_life_has_left_is_collected() -> None:
+    thresholds = gc.get_threshold()
+    life = Life()
+    life.itself = life
+    seen = weakref.ref(life)
+    try:
+        serve.calm_collector()
+        del life
+        serve.calm_collector()
+        assert seen() is None
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+
+
 @pytest.mark.parametrize(
     ("hard", "http", "peers"),
     [(100_000, 4096, 256), (4096, 3584, 256), (400, 72, 72), (100, 8, 8)],
