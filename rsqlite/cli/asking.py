@@ -22,14 +22,23 @@ class Address(NamedTuple):
 
 def address_of(url: str) -> Address:
     """`http://host:port`, or `host:port`; RequestError for anything else."""
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+    mistake = f"{url!r} is not the address of a node, such as http://localhost:4001"
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+    except ValueError as error:
+        raise RequestError(f"{mistake}: {error}") from error
     try:
         port = parts.port or 4001
     except ValueError as error:
         raise RequestError(f"{url!r} has no port: {error}") from error
     if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise RequestError(f"{url!r} is not the address of a node, such as http://localhost:4001")
+        raise RequestError(mistake)
     return Address(parts.hostname, port)
+
+
+def with_timeout(path: str, timeout_s: float) -> str:
+    """The path of a question to which the node answers in this time."""
+    return f"{path}?timeout={timeout_s:.3f}s"
 
 
 def ask(

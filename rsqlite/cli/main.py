@@ -5,6 +5,7 @@ release in, which `fingerprint` names."""
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from typing import Any
@@ -15,10 +16,26 @@ import rsqlite
 from rsqlite.cli.exits import Exit, exit_for
 from rsqlite.errors import NodeFault, RequestError, Unavailable
 
+TIMEOUT_S_MIN, TIMEOUT_S_MAX = 0.1, 30 * 86_400.0
 REBUILD_ADVICE = (
     "The log is whole, and holds everything since the first entry: check the disk, move {} away,"
     " and start the node again; it makes the database anew from its log"
 )
+
+
+class Seconds(click.FloatRange):
+    """A time to wait. NaN is within every range as click sees it."""
+
+    def __init__(self) -> None:
+        super().__init__(min=TIMEOUT_S_MIN, max=TIMEOUT_S_MAX)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no time", param, ctx)
+        return seconds
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -106,7 +123,7 @@ def recover(directory: str, peers: tuple[str, ...], yes: bool) -> None:
     default=600.0,
     show_default=True,
     metavar="SECONDS",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(),
     help="Report after so long with those that have answered.",
 )
 def verify(url: str, timeout: float) -> None:
@@ -116,10 +133,10 @@ def verify(url: str, timeout: float) -> None:
     from that of a majority repairs itself. The exit code is 0 when all nodes agree, 1 when contents
     differ or one has a damaged index, 2 when some did not answer.
     """
-    from rsqlite.cli.asking import address_of, ask
+    from rsqlite.cli.asking import address_of, ask, with_timeout
 
     try:
-        path = f"/verify?timeout={timeout:g}s"
+        path = with_timeout("/verify", timeout)
         report: Any = ask(address_of(url), "POST", path, timeout_s=timeout + 30)
     except (RequestError, Unavailable) as error:
         click.echo(f"rsqlite: {error}", err=True)
@@ -156,7 +173,7 @@ def verify(url: str, timeout: float) -> None:
     default=3600.0,
     show_default=True,
     metavar="SECONDS",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(),
     help="Wait no longer for its end; the VACUUM goes on.",
 )
 def vacuum(url: str, timeout: float) -> None:
@@ -165,10 +182,10 @@ def vacuum(url: str, timeout: float) -> None:
     URL is the HTTP address of any node. One node after the other, the leader last, while reads and
     writes go on; each needs room for a second copy. The exit code is 0 when all are done, else 1.
     """
-    from rsqlite.cli.asking import address_of, ask
+    from rsqlite.cli.asking import address_of, ask, with_timeout
 
     try:
-        path = f"/vacuum?timeout={timeout:g}s"
+        path = with_timeout("/vacuum", timeout)
         report: Any = ask(address_of(url), "POST", path, timeout_s=timeout + 30)
     except (RequestError, Unavailable) as error:
         click.echo(f"rsqlite: {error}", err=True)
@@ -199,7 +216,7 @@ def vacuum(url: str, timeout: float) -> None:
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(),
     help="Wait no longer for the answer.",
 )
 def upgrade(url: str, to: str | None, abandon: bool, show: bool, timeout: float) -> None:
@@ -209,7 +226,7 @@ def upgrade(url: str, to: str | None, abandon: bool, show: bool, timeout: float)
     (another SQLite, say); run it from the newer one, then restart node after node with that. The
     exit code of --show is 0 when no upgrade is declared, 1 while one is.
     """
-    from rsqlite.cli.asking import address_of, ask
+    from rsqlite.cli.asking import address_of, ask, with_timeout
     from rsqlite.cli.upgrading import NEXT_STEPS, PATH, explain, read_state
     from rsqlite.config import Settings
     from rsqlite.statemachine.fingerprint import fingerprint_here
@@ -218,7 +235,7 @@ def upgrade(url: str, to: str | None, abandon: bool, show: bool, timeout: float)
         raise click.UsageError("--to, --abandon and --show exclude each other")
     try:
         address = address_of(url)
-        path = f"{PATH}?timeout={timeout:g}s"
+        path = with_timeout(PATH, timeout)
         if show:
             state = read_state(address, timeout)
             for line in explain(state):

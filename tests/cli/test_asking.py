@@ -8,8 +8,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from rsqlite.cli.asking import Address, address_of, ask
+from rsqlite.cli.asking import Address, address_of, ask, with_timeout
 from rsqlite.errors import RequestError, Unavailable
+from rsqlite.server.durations import parse_duration
 
 ANSWERS = {
     "/ok": (200, b'{"a":1}'),
@@ -53,6 +54,15 @@ def test_addresses_are_urls_or_host_and_port() -> None:
     for wrong in ("https://localhost:7", "http://localhost:7/db", "", "http://h:x", "http://:7"):
         with pytest.raises(RequestError):
             address_of(wrong)
+    for wrong in ("http://[::1", "http://[x]:7", "[::1"):
+        with pytest.raises(RequestError, match="is not the address of a node"):
+            address_of(wrong)
+
+
+def test_a_time_is_told_as_the_server_reads_it() -> None:
+    for seconds in (0.1, 30.0, 1_000_000.0, 2_592_000.0):
+        path, _, value = with_timeout("/verify", seconds).partition("?timeout=")
+        assert (path, parse_duration(value)) == ("/verify", seconds)
 
 
 def test_answers_are_json_and_errors_say_whose_fault_they_are(address: Address) -> None:

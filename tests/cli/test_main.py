@@ -3,6 +3,7 @@ where there are nodes to look at."""
 
 from __future__ import annotations
 
+import pytest
 from click.testing import CliRunner
 
 import rsqlite
@@ -55,6 +56,21 @@ def test_an_upgrade_is_explained_node_by_node() -> None:
         "  3   older, not reachable",
     ]
     assert list(explain({**state, "to": None}))[1:] == ["No upgrade is declared."]
+
+
+@pytest.mark.parametrize("command", ["verify", "vacuum", "upgrade"])
+@pytest.mark.parametrize("timeout", ["nan", "inf", "0", "-1", "1e9", "soon"])
+def test_a_timeout_is_a_time(command: str, timeout: str) -> None:
+    result = CliRunner().invoke(main, [command, "--timeout", timeout, "localhost:1"])
+    assert result.exit_code == 2
+    assert "Invalid value for '--timeout'" in result.output
+
+
+@pytest.mark.parametrize("command", ["verify", "vacuum", "upgrade"])
+def test_what_is_no_url_is_told(command: str) -> None:
+    result = CliRunner().invoke(main, [command, "http://[::1"])
+    assert result.exit_code == 2
+    assert "is not the address of a node" in result.output
 
 
 def test_an_unknown_command_is_an_error() -> None:
