@@ -706,6 +706,8 @@ class Engine:
     def begin_scrub(self) -> None:
         """Begin to read through all that is on the disk, unless that goes on already; an error when
         it cannot be done. `status` tells how far it is."""
+        if self.core is None and not (self.fault or self.is_stopping or self.refuses):
+            raise Unavailable("this node has no cluster yet")
         if self.fault is not None or self.is_stopping or self.core is None:
             raise self._stopped()
         self.scrub.begin()

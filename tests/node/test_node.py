@@ -327,6 +327,16 @@ async def test_a_stop_answers_a_read_that_waits_for_a_leader(tmp_path: Path) -> 
         await asyncio.wait_for(task, 2.0)
 
 
+async def test_a_scrub_of_a_node_without_a_cluster_is_refused_for_that_reason(
+    tmp_path: Path,
+) -> None:
+    async with Node(
+        tmp_path, raft_addr="127.0.0.1:0", bootstrap_expect=3, join="127.0.0.1:1"
+    ) as node:
+        with pytest.raises(Unavailable, match="no cluster yet"):
+            node.begin_scrub()
+
+
 def test_settings_that_cannot_be_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="raft-election-timeout"):
         Node(tmp_path, Settings(raft_heartbeat=1.0, raft_election_timeout=1.0))
