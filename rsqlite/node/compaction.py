@@ -2,9 +2,10 @@
 
 Everything up to the last checkpoint is in the synced database file, so the log before it is needed
 only by followers that lag. The newest `raft_snap` entries are kept for them, but no more than
-`log_keep_bytes`, and whatever comes behind an image that a follower fetches, or behind a compact
-copy of the database. Who lags further gets an image. Whole segments go, so up to a segment more
-than that is on the disk. Where there was no checkpoint for so many entries or bytes, one is made.
+`log_keep_bytes`, and whatever comes behind an image that a follower fetches, unless the volume is
+getting full, or behind a compact copy of the database. Who lags further gets an image. Whole
+segments go, so up to a segment more than that is on the disk. Where there was no checkpoint for so
+many entries or bytes, one is made.
 
 A part of the log that was found damaged goes as soon as all that is in it is in the database for
 good: a log that begins behind it is as good as one that was cut there in time, also for elections,
@@ -14,7 +15,7 @@ which ask for its end. Until then the damage stays where it is, and a start find
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from rsqlite.config import Settings
 from rsqlite.errors import Fate, Overloaded, RsqliteError, TimedOut
@@ -37,14 +38,17 @@ class Compaction:
         log: LogStore,
         settings: Settings,
         machine: Callable[[], StateMachine],
-        others_need: Callable[[], Iterable[Index | None]],
+        images_need: Callable[[], Index | None],
+        copy_needs: Callable[[], Index | None],
         is_short: Callable[[], bool],
     ) -> None:
-        """`is_short` says that the log's volume is getting full."""
+        """From where on an image and a compact copy need the log; None: there is none. `is_short`
+        says that the log's volume is getting full."""
         self._log = log
         self._settings = settings
         self._machine = machine
-        self._others_need = others_need
+        self._images_need = images_need
+        self._copy_needs = copy_needs
         self._is_short = is_short
         self._next_look = 0.0
         self._waiting: list[tuple[Index, float, Snapshotted]] = []
@@ -149,9 +153,10 @@ class Compaction:
 
     def keeps_from(self) -> Index:
         """The first entry that must stay."""
-        bounds = [self._kept_for_others(), self._checkpointed + 1]
-        bounds += [index for index in self._others_need() if index is not None]
-        return Index(max(1, min(bounds)))
+        bounds = [self._kept_for_others(), self._checkpointed + 1, self._copy_needs()]
+        if not self._is_short():
+            bounds.append(self._images_need())
+        return Index(max(1, min(bound for bound in bounds if bound is not None)))
 
     def _kept_for_others(self) -> Index:
         """The first entry that is kept for followers that lag. On a volume that is getting full it

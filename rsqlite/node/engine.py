@@ -303,7 +303,8 @@ class Engine:
             log=self.log,
             settings=settings,
             machine=lambda: self.machine,
-            others_need=lambda: (self.images.keeps_from, self.vacuum.keeps_from),
+            images_need=lambda: self.images.keeps_from,
+            copy_needs=lambda: self.vacuum.keeps_from,
             is_short=lambda: self.space.is_short_of_log,
         )
 
@@ -867,7 +868,7 @@ class Engine:
             if question["image"] != self.cluster_id or self.refuses or self.fault is not None:
                 answer({"error": "Unavailable", "text": "no image can be had here now"})
             else:
-                self.images.asked(answer)
+                self.images.asked(question.get("from"), answer)
         elif self._is_open and "verdict" in question:
             answer(self.verdict.asked(question["verdict"]))
         elif self._is_open and "content" in question:

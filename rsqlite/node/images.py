@@ -2,8 +2,9 @@
 
 A follower whose next entry was cut away here is in the state `snapshot` (`raft/progress.py`). As
 long as there is one, the leader offers it an image that reaches so far that the log can follow on;
-the follower fetches it, part by part, whoever leads meanwhile. One image at a time is kept, and the
-log behind it, until nobody has wanted it for a while.
+the follower fetches it, part by part, whoever leads meanwhile. One image at a time is kept, until
+nobody has wanted it for a while; and the log behind it, until nobody has fetched of it for a while:
+a follower that cannot take it would have the log grow without bound.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class Images:
         self._served: set[int] = set()
         """The chunks of it that were asked for."""
         self._is_making = False
-        self._wanted_at = 0.0
+        self._fetched_at = 0.0
+        """When a part of it was asked for, or it was made."""
         self._asked_at = -settings.image_keep_time
         self._next_offer = 0.0
         self._is_stopped = False
@@ -72,8 +74,10 @@ class Images:
 
     @property
     def keeps_from(self) -> Index | None:
-        """The log must keep its entries from here on, for who has fetched the image."""
-        return None if self._image is None else Index(self._image[1].last_index + 1)
+        """The log must keep its entries from here on, for who fetches the image."""
+        if self._image is None or self._is_past(self._fetched_at):
+            return None
+        return Index(self._image[1].last_index + 1)
 
     @property
     def is_making(self) -> bool:
@@ -98,25 +102,22 @@ class Images:
             if image is None or not self._is_of_use:
                 self._make(now)
             elif now >= self._next_offer:
-                self._wanted_at = now
                 self._next_offer = now + self._settings.image_offer_interval
                 manifest = image[1]
                 last = EntryId(Term(manifest.last_term), Index(manifest.last_index))
                 text = msgspec.json.encode(Offer(manifest.image_id, self._address))
                 for node_id in needy:
                     self._offer(node_id, last, text)
-        elif (
-            image is not None
-            and now - max(self._wanted_at, self._asked_at) > self._settings.image_keep_time
-        ):
+        elif image is not None and self._is_past(max(self._fetched_at, self._asked_at)):
             self._remove()
 
-    def asked(self, answer: Callable[[Mapping[str, object]], None]) -> None:
-        """A node whose database is lost wants an image, though it needs no entry that is gone."""
+    def asked(self, index_min: object, answer: Callable[[Mapping[str, object]], None]) -> None:
+        """A node whose database is lost wants an image, though it needs no entry that is gone; one
+        as of `index_min` at least, if it says so: its log begins behind that."""
         now = self._loop.monotonic()
         self._asked_at = now
-        if self._is_of_use:
-            assert self._image is not None
+        needed = index_min if isinstance(index_min, int) else 0
+        if self._is_of_use and self._image is not None and self._image[1].last_index >= needed:
             manifest = self._image[1]
             answer(
                 {
@@ -126,6 +127,8 @@ class Images:
                     "last_term": manifest.last_term,
                 }
             )
+        elif self._machine().applied_index < needed:
+            answer({"error": "Unavailable", "text": "the database here is too old"})
         else:
             self._make(now)
             answer({"error": "Unavailable", "text": "an image is being made"})
@@ -135,6 +138,9 @@ class Images:
         """Is there an image that the log can follow on?"""
         return self._image is not None and self._image[1].last_index + 1 >= self._first_index()
 
+    def _is_past(self, moment: float) -> bool:
+        return self._loop.monotonic() - moment > self._settings.image_keep_time
+
     def serve(self, name: str, answer: Callable[[bytes | None], None]) -> None:
         """The part of this name: `ID` is the manifest, `ID/N` chunk N; None if there is none."""
         image_id, _, number = name.partition("/")
@@ -142,7 +148,7 @@ class Images:
             answer(None)
             return
         path, manifest = self._image
-        self._wanted_at = self._loop.monotonic()
+        self._fetched_at = self._loop.monotonic()
         self.parts_served += 1
         if not number:
             answer(msgspec.json.encode(manifest))
@@ -188,7 +194,7 @@ class Images:
                 return
             self._image = found
             self._served.clear()
-            self._wanted_at = self._loop.monotonic()
+            self._fetched_at = self._loop.monotonic()
             self._next_offer = 0.0
             self.made += 1
             manifest = found[1]

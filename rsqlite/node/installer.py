@@ -270,15 +270,16 @@ class Installer:
                 last = EntryId(Term(int(value["last_term"])), Index(int(value["last_index"])))
             except (msgspec.ValidationError, KeyError, TypeError, ValueError):
                 return
+            if last.index < self.applied_index:
+                return  # the log here begins behind it
             text = msgspec.json.encode(offer)
             engine.transfer.offered(
                 InstallSnapshot(source, engine.node_id, Term(0), last.index, last.term, text)
             )
 
         timeout_s = engine.settings.peer_connect_timeout
-        engine.network.ask(
-            member.raft_addr, {"image": engine.cluster_id}, answered, timeout_s=timeout_s
-        )
+        question = {"image": engine.cluster_id, "from": self.applied_index}
+        engine.network.ask(member.raft_addr, question, answered, timeout_s=timeout_s)
 
     def offer(self, target: NodeId, last: EntryId, image: bytes) -> None:
         """Let the core offer an image to a follower."""

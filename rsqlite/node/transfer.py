@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 SYNC_BYTES = 8 * MIB
 """Synced so often, so that the disk is never flooded."""
 RETRY_PAUSE_S = 0.25
+SIGNS_PER_KEEP_TIME = 4
+"""Of interest in an image, while what is there of it is looked at."""
 BAD_CHUNKS_MAX = 5
 
 T = TypeVar("T")
@@ -65,6 +67,9 @@ class Transfer:
         self._fetching_since = 0.0
         self._next_fetch = 0.0
         self._bad_chunks = 0
+        self._next_sign = 0.0
+        self._unfit = ("", 0)
+        """The image for which there was no room, and how much it needs."""
         self._is_handed_over = False
         self._is_stopped = False
         self._generation = 0
@@ -110,6 +115,8 @@ class Transfer:
             is_stuck = now - self._progress_at > self._settings.image_stall_timeout
             if offer == self._offer or not (is_stuck or offer.image_id == self._offer.image_id):
                 return
+        if offer.image_id == self._unfit[0] and not self._has_room(self._unfit[1]):
+            return
         self._generation += 1
         self._offer, self._manifest, self._number = offer, None, 0
         self._bad_chunks, self._is_handed_over = 0, False
@@ -165,11 +172,14 @@ class Transfer:
         self._in_thread(lambda: _prepare(path), self._prepared)
 
     def _prepared(self, there_bytes: int) -> None:
+        assert self._offer is not None
         assert self._manifest is not None
-        if self._has_room(self._manifest.size - there_bytes):
+        missing = self._manifest.size - there_bytes
+        if self._has_room(missing):
             self._look(0, self._begun)
         else:
             log.warning("no room for the image", extra={"bytes": self._manifest.size})
+            self._unfit = self._offer.image_id, missing
             self._give_up()
 
     def _look(self, first: int, then: Callable[[int], None]) -> None:
@@ -180,12 +190,27 @@ class Transfer:
 
         def looked(number: int) -> None:
             self._progress_at = now = self._loop.monotonic()
+            self._show_interest(now)
             if number < first + STRETCH_CHUNKS or number == len(manifest.digests):
                 then(number)
             else:
                 self._later(rest_s(now - began), lambda: self._look(number, then))
 
         self._in_thread(lambda: _sound_chunks(path, manifest, first), looked)
+
+    def _show_interest(self, now: float) -> None:
+        """Fetch something, for an image of which nobody does is let go, and the log behind it."""
+        if self._offer is None or now < self._next_sign:
+            return
+        settings = self._settings
+        self._next_sign = now + settings.image_keep_time / SIGNS_PER_KEEP_TIME
+        self._network.fetch(
+            self._offer.address,
+            f"{self._offer.image_id}/0",
+            lambda part, error: None,
+            timeout_s=settings.image_part_timeout,
+            heard=lambda: None,
+        )
 
     def _begun(self, number: int) -> None:
         self._number = number

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rsqlite.config import KIB
+from rsqlite.config import KIB, MIB
 from rsqlite.errors import DamagedDatabase, DiskFault, Unavailable
 from rsqlite.node import transfer
 from rsqlite.node.engine import Engine
@@ -720,3 +720,109 @@ def test_an_image_is_had_only_by_the_own_cluster_and_by_its_name(three: EngineCl
         leader.served(name, parts.append)
     three.loop.advance(0.1)
     assert parts == [None] * 6
+
+
+# An image that somebody cannot use, or cannot take
+
+BRIEF = {**SMALL, "image_keep_time": 3.0, "disk_reserve_bytes": 1 * MIB}
+
+
+@pytest.fixture
+def brief(tmp_path: Path) -> Iterator[EngineCluster]:
+    """Three that keep an image for a short time."""
+    cluster = EngineCluster(tmp_path, 3, join_interval=0.5, **BRIEF)
+    cluster.start()
+    cluster.execute(cluster.leader(), "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    yield cluster
+    cluster.close()
+
+
+def test_a_node_without_a_database_gets_an_image_that_its_log_can_follow_on(
+    brief: EngineCluster,
+) -> None:
+    number = leave_behind(brief)
+    again = brief.start_node(number)
+    brief.until(lambda: is_level(brief, again), 20.0)
+    leader = brief.leader()
+    (other,) = (one for one in brief.followers() if one is not again)
+    kept_from = leader.images.keeps_from
+    assert kept_from is not None
+    for _ in range(10):
+        write(brief, 10)
+        brief.loop.advance(0.1)
+    assert leader.images.keeps_from == kept_from, "the leader has it still"
+    assert other.log.first_index > kept_from
+    generations.note_damage(other.machine.path, "a test")
+    other = restarted(brief, brief.number(other))
+    assert other.installer.is_without_database
+    brief.until(lambda: other.is_synced and is_level(brief, other), 20.0)
+    assert leader.images.made == 2
+
+
+def without_room(cluster: EngineCluster) -> Engine:
+    """A follower that was left behind, and has no room for an image."""
+    number = leave_behind(cluster)
+    cluster.disks[number].free["db"] = 1 * MIB + 1000
+    again = cluster.start_node(number)
+    cluster.until(lambda: cluster.leader().images.parts_served > 0)
+    return again
+
+
+def test_the_log_is_kept_no_longer_than_the_image_is_fetched(brief: EngineCluster) -> None:
+    again = without_room(brief)
+    leader = brief.leader()
+    for _ in range(20):
+        write(brief, 20)
+        brief.loop.advance(0.5)
+    assert leader.log.last_index - leader.log.first_index < 200
+    brief.disks[brief.number(again)].free.clear()
+    brief.until(lambda: is_level(brief, again), 20.0)
+    assert count(brief, again) == count(brief, leader)
+
+
+def test_who_has_no_room_for_an_image_asks_for_nothing_of_it(
+    brief: EngineCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    without_room(brief)
+    brief.loop.advance(0.1)
+    leader = brief.leader()
+    caplog.clear()
+    brief.loop.advance(brief.settings.image_keep_time / 2)
+    assert (leader.images.made, leader.images.parts_served) == (1, 1)
+    assert "no room for the image" not in caplog.text, "it is said once"
+
+
+def test_a_log_that_fills_its_volume_gives_way_to_no_image(brief: EngineCluster) -> None:
+    write(brief, 300)
+    number = leave_behind(brief)
+    again = half_way(brief, number)
+    leader = brief.leader()
+    write(brief, 60)
+    brief.loop.advance(1.0)
+    kept_from = leader.images.keeps_from
+    assert kept_from is not None
+    assert leader.log.first_index <= kept_from
+    brief.disk(leader).free["log"] = 900 * KIB
+    brief.until(lambda: leader.log.first_index > kept_from)
+    assert again.transfer.is_under_way
+    brief.disk(leader).free.clear()
+    brief.until(lambda: is_level(brief, again), 60.0)
+
+
+def test_a_long_look_at_what_is_there_keeps_the_image_where_it_comes_from(
+    brief: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = leave_behind(brief)
+    again = half_way(brief, number)
+    leader = brief.leader()
+    (made,) = Path(leader.directory.images_path).iterdir()
+    brief.kill(number)
+    monkeypatch.setattr(transfer, "STRETCH_CHUNKS", 1)
+    monkeypatch.setattr(transfer, "rest_s", lambda took_s: 2.0)
+    again = brief.start_node(number)
+    for _ in range(8):
+        write(brief, 20)
+        brief.loop.advance(1.0)
+    assert made.exists()
+    brief.until(lambda: is_level(brief, again), 200.0)
+    assert leader.images.made == 1
