@@ -968,7 +968,7 @@ class Engine:
             return
         self.fault = error
         self.scrub.stop()
-        self.installer.note(error)
+        self.fault = error = self.installer.note(error)
         log.error("node failed", extra={"fault": str(error), "kind": type(error).__name__})
         fault = error if isinstance(error, RsqliteError) else NodeFault(str(error))
         self.writer.stop()
@@ -989,11 +989,9 @@ class Engine:
         """The others agree that this node's database is wrong: it ends, and its next start has that
         one set aside and another one fetched. Its own log would do for a page that was damaged, and
         not for SQL that is computed otherwise here."""
-        damage = DamagedDatabase(reason)
-        self.installer.note(damage, wants_image=True)
         log.error("the database is given up", extra={"reason": reason})
-        self.fault = damage
-        self._end(damage)
+        self.fault = self.installer.note(DamagedDatabase(reason), wants_image=True)
+        self._end(self.fault)
 
     def _end(self, error: BaseException) -> None:
         """Stop everything, and ask the owner to stop this node."""

@@ -227,9 +227,10 @@ class Installer:
             engine.applier.is_stopped = True
             engine.reader.stop(self.refusal())
 
-    def note(self, fault: BaseException, *, wants_image: bool = False) -> None:
+    def note(self, fault: BaseException, *, wants_image: bool = False) -> BaseException:
         """The node fails. If it is its database, the next start must not use that one; nor make it
-        from the log again, if it `wants_image`."""
+        from the log again, if it `wants_image`. What it ends with: where that cannot be noted, with
+        a fault after which nobody starts it again unasked."""
         engine = self._engine
         if isinstance(fault, DamagedDatabase):
             try:
@@ -237,7 +238,8 @@ class Installer:
                 if engine.vacuum.replacing:  # it may be in use at the next start
                     note_damage(engine.vacuum.replacing, str(fault), wants_image=wants_image)
             except DiskFault as error:
-                log.error("%s", error)
+                return error
+        return fault
 
     # Asking for an image
 

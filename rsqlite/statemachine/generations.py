@@ -139,20 +139,33 @@ def installed_of(database: str) -> Installed | None:
 
 def note_damage(database: str, reason: str, *, wants_image: bool = False) -> None:
     """Write beside the database that it must not be used any more, and why. `wants_image`: only one
-    of the others may take its place, for this node might compute the same again from its log."""
+    of the others may take its place, for this node might compute the same again from its log.
+
+    On a full volume as well: it is the name of the note that counts, or else another name of the
+    database. DiskFault when nothing helps, and the next start would use it.
+    """
     folder = os.path.dirname(database)
+    names = [WANTS_IMAGE, DAMAGED] if wants_image else [DAMAGED]
     try:
-        if wants_image:
-            _write(os.path.join(folder, WANTS_IMAGE), reason.encode())
-        _write(os.path.join(folder, DAMAGED), reason.encode())
+        try:
+            for name in names:
+                _touch(os.path.join(folder, name))
+        except OSError:
+            os.rename(database, f"{database}.{names[0]}")
         schema.sync_directory(folder)
     except OSError as error:
-        raise disk_fault(f"cannot note the damage of {database}: {error}", error) from error
+        raise DiskFault(f"cannot note beside {database} that {reason}: {error}") from error
+    with contextlib.suppress(OSError):  # the reason is only for people
+        for name in names:
+            _write(os.path.join(folder, name), reason.encode())
 
 
 def noted_damage(root: str) -> str | None:
     """Why the database in use under `root` must not be used; None if nothing is said."""
-    return _noted(schema.find_current_database(root), DAMAGED)
+    database = schema.find_current_database(root)
+    if os.path.exists(f"{database}.{WANTS_IMAGE}"):
+        return ""
+    return _noted(database, DAMAGED)
 
 
 def wanted_image(database: str) -> str | None:
@@ -167,7 +180,9 @@ def _noted(database: str, name: str) -> str | None:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(4096)
     except FileNotFoundError:
-        return None
+        return "" if os.path.exists(f"{database}.{name}") else None
+    except OSError as error:
+        raise DiskFault(f"{path} cannot be read: {error}") from error
 
 
 def set_aside(root: str, quarantine: str) -> str:
@@ -225,6 +240,11 @@ def _remove_tree(folder: str) -> None:
     while os.path.exists(folder):
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(folder)
+
+
+def _touch(path: str) -> None:
+    with open(path, "ab"):
+        pass
 
 
 def _write(path: str, data: bytes) -> None:

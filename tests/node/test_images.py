@@ -379,6 +379,21 @@ def test_a_damaged_database_comes_back_from_the_others(three: EngineCluster) -> 
     assert len(list(Path(again.directory.quarantine_path).iterdir())) == 1
 
 
+def test_a_node_that_cannot_say_that_its_database_is_damaged_is_not_started_again(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sick, other = three.followers()
+
+    def note(*arguments: object, **options: object) -> None:
+        raise DiskFault("no")
+
+    monkeypatch.setattr("rsqlite.node.installer.note_damage", note)
+    sick.fail(DamagedDatabase("a test"))
+    other.give_up_database("a test")
+    assert [(type(error), str(error)) for _, error in three.faults] == [(DiskFault, "no")] * 2
+    assert [str(one.fault) for one in (sick, other)] == ["no"] * 2
+
+
 def test_while_it_has_no_database_it_votes_and_acknowledges_and_serves_nothing(
     three: EngineCluster,
 ) -> None:

@@ -5,12 +5,14 @@ Installing and the steps of it are tested with whole nodes in tests/node/test_im
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from rsqlite.config import QUARANTINED_MAX
-from rsqlite.errors import DamagedDatabase
+from rsqlite.errors import DamagedDatabase, DiskFault, DiskFull
 from rsqlite.statemachine import generations, schema
 from rsqlite.statemachine.generations import Installed
 
@@ -49,6 +51,44 @@ def test_a_database_that_was_given_up_is_not_used_whatever_is_left_of_the_reason
     assert generations.noted_damage(str(tmp_path)) == "page 7 is damaged"
     (tmp_path / "1" / "damaged").write_bytes(reason.encode(errors="surrogateescape"))
     assert generations.noted_damage(str(tmp_path)) is not None
+
+
+@pytest.mark.parametrize("wants_image", [False, True])
+@pytest.mark.parametrize("fails", ["_write", "_touch"])
+def test_to_give_a_database_up_takes_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str, wants_image: bool
+) -> None:
+    root, quarantine = tmp_path / "db", tmp_path / "quarantine"
+    path = database(root)
+    with monkeypatch.context() as patch:
+        patch.setattr(generations, fails, full)
+        generations.note_damage(path, "page 7 is damaged", wants_image=wants_image)
+    assert generations.noted_damage(str(root)) is not None
+    assert (generations.wanted_image(path) is not None) == wants_image
+    generations.set_aside(str(root), str(quarantine))
+    path = schema.find_current_database(str(root))
+    assert generations.noted_damage(str(root)) is None
+    assert (generations.wanted_image(path) is not None) == wants_image
+
+
+def full(path: str, *arguments: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+
+def test_where_it_cannot_be_said_nobody_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as if the disk were full: with room a start would use what nobody must use."""
+    path = database(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(generations, "_touch", full)
+        patch.setattr(os, "rename", full)
+        with pytest.raises(DiskFault, match="page 7 is damaged") as found:
+            generations.note_damage(path, "page 7 is damaged")
+    assert not isinstance(found.value, DiskFull)
+    (tmp_path / "1" / "damaged").mkdir()
+    with pytest.raises(DiskFault, match="cannot be read"):
+        generations.noted_damage(str(tmp_path))
 
 
 def test_the_newest_databases_that_were_given_up_are_kept(tmp_path: Path) -> None:
