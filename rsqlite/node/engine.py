@@ -72,6 +72,7 @@ from rsqlite.raft.types import (
 from rsqlite.request import Done, ReadLevel, Request, RequestKind
 from rsqlite.statemachine import results
 from rsqlite.statemachine.fingerprint import behaviour_of
+from rsqlite.statemachine.generations import remove_oldest
 from rsqlite.statemachine.machine import StateMachine
 from rsqlite.storage.directory import DataDirectory, decide_giving_up, give_up_identity
 from rsqlite.storage.logstore import LogStore
@@ -297,6 +298,7 @@ class Engine:
             settings=settings,
             cluster_id=lambda: self.cluster_id,
             has_room=self.installer.has_room,
+            give_way=lambda: remove_oldest(self.directory.quarantine_path),
             arrived=self.installer.arrived,
         )
         self.compaction = Compaction(

@@ -51,14 +51,18 @@ class Transfer:
         settings: Settings,
         cluster_id: Callable[[], str | None],
         has_room: Callable[[int], bool],
+        give_way: Callable[[], str | None],
         arrived: Callable[[str, Manifest], None],
     ) -> None:
+        """`give_way` removes, in a thread, what is needed less than an image, a piece at a time,
+        and says what it was; None: there is nothing more."""
         self._directory = directory
         self._network = network
         self._loop = loop
         self._settings = settings
         self._cluster_id = cluster_id
         self._has_room = has_room
+        self._give_way = give_way
         self._arrived = arrived
         self._offer: Offer | None = None
         self._manifest: Manifest | None = None
@@ -172,14 +176,22 @@ class Transfer:
         self._in_thread(lambda: _prepare(path), self._prepared)
 
     def _prepared(self, there_bytes: int) -> None:
-        assert self._offer is not None
         assert self._manifest is not None
         missing = self._manifest.size - there_bytes
         if self._has_room(missing):
             self._look(0, self._begun)
         else:
+            self._in_thread(self._give_way, lambda removed: self._gave_way(removed, there_bytes))
+
+    def _gave_way(self, removed: str | None, there_bytes: int) -> None:
+        assert self._offer is not None
+        assert self._manifest is not None
+        if removed is not None:
+            log.warning("removed, to have room for an image", extra={"path": removed})
+            self._prepared(there_bytes)
+        else:
             log.warning("no room for the image", extra={"bytes": self._manifest.size})
-            self._unfit = self._offer.image_id, missing
+            self._unfit = self._offer.image_id, self._manifest.size - there_bytes
             self._give_up()
 
     def _look(self, first: int, then: Callable[[int], None]) -> None:

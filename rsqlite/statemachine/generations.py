@@ -222,6 +222,18 @@ def set_aside(root: str, quarantine: str) -> str:
     return target
 
 
+def remove_oldest(quarantine: str) -> str | None:
+    """Remove what was set aside first; what it was, None if there is nothing."""
+    kept = schema.generations_in(quarantine)
+    if not kept:
+        return None
+    folder = os.path.join(quarantine, str(kept[0]))
+    shutil.rmtree(folder)
+    # Blocks are free for others only when the file system's journal says so.
+    schema.sync_directory(quarantine)
+    return folder
+
+
 def remove_others(database: str) -> None:
     """Remove the folders of all databases but this one, which is in use."""
     folder = os.path.dirname(database)

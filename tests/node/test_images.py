@@ -807,6 +807,25 @@ def test_who_has_no_room_for_an_image_asks_for_nothing_of_it(
     assert "no room for the image" not in caplog.text, "it is said once"
 
 
+def test_what_is_in_quarantine_gives_way_to_an_image(
+    brief: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = leave_behind(brief)
+    quarantine = brief.directory / f"node{number}" / "quarantine"
+    for name in ("1", "2"):
+        (quarantine / name).mkdir(parents=True)
+        (quarantine / name / "main.db").write_bytes(bytes(MIB))
+    disk = brief.disks[number]
+
+    def free_bytes(path: str) -> int:
+        return (3 - len(list(quarantine.iterdir()))) * MIB
+
+    monkeypatch.setattr(disk, "free_bytes", free_bytes)
+    again = brief.start_node(number)
+    brief.until(lambda: is_level(brief, again), 20.0)
+    assert [one.name for one in quarantine.iterdir()] == ["2"], "the oldest, and no more than that"
+
+
 def test_a_log_that_fills_its_volume_gives_way_to_no_image(brief: EngineCluster) -> None:
     write(brief, 300)
     number = leave_behind(brief)
