@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from io import FileIO
 from typing import TypeVar
 
 import msgspec
@@ -362,7 +363,7 @@ def _store(path: str, manifest: Manifest, number: int, chunk: bytes) -> bool:
         file.seek(offset)
         write_all(file, chunk)
         if (offset + len(chunk)) // SYNC_BYTES != offset // SYNC_BYTES:
-            os.fdatasync(file.fileno())
+            _make_durable(path, file, os.fdatasync)
     return True
 
 
@@ -370,7 +371,17 @@ def _sync(path: str, manifest: Manifest) -> None:
     """In a thread: all of it was fetched; make that durable."""
     with open(path, "r+b", buffering=0) as file:
         file.truncate(manifest.size)
-        os.fsync(file.fileno())
+        _make_durable(path, file, os.fsync)
+
+
+def _make_durable(path: str, file: FileIO, sync: Callable[[int], None]) -> None:
+    """Of a file whose sync failed nothing is kept: the kernel may call pages clean that never
+    reached the disk (ATC'20), and the next sync succeeds."""
+    try:
+        sync(file.fileno())
+    except OSError:
+        os.unlink(path)
+        raise
 
 
 def _examine(path: str, manifest: Manifest, cluster_id: str | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -717,6 +719,38 @@ def test_an_image_that_its_maker_cannot_read_is_made_anew(three: EngineCluster, 
     three.until(lambda: is_level(three, again), 120.0)
     assert leader.images.made == 2
     assert count(three, again) == count(three, leader)
+
+
+@pytest.mark.parametrize("name", ["fdatasync", "fsync"])
+def test_an_image_that_could_not_be_synced_is_fetched_again(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """To sync it once more would say that all is well."""
+    number = leave_behind(three)
+    monkeypatch.setattr(transfer, "SYNC_BYTES", 2 * CHUNK_BYTES)
+    plain: Callable[[int], None] = getattr(os, name)
+    stored: list[int] = []
+    failed: list[int] = []
+
+    def store(path: str, manifest: image.Manifest, chunk: int, data: bytes) -> bool:
+        stored.append(chunk)
+        return store_chunk(path, manifest, chunk, data)
+
+    def sync(descriptor: int) -> None:
+        if not failed and os.readlink(f"/proc/self/fd/{descriptor}").endswith(".part"):
+            failed.extend(stored)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        plain(descriptor)
+
+    store_chunk = transfer._store
+    monkeypatch.setattr(transfer, "_store", store)
+    monkeypatch.setattr(os, name, sync)
+    again = three.start_node(number)
+    three.until(lambda: is_level(three, again), 30.0)
+    assert failed
+    assert stored[: 2 * len(failed)] == failed * 2
+    assert count(three, again) == count(three, three.leader())
+    assert three.faults == []
 
 
 def test_an_image_is_had_only_by_the_own_cluster_and_by_its_name(three: EngineCluster) -> None:
