@@ -520,6 +520,8 @@ class StateMachine:
             return
         self._is_closed = True
         self._writer.is_cancelled = True
+        # What the threads come to nobody hears any more, and it may be a sync that failed.
+        is_heard = not (self._is_in_thread or self._checkpointer.is_in_thread)
         self._worker.close()
         self._checkpoint_worker.close()
         self._content.close()
@@ -527,7 +529,7 @@ class StateMachine:
         self._is_in_thread = False
         self._recorder.discard()
         try:
-            checkpoints = self._checkpoints_at_close and self._fault is None
+            checkpoints = self._checkpoints_at_close and self._fault is None and is_heard
             self._readers.close()
             self._checkpointer.close(checkpoints=checkpoints)
             if checkpoints:

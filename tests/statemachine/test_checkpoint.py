@@ -18,6 +18,7 @@ from rsqlite.statemachine import StateMachine, checkpoint
 from rsqlite.statemachine.checkpoint import Checkpointer
 from rsqlite.statemachine.lull import Lull
 from rsqlite.statemachine.opening import PAGE_BYTES
+from rsqlite.statemachine.vfs import OpenFile
 from tests.statemachine.lab import Lab, WatchedVfs, ask
 
 FILL = "INSERT INTO t VALUES(zeroblob(50000))"
@@ -182,6 +183,29 @@ def test_nothing_is_synced_at_the_close_of_a_database_whose_disk_has_failed(
     assert again.execute("SELECT length(a) FROM t").fetchall() == [(50_000,)]
     again.close()
     lab.replica.close()
+
+
+def test_a_sync_that_fails_in_the_thread_during_the_close_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab(tmp_path, checkpoint_rest_bytes=4 * PAGE_BYTES)
+    lab.do("CREATE TABLE t(a)", FILL)
+    lab.leader.checkpointer.request()
+    lab.leader.maintain()
+    assert lab.leader.checkpointer.is_in_thread
+
+    failed: list[str] = []
+
+    def sync(file: OpenFile) -> None:
+        if not failed and not file.name.endswith("-wal"):
+            failed.append(file.name)
+            raise DiskFault(f"{file.name} cannot be synced")
+
+    monkeypatch.setattr(OpenFile, "sync", sync)
+    lab.leader.close()
+    assert failed
+    assert Path(f"{lab.leader.path}-wal").exists()
+    lab.close()
 
 
 @pytest.mark.parametrize("what", [apsw.BusyError("locked"), full()])
