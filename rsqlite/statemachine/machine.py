@@ -529,17 +529,25 @@ class StateMachine:
         self._is_in_thread = False
         self._recorder.discard()
         try:
-            checkpoints = self._checkpoints_at_close and self._fault is None and is_heard
+            self._close_connections(self._checkpoints_at_close and self._fault is None and is_heard)
+        except apsw.Error as error:
+            # On a full disk, say. Everything committed is in the log, and replayed from there.
+            raise results.commit_fault(error) from error
+
+    def _close_connections(self, checkpoints: bool) -> None:
+        is_noted = False
+        try:
             self._readers.close()
             self._checkpointer.close(checkpoints=checkpoints)
             if checkpoints:
                 self._writer.rollback()
                 self._checkpointer.note_close()
-            prepare_close(self._writer.connection, checkpoints=checkpoints)
+                is_noted = True
+        except DiskFull as full:
+            log.warning("the WAL stays as it is: %s", full)
+        finally:
+            prepare_close(self._writer.connection, checkpoints=is_noted)
             self._writer.close()
-        except apsw.Error as error:
-            # On a full disk, say. Everything committed is in the log, and replayed from there.
-            raise results.commit_fault(error) from error
 
     @property
     def fault(self) -> NodeFault | None:

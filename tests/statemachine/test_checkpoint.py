@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from rsqlite.config import MIB, Settings
-from rsqlite.errors import DiskFault, InvariantViolation
+from rsqlite.errors import DiskFault, DiskFull, InvariantViolation
 from rsqlite.node.loop import AsyncioLoop
 from rsqlite.raft.types import EntryId, Index, Term
 from rsqlite.request import RequestKind
@@ -206,6 +206,28 @@ def test_a_sync_that_fails_in_the_thread_during_the_close_is_not_tried_again(
     assert failed
     assert Path(f"{lab.leader.path}-wal").exists()
     lab.close()
+
+
+@pytest.mark.parametrize("fault", [DiskFull("no space"), DiskFault("no")])
+def test_a_close_that_cannot_be_noted_leaves_the_wal_and_nothing_open(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, fault: DiskFault
+) -> None:
+    def note(*arguments: object, **options: object) -> None:
+        raise fault
+
+    lab.do("INSERT INTO t VALUES(1)")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "note_backfill", note)
+        if isinstance(fault, DiskFull):
+            lab.leader.close()  # as if it had stopped a moment before
+        else:
+            with pytest.raises(DiskFault):
+                lab.leader.close()
+    assert Path(f"{lab.leader.path}-wal").exists()
+    with pytest.raises(apsw.ConnectionClosedError):
+        lab.leader._writer.connection.changes()
+    lab.leader = lab.open("leader")
+    assert lab.rows("SELECT count(*) FROM t") == [(1,)]
 
 
 @pytest.mark.parametrize("what", [apsw.BusyError("locked"), full()])
