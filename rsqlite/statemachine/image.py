@@ -140,8 +140,11 @@ class Copying:
         hasher = _hasher()
         while offset < end:
             piece = source.read(min(PIECE_BYTES, end - offset), offset)
-            for problem in source.problems(piece, offset // source.page_bytes + 1):
-                raise DamagedDatabase(problem)
+            for page in source.failing(piece, offset // source.page_bytes + 1):
+                if source.is_damaged(page):
+                    raise DamagedDatabase(source.name_of(page))
+                # The database is well without this page; the image would not be.
+                raise ImageUnwritten(f"{source.name_of(page)}, and is newer in the WAL")
             hasher.update(piece)
             write_all(file, piece)
             offset += len(piece)

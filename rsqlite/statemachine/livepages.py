@@ -83,19 +83,21 @@ class LivePages:
 
     def problems(self, data: bytes, page: int) -> Iterator[str]:
         """What is wrong with the pages in `data`, of which `page` is the first."""
+        for failing in self.failing(data, page):
+            if self.is_damaged(failing):
+                yield self.name_of(failing)
+
+    def failing(self, data: bytes, page: int) -> list[int]:
+        """Those of the pages in `data`, of which `page` is the first, that look wrong."""
         count = len(data) // self.page_bytes
         if not count:
-            return
+            return []
         rows: Any = self._verifier.execute(_FAILING, (data, count, self.page_bytes)).fetchall()
-        for (n,) in rows:
-            if self.is_damaged(page + n):
-                yield self.name_of(page + n)
+        return [page + n for (n,) in rows if (page + n - 1) * self.page_bytes != LOCK_BYTE]
 
     def is_damaged(self, page: int) -> bool:
         """Whether what looked wrong is."""
         offset = (page - 1) * self.page_bytes
-        if offset == LOCK_BYTE:
-            return False
         with self._snapshot():
             if page > self._number("PRAGMA page_count"):
                 return False

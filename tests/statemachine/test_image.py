@@ -12,7 +12,7 @@ import pytest
 from rsqlite.errors import DamagedDatabase, DamagedFile, ForeignDirectory
 from rsqlite.statemachine import schema
 from rsqlite.statemachine.checkpoint import Checkpointer
-from rsqlite.statemachine.image import ImageUnwritten, Manifest, digest_of, read_image
+from rsqlite.statemachine.image import Copying, ImageUnwritten, Manifest, digest_of, read_image
 from rsqlite.statemachine.vfs import load_checksum_vfs
 from tests.statemachine.lab import Lab, flip
 
@@ -152,6 +152,23 @@ def test_no_image_is_made_of_a_damaged_page_whatever_it_holds(lab: Lab, tmp_path
     assert "fails its checksum" in str(error)
     assert lab.leader.fault is error, "who has such a page must not be used any more"
     assert os.listdir(tmp_path / "images") == [os.path.basename(path)]
+
+
+def test_none_is_made_of_a_rotten_page_that_is_newer_in_the_wal(lab: Lab, tmp_path: Path) -> None:
+    """The database here is as well as before; the image would be damaged, with the right digest."""
+    lab.do(*[(INSERT, "x" * 3000)] * 40)
+    lab.leader.checkpointer.request()
+    lab.leader.maintain()
+    lab.loop.run()
+    flip(lab.leader.path, 20 * 4096 + 2000)
+    lab.do("UPDATE t SET v = 'y' || v")
+    with pytest.raises(ImageUnwritten, match="newer in the WAL"):
+        Copying(lab.leader.path, str(tmp_path / "images")).step()
+    assert lab.leader.fault is None
+    # The next one begins with a checkpoint, that brings the newer one into the file.
+    (path, _), error = made(lab, tmp_path / "images")
+    assert error is None
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
 
 
 @pytest.mark.parametrize(
