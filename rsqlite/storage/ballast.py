@@ -24,6 +24,9 @@ class Ballast:
         self._path = os.path.join(directory, BALLAST_NAME)
         self._disk = disk
         self.size = min(reserve_bytes // 8, BALLAST_BYTES_MAX)
+        self._is_whole = False
+        """The file takes what it should, or did when it was last there: a crash may have left one
+        without its room."""
 
     def __repr__(self) -> str:
         return f"<Ballast {self._path} is there={self.is_there}>"
@@ -34,11 +37,13 @@ class Ballast:
 
     def restore(self) -> None:
         """Take the room, if it is not taken. Where there is none, there is no ballast."""
-        if not self.size or self.is_there:
+        if not self.size or (self._is_whole and self.is_there):
             return
         file = self._disk.open(self._path, create=True)
         try:
-            file.allocate(self.size)
+            if file.size() < self.size:
+                file.allocate(self.size)
+            self._is_whole = True
         except OSError as error:
             self._disk.unlink(self._path)
             if error.errno not in NO_SPACE | {errno.EOPNOTSUPP}:

@@ -30,6 +30,17 @@ def test_it_takes_an_eighth_of_the_reserve_and_gives_it_back_once() -> None:
     assert ballast(disk, 1 << 40).size == BALLAST_BYTES_MAX
 
 
+def test_a_file_that_a_crash_left_without_its_room_gets_it() -> None:
+    disk = RamDisk(capacity=10 * MIB)
+    one = ballast(disk)
+    disk.open(f"{PATH}/ballast", create=True).close()
+    one.restore()
+    assert disk.room == 9 * MIB
+    one.release()
+    one.restore()
+    assert disk.room == 9 * MIB
+
+
 def test_without_room_there_is_none_and_nothing_is_left_of_the_attempt() -> None:
     disk = RamDisk(capacity=MIB // 2)
     one = ballast(disk)
