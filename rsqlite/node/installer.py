@@ -307,6 +307,8 @@ class Installer:
         core = engine.core
         if core is None or engine.driver is None or engine.fault is not None or engine.is_stopping:
             return
+        if self._is_installing:
+            return  # it is offered again to the core that is to come
         is_old = core.commit_index >= manifest.last_index and not self._lost
         if is_old or core.role is Role.LEADER or manifest.last_index < engine.log.first_index - 1:
             engine.transfer.ended()
@@ -366,6 +368,7 @@ class Installer:
             engine.machine.overruled[index] = effects
             engine.make_machine_parts()
             self._is_installing = False
+            engine.transfer.ended()  # an image may have arrived that could not be taken
             engine.begin_again()
 
         self._pause(go_on)

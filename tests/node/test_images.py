@@ -15,6 +15,7 @@ from rsqlite.config import KIB, MIB
 from rsqlite.errors import DamagedDatabase, DiskFault, Unavailable
 from rsqlite.node import transfer
 from rsqlite.node.engine import Engine
+from rsqlite.raft.types import Index
 from rsqlite.request import Outcome, ReadLevel, Request, RequestKind
 from rsqlite.statemachine import checkpoint, generations, image, schema
 from rsqlite.storage.logstore import LogStore
@@ -186,6 +187,40 @@ def test_another_leader_carries_on(three: EngineCluster) -> None:
     three.until(lambda: not old.is_leader)
     three.until(lambda: is_level(three, again), 60.0)
     assert count(three, again) == count(three, three.leader())
+
+
+def test_an_image_that_arrives_while_the_node_begins_anew_is_installed_by_the_new_core(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that had stopped before an entry goes on with what a majority computed."""
+    number = leave_behind(three)
+    again = three.start_node(number)
+    arrived = again.installer.arrived
+    arrivals: list[str] = []
+
+    def arrive(path: str, manifest: image.Manifest) -> None:
+        arrivals.append(path)
+        if len(arrivals) > 1:
+            arrived(path, manifest)
+            return
+        again.images._is_making = True  # what the pause waits for
+        again.installer.go_on_with(Index(1_000_000), "")
+        arrived(path, manifest)
+        again.images._is_making = False
+
+    def install(*arguments: Any) -> str:
+        assert again.driver is not None
+        is_stopped.append(again.driver._is_stopped)
+        return generations.install(*arguments)
+
+    is_stopped: list[bool] = []
+    monkeypatch.setattr("rsqlite.node.installer.install", install)
+    again.transfer._arrived = arrive
+    three.until(lambda: is_level(three, again), 20.0)
+    assert count(three, again) == count(three, three.leader())
+    assert is_stopped == [True], "or two cores would use the log"
+    assert three.leader().images.made == 1
+    assert three.faults == []
 
 
 STEPS = (
