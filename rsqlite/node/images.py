@@ -139,7 +139,9 @@ class Images:
         return self._image is not None and self._image[1].last_index + 1 >= self._first_index()
 
     def _is_past(self, moment: float) -> bool:
-        return self._loop.monotonic() - moment > self._settings.image_keep_time
+        """Is that long ago? What was asked for then may have been on its way for a while."""
+        kept_s = self._settings.image_part_timeout + self._settings.image_keep_time
+        return self._loop.monotonic() - moment > kept_s
 
     def serve(self, name: str, answer: Callable[[bytes | None], None]) -> None:
         """The part of this name: `ID` is the manifest, `ID/N` chunk N; None if there is none."""

@@ -144,7 +144,8 @@ class Transfer:
     def _fetch(self, name: str, got: Callable[[bytes], None]) -> None:
         offer, generation = self._offer, self._generation
         assert offer is not None
-        self._fetching_since = self._loop.monotonic()
+        self._fetching_since = now = self._loop.monotonic()
+        self._next_sign = now + self._settings.image_keep_time / SIGNS_PER_KEEP_TIME
 
         def done(part: bytes | None, error: BaseException | None) -> None:
             if generation != self._generation:

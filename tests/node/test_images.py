@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -103,7 +104,7 @@ def test_a_follower_that_was_left_behind_comes_back_by_an_image(three: EngineClu
     assert count(three, again) == count(three, three.leader())
     assert again.log.first_index > 1
     assert three.leader().images.made == 1
-    three.loop.advance(2 * three.settings.image_keep_time)
+    three.loop.advance(three.settings.image_part_timeout + 2 * three.settings.image_keep_time)
     for path in (again.directory.incoming_path, three.leader().directory.images_path):
         assert not list(Path(path).iterdir()), "it is kept no longer than it is of use"
     # And it is a follower like any other from here on, also after a restart.
@@ -808,7 +809,7 @@ def test_an_image_is_had_only_by_the_own_cluster_and_by_its_name(three: EngineCl
 
 # An image that somebody cannot use, or cannot take
 
-BRIEF = {**SMALL, "image_keep_time": 3.0, "disk_reserve_bytes": 1 * MIB}
+BRIEF = {**SMALL, "image_keep_time": 3.0, "image_part_timeout": 0.5, "disk_reserve_bytes": 1 * MIB}
 
 
 @pytest.fixture
@@ -910,6 +911,21 @@ def test_a_log_that_fills_its_volume_gives_way_to_no_image(brief: EngineCluster)
     assert again.transfer.is_under_way
     brief.disk(leader).free.clear()
     brief.until(lambda: is_level(brief, again), 60.0)
+
+
+def test_a_part_that_takes_as_long_as_it_may_keeps_the_image(brief: EngineCluster) -> None:
+    number = leave_behind(brief)
+    brief.board.weather = Weather(bytes_per_s=CHUNK_BYTES / 20)
+    brief.own_settings[number] = {"image_part_timeout": 30.0}
+    brief.start_node(number)
+    leader = brief.leader()
+    leader.images._settings = dataclasses.replace(brief.settings, image_part_timeout=30.0)
+    brief.until(lambda: leader.images.parts_served >= 2, 60.0)
+    kept_from = leader.images.keeps_from
+    brief.loop.advance(19.0)
+    assert leader.images.parts_served == 2
+    assert leader.images.keeps_from == kept_from is not None
+    brief.board.weather = Weather()
 
 
 def test_a_long_look_at_what_is_there_keeps_the_image_where_it_comes_from(
