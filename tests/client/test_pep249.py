@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 
 import pytest
 from rsqlite_client import pep249
 
 
 @pytest.mark.parametrize("name", ["DateFromTicks", "TimeFromTicks", "TimestampFromTicks"])
-@pytest.mark.parametrize("ticks", [0, 1_000_000_000.5, time.time()])
+@pytest.mark.parametrize("ticks", [0, 1_000_000_000.5, 1_796_059_831.912635])
 def test_ticks_are_read_as_sqlite3_does(name: str, ticks: float) -> None:
     assert getattr(pep249, name)(ticks) == getattr(sqlite3, name)(ticks)
 

@@ -30,8 +30,8 @@ BULK_ROWS = 1000
 BULK_TIMEOUT_S = 60.0
 COME_BACK_S = 300.0
 """For an image of some hundred MB on a busy machine; a minute is much when it is idle."""
-LEFTOVERS_S = 100.0
-"""Images are kept for a minute after they were wanted."""
+LEFTOVERS_S = 150.0
+"""Images are kept for two minutes after somebody fetched of them."""
 REPLACE = "INSERT OR REPLACE INTO big(id,v) VALUES(?,?)"
 
 
