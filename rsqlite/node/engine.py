@@ -266,7 +266,7 @@ class Engine:
             network=self.network,
             loop=self.loop,
             settings=settings,
-            own=self.own_member,
+            own=lambda: self.place.own_member(),
             fingerprint=self.machine.fingerprint,
             leader=lambda: self.leader,
         )

@@ -85,8 +85,9 @@ class Place:
         self._refusal = ""
         self._is_leaders_word = False
         """The refusal is of one that leads: what the others say, who cannot know, is no news."""
-        self._is_alone_here = False
-        """Nobody else was found at the address that this node tells the others."""
+        self._occupant: str | None = None
+        """Who else answers at the address that this node tells the others; empty: nobody, None: it
+        was not looked at."""
         self._let_in_since: float | None = None
         """A cluster said yes, and nothing else has come from it."""
         self._found_at: dict[Member, str] = {}
@@ -111,6 +112,12 @@ class Place:
         self._attempts_max = math.inf if comes_back else self._settings.join_attempts
         self._seeds = list(seeds)
         self._look()
+
+    def own_member(self) -> Member:
+        """This node as the configuration is to name it: not where somebody else answers."""
+        own, core = self._own(), self._core()
+        known = None if core is None else core.configuration.member(own.node_id)
+        return own._replace(raft_addr=known.raft_addr) if known and self._occupant else own
 
     def address_of(self, member: Member) -> str:
         """Where to look for a member. A link is made only with who it is meant for."""
@@ -137,6 +144,8 @@ class Place:
         core = self._core()
         if core is not None and core.configuration.members:
             self._ask_who_is_in(core)
+            if core.configuration.member(self._own().node_id) != self._own():
+                self._look_at_home(lambda: None)
 
     def configuration_committed(self) -> None:
         """Look at the next sweep: it may have no place for this node any more."""
@@ -191,28 +200,35 @@ class Place:
     def _ask(self, addresses: list[str]) -> None:
         self._is_asking = True
         self._refusal, self._is_leaders_word = "nobody answered", False
-        if self._is_alone_here:
-            self._ask_next(addresses, set())
-        else:
-            self._network.identify(self._own().raft_addr, partial(self._found_here, addresses))
+        self._look_at_home(partial(self._ask_from_home, addresses))
 
-    def _found_here(
-        self, addresses: list[str], value: Mapping[str, Any] | None, error: BaseException | None
-    ) -> None:
-        """Whoever answers at our own address: the others would take it for us. Nobody may, where
-        that address is known outside only."""
-        own = self._own()
+    def _ask_from_home(self, addresses: list[str]) -> None:
         if self._is_stopped:
             return
-        if value is not None and str(value.get("node_id")) != str(own.node_id):
+        if self._occupant:
             self._refusal = (
-                f"node {value.get('label')} answers at {own.raft_addr}, where this one says that"
-                " it is: give it an address of its own (-raft-addr, -raft-adv-addr)"
+                f"{self._occupant}, where this one says that it is: give it an address of its own"
+                " (-raft-addr, -raft-adv-addr)"
             )
             self._ended()
-            return
-        self._is_alone_here = True
-        self._ask_next(addresses, set())
+        else:
+            self._ask_next(addresses, set())
+
+    def _look_at_home(self, then: Callable[[], None]) -> None:
+        """See who answers at our own address: the others would take it for us. Nobody may, where
+        that address is known outside only. Once it was not another node, it is ours."""
+        own = self._own()
+
+        def identified(value: Mapping[str, Any] | None, error: BaseException | None) -> None:
+            is_other = value is not None and str(value.get("node_id")) != str(own.node_id)
+            label = value.get("label") if value is not None else ""
+            self._occupant = f"node {label} answers at {own.raft_addr}" if is_other else ""
+            then()
+
+        if self._occupant == "":
+            then()
+        else:
+            self._network.identify(own.raft_addr, identified)
 
     def _ask_next(self, addresses: list[str], asked: set[str]) -> None:
         """Ask one after the other, and whoever they say leads, until one can say."""
