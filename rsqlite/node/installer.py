@@ -9,10 +9,8 @@ it appends, acknowledges and votes, leads nobody, serves nothing, and asks the l
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from rsqlite.errors import (
     DamagedDatabase,
@@ -22,9 +20,8 @@ from rsqlite.errors import (
     RsqliteError,
     Unavailable,
 )
-from rsqlite.node.images import Offer
+from rsqlite.node.asking import Asking
 from rsqlite.ports import Disk
-from rsqlite.raft.messages import InstallSnapshot
 from rsqlite.raft.types import Configuration, EntryId, Index, NodeId, Role, Term
 from rsqlite.statemachine import schema
 from rsqlite.statemachine.generations import (
@@ -48,8 +45,6 @@ log = logging.getLogger(__name__)
 
 IDLE_LOOK_S = 0.005
 """Pause between two looks whether the log and the database are at rest."""
-ASK_PAUSE_S = 0.5
-"""Pause between two questions for an image."""
 
 
 def has_others(path: str, disk: Disk) -> bool:
@@ -70,8 +65,7 @@ class Installer:
         self._is_installing = False
         self._lost = ""
         """Why there is no database to speak of; empty: there is one."""
-        self._next_question = 0.0
-        self._turn = 0
+        self._asking = Asking(engine)
 
     def __repr__(self) -> str:
         return f"<Installer installing={self._is_installing} lost={self._lost!r}>"
@@ -241,47 +235,13 @@ class Installer:
                 return error
         return fault
 
-    # Asking for an image
+    # Images
 
     def sweep(self, now: float) -> None:
-        """Ask the leader for an image, if this node has no database."""
+        """Ask for an image, if this node has no database and none is on its way."""
         engine = self._engine
-        leader = engine.leader
-        if (
-            not self._lost
-            or engine.transfer.is_under_way
-            or engine.fault is not None
-            or now < self._next_question
-        ):
-            return
-        self._next_question = now + ASK_PAUSE_S
-        # The leader may be one that what is known here does not name yet: then anybody will do.
-        others = [one for one in engine.members if one.node_id != engine.node_id]
-        if leader is None:
-            self._turn += 1
-        member = leader or (others[self._turn % len(others)] if others else None)
-        if member is None or member.node_id == engine.node_id:
-            return
-        source = member.node_id
-
-        def answered(value: Mapping[str, Any] | None, error: BaseException | None) -> None:
-            if value is None or "image_id" not in value or self._is_installing:
-                return
-            try:
-                offer = msgspec.convert(value, type=Offer)
-                last = EntryId(Term(int(value["last_term"])), Index(int(value["last_index"])))
-            except (msgspec.ValidationError, KeyError, TypeError, ValueError):
-                return
-            if last.index < self.applied_index:
-                return  # the log here begins behind it
-            text = msgspec.json.encode(offer)
-            engine.transfer.offered(
-                InstallSnapshot(source, engine.node_id, Term(0), last.index, last.term, text)
-            )
-
-        timeout_s = engine.settings.peer_connect_timeout
-        question = {"image": engine.cluster_id, "from": self.applied_index}
-        engine.network.ask(member.raft_addr, question, answered, timeout_s=timeout_s)
+        if self._lost and not engine.transfer.is_under_way and engine.fault is None:
+            self._asking.sweep(now)
 
     def offer(self, target: NodeId, last: EntryId, image: bytes) -> None:
         """Let the core offer an image to a follower."""

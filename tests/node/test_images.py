@@ -822,28 +822,6 @@ def brief(tmp_path: Path) -> Iterator[EngineCluster]:
     cluster.close()
 
 
-def test_a_node_without_a_database_gets_an_image_that_its_log_can_follow_on(
-    brief: EngineCluster,
-) -> None:
-    number = leave_behind(brief)
-    again = brief.start_node(number)
-    brief.until(lambda: is_level(brief, again), 20.0)
-    leader = brief.leader()
-    (other,) = (one for one in brief.followers() if one is not again)
-    kept_from = leader.images.keeps_from
-    assert kept_from is not None
-    for _ in range(10):
-        write(brief, 10)
-        brief.loop.advance(0.1)
-    assert leader.images.keeps_from == kept_from, "the leader has it still"
-    assert other.log.first_index > kept_from
-    generations.note_damage(other.machine.path, "a test")
-    other = restarted(brief, brief.number(other))
-    assert other.installer.is_without_database
-    brief.until(lambda: other.is_synced and is_level(brief, other), 20.0)
-    assert leader.images.made == 2
-
-
 def without_room(cluster: EngineCluster) -> Engine:
     """A follower that was left behind, and has no room for an image."""
     number = leave_behind(cluster)

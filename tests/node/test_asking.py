@@ -1,0 +1,81 @@
+"""A node whose database is lost asks for an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rsqlite.node.asking import ASK_PAUSE_S, Asking
+from rsqlite.statemachine import generations
+from rsqlite.testing.engines import EngineCluster
+from tests.node.test_images import BRIEF, is_level, leave_behind, restarted, write
+
+
+@pytest.fixture
+def brief(tmp_path: Path) -> Iterator[EngineCluster]:
+    """Three that keep an image for a short time."""
+    cluster = EngineCluster(tmp_path, 3, join_interval=0.5, **BRIEF)
+    cluster.start()
+    cluster.execute(cluster.leader(), "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    yield cluster
+    cluster.close()
+
+
+def test_a_node_without_a_database_gets_an_image_that_its_log_can_follow_on(
+    brief: EngineCluster,
+) -> None:
+    number = leave_behind(brief)
+    again = brief.start_node(number)
+    brief.until(lambda: is_level(brief, again), 20.0)
+    leader = brief.leader()
+    (other,) = (one for one in brief.followers() if one is not again)
+    kept_from = leader.images.keeps_from
+    assert kept_from is not None
+    for _ in range(10):
+        write(brief, 10)
+        brief.loop.advance(0.1)
+    assert leader.images.keeps_from == kept_from, "the leader has it still"
+    assert other.log.first_index > kept_from
+    generations.note_damage(other.machine.path, "a test")
+    other = restarted(brief, brief.number(other))
+    assert other.installer.is_without_database
+    brief.until(lambda: other.is_synced and is_level(brief, other), 20.0)
+    assert leader.images.made == 2
+
+
+def asked_by(
+    cluster: EngineCluster, number: int, monkeypatch: pytest.MonkeyPatch, times: int
+) -> list[str]:
+    """Whom it asks, one pause after the other."""
+    engine = cluster.engines[number]
+    assert engine is not None
+    addresses: list[str] = []
+    monkeypatch.setattr(engine.network, "ask", lambda address, *_, **__: addresses.append(address))
+    asking = Asking(engine)
+    for turn in range(times):
+        asking.sweep(turn * ASK_PAUSE_S)
+        asking.sweep(turn * ASK_PAUSE_S + ASK_PAUSE_S / 2)
+    return addresses
+
+
+def test_the_leader_is_asked_once_in_a_while(
+    brief: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = brief.number(brief.followers()[0])
+    address = brief.leader().raft_addr
+    assert asked_by(brief, number, monkeypatch, 3) == [address] * 3
+
+
+def test_where_no_leader_is_known_the_others_are_asked_in_turn(
+    brief: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, *others = brief.running()
+    number = brief.number(left)
+    for one in others:
+        brief.kill(brief.number(one))
+    brief.until(lambda: left.leader is None)
+    told = asked_by(brief, number, monkeypatch, 4)
+    assert set(told) == {one.raft_addr for one in others}
+    assert told[:2] == told[2:]
