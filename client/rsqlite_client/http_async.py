@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -82,7 +81,7 @@ class AsyncHttpChannel:
         timeout = aiohttp.ClientTimeout(total=send.patience_s, sock_connect=CONNECT_TIMEOUT_S)
         try:
             async with (
-                _Doubt(http, send.host) if send.is_harmless else nullcontext(),
+                _Doubt(http, send) as doubt,
                 http.post(
                     _url(send.host, send.target),
                     data=send.body,
@@ -90,6 +89,7 @@ class AsyncHttpChannel:
                     allow_redirects=False,
                 ) as response,
             ):
+                doubt.settle()
                 body = await _body(response)
                 return Answer(response.status, response.headers.get, body, time.monotonic())
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -101,25 +101,32 @@ class AsyncHttpChannel:
 
 
 class _Doubt:
-    """TimeoutError in its block as soon as a host answers nothing at all."""
+    """TimeoutError in its block as soon as the host of what is harmless answers nothing at all,
+    until `settle`."""
 
-    def __init__(self, http: aiohttp.ClientSession, host: str) -> None:
+    def __init__(self, http: aiohttp.ClientSession, send: Send) -> None:
         self._http = http
-        self._host = host
+        self._send = send
         self._loop = asyncio.get_running_loop()
         self._scope = asyncio.timeout(None)
         self._question: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> _Doubt:
         await self._scope.__aenter__()
-        self._timer = self._loop.call_later(SILENCE_S, self._ask)
+        if self._send.is_harmless:
+            self._timer = self._loop.call_later(SILENCE_S, self._ask)
+        return self
 
     async def __aexit__(self, *caught: Any) -> None:
-        self._timer.cancel()
-        if self._question is not None:
-            self._question.cancel()
+        self.settle()
         await self._scope.__aexit__(*caught)
+
+    def settle(self) -> None:
+        """It has begun to answer. A slow link may be too full of that for another question."""
+        for one in (self._timer, self._question):
+            if one is not None:
+                one.cancel()
 
     def _ask(self) -> None:
         self._question = self._loop.create_task(self._is_alive())
@@ -127,7 +134,7 @@ class _Doubt:
     async def _is_alive(self) -> None:
         timeout = aiohttp.ClientTimeout(total=LIFE_S)
         try:
-            async with self._http.get(_url(self._host, LIFE_TARGET), timeout=timeout):
+            async with self._http.get(_url(self._send.host, LIFE_TARGET), timeout=timeout):
                 self._timer = self._loop.call_later(SILENCE_S, self._ask)
         except (aiohttp.ClientError, OSError, TimeoutError):
             self._scope.reschedule(self._loop.time())

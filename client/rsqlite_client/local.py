@@ -8,6 +8,7 @@ nothing took effect, and to cross from the caller's thread to the loop's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -197,7 +198,8 @@ class AsyncLocalChannel(_Local):
 
         def done(reply: Reply, index: int) -> None:
             if not is_own:
-                here.call_soon_threadsafe(settle, reply, index)
+                with contextlib.suppress(RuntimeError):  # that loop has ended: nobody waits
+                    here.call_soon_threadsafe(settle, reply, index)
             elif future is None:
                 replies.append((reply, index))  # before submit returned: most reads are
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Coroutine
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from rsqlite.statemachine.aside import AsideReader
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 ASIDE_READERS_MAX = 4
 """Reading connections that a node keeps for threads; when more read at once, they come and go."""
@@ -74,10 +77,15 @@ class EmbeddedNode:
             request.timeout_s = timeout_s
 
         def answered(answer: Answer) -> None:
-            if isinstance(answer, RsqliteError):
-                done(commands.error_of(answer, command), 0)
-            else:
-                done(commands.reply_of(answer, command), answer.index)
+            try:
+                if isinstance(answer, RsqliteError):
+                    done(commands.error_of(answer, command), 0)
+                else:
+                    done(commands.reply_of(answer, command), answer.index)
+            except (
+                Exception
+            ):  # one connection's trouble is not the node's, in whose midst this runs
+                log.exception("an answer could not be given")
 
         self._node.submit(request, answered)
 

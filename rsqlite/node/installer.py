@@ -16,14 +16,13 @@ from rsqlite.errors import (
     DamagedDatabase,
     DamagedFile,
     DiskFault,
-    NodeFault,
     RsqliteError,
     Unavailable,
 )
 from rsqlite.node.asking import Asking
 from rsqlite.ports import Disk
 from rsqlite.raft.types import Configuration, EntryId, Index, NodeId, Role, Term
-from rsqlite.statemachine import schema
+from rsqlite.statemachine import results, schema
 from rsqlite.statemachine.generations import (
     Installed,
     install,
@@ -279,14 +278,10 @@ class Installer:
 
     def _install(self, path: str, installed: Installed) -> None:
         engine = self._engine
-        try:
-            engine.open_parts.remove(engine.machine)
-            engine.machine.close()
-            database = install(engine.directory.database_root, path, installed)
-            self._installed = database, installed
-        except NodeFault as fault:
-            engine.fail(fault)
-            return
+        engine.open_parts.remove(engine.machine)
+        engine.machine.close()
+        database = install(engine.directory.database_root, path, installed)
+        self._installed = database, installed
         self._finish(installed)
 
     def _pause(self, then: Callable[[], None]) -> None:
@@ -315,8 +310,11 @@ class Installer:
             or not engine.log.is_idle
         ):
             engine.loop.call_later(IDLE_LOOK_S, self._when_idle, then)
-        else:
+            return
+        try:
             then()
+        except Exception as error:  # noqa: BLE001 - the core is stopped, and nobody else hears of it
+            engine.fail(results.node_fault(error) or error)
 
     def go_on_with(self, index: Index, effects: str) -> None:
         """This replica has stopped before the entry at `index`; a majority computed what it did. Go
@@ -348,8 +346,8 @@ class Installer:
                     self._open()
                     engine.make_machine_parts()
                 remove_others(engine.machine.path)
-            except NodeFault as fault:
-                engine.fail(fault)
+            except Exception as caught:  # noqa: BLE001 - as above
+                engine.fail(results.node_fault(caught) or caught)
                 return
             log.info("image installed", extra={"index": installed.last_index})
             self._is_installing = False

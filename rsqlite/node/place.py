@@ -140,9 +140,10 @@ class Place:
 
     def core_started(self) -> None:
         """Ask the others at once, and not only when no leader is heard of for long: those that a
-        recovery left out would have elected each other by then."""
+        recovery left out would have elected each other by then. One that is only about to be a
+        member would hear of no place from whoever is behind."""
         core = self._core()
-        if core is not None and core.configuration.members:
+        if core is not None and core.configuration.member(self._own().node_id) is not None:
             self._ask_who_is_in(core)
             if core.configuration.member(self._own().node_id) != self._own():
                 self._look_at_home(lambda: None)

@@ -200,7 +200,10 @@ class Checkpointer:
         settings = self._settings
         size = min(self._pages_max * FRAME_BYTES, settings.disk_reserve_bytes // 4)
         size = min(size, settings.wal_spare_bytes_max)
-        volume = os.statvfs(self._path)
+        try:
+            volume = os.statvfs(self._path)
+        except OSError as error:
+            raise DiskFault(f"cannot ask for the room beside {self._path}: {error}") from error
         if volume.f_bavail * volume.f_frsize - size >= settings.disk_reserve_bytes:
             reserve_wal(self._path, size)
 

@@ -54,6 +54,20 @@ def slow_host(body: bytes, questions: int) -> Iterator[str]:
             thread.join()
 
 
+def trickle(body: bytes, pieces: int, pause_s: float) -> Callable[[Visit], None]:
+    """Answers with a body that comes in pieces, and nobody else meanwhile."""
+
+    def serve(visit: Visit) -> None:
+        visit.read()
+        visit.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+        for at in range(pieces):
+            size = -(-len(body) // pieces)
+            visit.sock.sendall(body[at * size : (at + 1) * size])
+            threading.Event().wait(pause_s)
+
+    return serve
+
+
 class Visit:
     """One connection as the server sees it."""
 

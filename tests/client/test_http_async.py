@@ -17,7 +17,7 @@ from rsqlite_client.session import Session
 from rsqlite_client.statement import Statement
 
 from rsqlite.testing.cluster import free_ports
-from tests.client.listener import Listener, Visit, frozen_host, slow_host
+from tests.client.listener import Listener, Visit, frozen_host, slow_host, trickle
 
 WRITTEN = b'{"results":[{"last_insert_id":1,"rows_affected":1}]}'
 
@@ -111,6 +111,14 @@ async def test_a_host_that_lives_is_waited_for(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(http_async, "SILENCE_S", 0.05)
     with slow_host(WRITTEN, questions=2) as host:
         async with channel_to(host, timeout_s=20.0) as channel:
+            assert (await channel.run(write("SELECT 1"))).lastrowid == 1
+
+
+async def test_an_answer_that_is_arriving_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_async, "SILENCE_S", 0.02)
+    monkeypatch.setattr(http_async, "LIFE_S", 0.02)
+    with Listener(trickle(WRITTEN, 10, 0.02)) as one:
+        async with channel_to(one.host, timeout_s=20.0) as channel:
             assert (await channel.run(write("SELECT 1"))).lastrowid == 1
 
 

@@ -17,7 +17,7 @@ from rsqlite_client.session import Send, Session
 from rsqlite_client.statement import Statement
 
 from rsqlite.testing.cluster import free_ports
-from tests.client.listener import Listener, Visit, frozen_host, slow_host
+from tests.client.listener import Listener, Visit, frozen_host, slow_host, trickle
 
 WRITTEN = b'{"results":[{"last_insert_id":1,"rows_affected":1}]}'
 
@@ -133,6 +133,17 @@ def test_a_host_that_lives_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(http_sync, "SILENCE_S", 0.05)
     with slow_host(WRITTEN, questions=2) as host, channel_to(host, timeout_s=20.0) as channel:
         assert channel.run(write("SELECT 1")).lastrowid == 1
+
+
+def test_an_answer_that_is_arriving_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_sync, "SILENCE_S", 0.02)
+    monkeypatch.setattr(http_sync, "LIFE_S", 0.02)
+    with (
+        Listener(trickle(WRITTEN, 10, 0.02)) as one,
+        channel_to(one.host, timeout_s=20.0) as channel,
+    ):
+        assert channel.run(write("SELECT 1")).lastrowid == 1
+        channel.close()
 
 
 def test_nobody_there_is_not_applied() -> None:

@@ -211,3 +211,23 @@ def test_what_shells_are_called(other_loop: asyncio.AbstractEventLoop) -> None:
     make: Callable[..., object]
     for make in (LocalChannel, AsyncLocalChannel):
         assert "FakeNode" in repr(make(FakeNode(other_loop), 1.0))
+
+
+def test_an_answer_for_a_loop_that_has_ended_is_nobodys() -> None:
+    """It must not be the node's, which gives it in the midst of its own work."""
+    answers: list[Done] = []
+    is_asked = threading.Event()
+
+    class Silent(FakeNode):
+        def submit(self, command: Command, timeout_s: float, min_index: int, done: Done) -> None:
+            answers.append(done)
+            is_asked.set()
+
+    async def give_up(node: FakeNode) -> None:
+        asking = asyncio.ensure_future(AsyncLocalChannel(node, 5.0).run(command()))
+        await asyncio.to_thread(is_asked.wait)
+        asking.cancel()
+
+    with loop_in_a_thread() as loop:
+        asyncio.run(give_up(Silent(loop)))
+    answers[0](Result(), 7)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rsqlite.node.asking import ASK_PAUSE_S, Asking
+from rsqlite.node.engine import Engine
 from rsqlite.statemachine import generations
 from rsqlite.testing.engines import EngineCluster
 from tests.node.test_images import BRIEF, is_level, leave_behind, restarted, write
@@ -79,3 +80,28 @@ def test_where_no_leader_is_known_the_others_are_asked_in_turn(
     told = asked_by(brief, number, monkeypatch, 4)
     assert set(told) == {one.raft_addr for one in others}
     assert told[:2] == told[2:]
+
+
+def test_who_joins_by_an_image_is_not_removed_by_the_word_of_one_that_is_behind(
+    brief: EngineCluster,
+) -> None:
+    """The image is of before it was let in, and so is what that member knows."""
+    number = leave_behind(brief)
+    brief.start_node(number)
+    brief.until(lambda: is_level(brief, brief.running()[number]), 20.0)
+    leader = brief.leader()
+    (other,) = (one for one in brief.followers() if brief.number(one) != number)
+    behind = brief.number(other)
+    write(brief, 5)
+    brief.until(lambda: other.machine.applied_index == leader.machine.applied_index)
+    brief.kill(behind)
+    other = brief.start_node(behind)
+    brief.board.cut(other.node_id, leader.node_id)
+    brief.board.cut(leader.node_id, other.node_id)
+    new = brief.grow()
+    brief.until(lambda: is_voter(new) or bool(brief.faults), 20.0)
+    assert brief.faults == []
+
+
+def is_voter(engine: Engine) -> bool:
+    return engine.core is not None and engine.node_id in engine.core.configuration.voters

@@ -14,7 +14,8 @@ from rsqlite.node.engine import Engine
 from rsqlite.node.recovery import peers_path
 from rsqlite.raft.types import Index
 from rsqlite.statemachine import image
-from rsqlite.statemachine.generations import note_damage
+from rsqlite.statemachine.checkpoint import Checkpointer
+from rsqlite.statemachine.generations import Installed, note_damage
 from rsqlite.storage.directory import DataDirectory
 from rsqlite.testing.engines import EngineCluster, execute
 from tests.node.test_images import SMALL, is_level, leave_behind, write
@@ -158,3 +159,17 @@ def test_peers_json_beside_a_running_node_is_for_its_next_start(three: EngineClu
     three.until(lambda: is_level(three, node), 60.0)
     assert three.faults == []
     assert path.exists()
+
+
+def test_an_image_that_cannot_be_used_where_it_is_installed(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = three.start_node(leave_behind(three))
+    finish = node.installer._finish
+
+    def finish_badly(installed: Installed) -> None:
+        monkeypatch.setattr(Checkpointer, "reserve", fail_io)
+        finish(installed)
+
+    monkeypatch.setattr(node.installer, "_finish", finish_badly)
+    assert isinstance(fault_of(three), OSError)
