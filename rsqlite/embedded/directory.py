@@ -71,7 +71,11 @@ class Turns:
         """For a thread that may block."""
         before, mine = self._take(path)
         if before is not None:
-            before.result()
+            try:
+                before.result()
+            except BaseException:
+                before.add_done_callback(lambda done: self._give(path, mine))
+                raise
         try:
             yield
         finally:

@@ -6,13 +6,14 @@ import asyncio
 import atexit
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rsqlite_client.dsn import MEMORY, Options
-from rsqlite_client.errors import DataError, InterfaceError, OperationalError
+from rsqlite_client.errors import DataError, InterfaceError, OperationalError, ProgrammingError
 from rsqlite_client.local import AsyncLocalChannel, Done, LocalChannel, Reply
 from rsqlite_client.proto import Command
 
@@ -53,6 +54,7 @@ class EmbeddedNode:
         self._owner = owner
         self.directory = directory
         self.references = 1
+        self._process = os.getpid()
         self._commands = commands
         self._new_reader = AsideReader
         self._idle: list[AsideReader] = []
@@ -62,7 +64,14 @@ class EmbeddedNode:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
+        self._refuse_child()
         return self._loop
+
+    def _refuse_child(self) -> None:
+        if self._process != os.getpid():
+            raise ProgrammingError(
+                "this connection was made before a fork: its node runs in the parent process"
+            )
 
     def submit(self, command: Command, timeout_s: float, min_index: int, done: Done) -> None:
         """Have the node carry out a command; called on its loop."""
@@ -91,6 +100,7 @@ class EmbeddedNode:
 
     def read(self, command: Command, timeout_s: float, min_index: int) -> tuple[Reply, int] | None:
         """The answer to a read, in the thread that asks; None when the loop must be asked."""
+        self._refuse_child()
         node = self._node
         request = self._commands.request_of(command)
         if request.freshness_s or not node.may_read_aside(request.level):
@@ -123,7 +133,20 @@ class EmbeddedNode:
             reader.close()  # of a database that is not in use any more
         return self._new_reader(path, self._node.settings, time.monotonic)
 
+    @property
+    def has_died(self) -> bool:
+        """The loop that it lived on was closed."""
+        return self._loop.is_closed()
+
+    def bury(self) -> None:
+        """Close the files of one that has died."""
+        self.close_readers()
+        self._node.close_files()
+        self._node.loop.close()
+
     def release(self) -> None:
+        if self._process != os.getpid():
+            return
         if self._owner is None:
             self.close_readers()
         else:
@@ -156,6 +179,16 @@ class Nodes:
         self._open: dict[str, EmbeddedNode] = {}
         """By their directories. Changes in a turn of the directory."""
         self._background: asyncio.AbstractEventLoop | None = None
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """In a child that was forked: the nodes, their loops and directories are the parent's."""
+        atexit.unregister(self._close_all)
+        self._lock = threading.Lock()
+        self._turns = Turns()
+        self._open = {}
+        self._background = None
 
     def open(self, given: Any, options: Options) -> LocalChannel:
         """For a blocking connection: to the Node that is given, or to that on a directory."""
@@ -181,7 +214,7 @@ class Nodes:
         """One connection less; the last one stops the node."""
         with self._turns.turn(node.directory.path):
             node.references -= 1
-            if not node.references:
+            if not node.references and self._open.get(node.directory.path) is node:
                 del self._open[node.directory.path]
                 _run_on(node.loop, node.stop())
 
@@ -206,6 +239,11 @@ class Nodes:
     def _find(self, directory: Directory) -> EmbeddedNode | None:
         """The node that is open on this directory, for one more connection."""
         node = self._open.get(directory.path)
+        if node is not None and node.has_died:
+            # Its loop has ended without it: what it answered is in the log.
+            del self._open[directory.path]
+            node.bury()
+            node = None
         if node is not None:
             node.references += 1
         return node

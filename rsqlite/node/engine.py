@@ -658,8 +658,8 @@ class Engine:
             if core is None or core.role is not Role.LEADER:
                 self.forwarding.submit(request, done, deadline)
                 return
-            if not core.is_ready:
-                # It leads, but has not applied everything its predecessors acknowledged.
+            if not core.is_ready or self.space.is_database_full:
+                # It leads, but has not applied everything that it or its predecessors acknowledged.
                 request.level = ReadLevel.LINEARIZABLE
         self.reader.submit(request, done, deadline)
 
@@ -672,7 +672,8 @@ class Engine:
             return False
         core = self.core
         if level is ReadLevel.WEAK:
-            return core is not None and core.role is Role.LEADER and core.is_ready
+            is_behind = core is None or not core.is_ready or self.space.is_database_full
+            return core is not None and core.role is Role.LEADER and not is_behind
         return level is ReadLevel.NONE
 
     def change_membership(self, wish: Wish, granted: Granted, timeout_s: float = 0.0) -> None:
@@ -716,8 +717,11 @@ class Engine:
         self.scrub.begin()
 
     def _only_reads(self, request: Request) -> bool:
-        classify = self.machine.classify
-        return all(classify(sql) is True for sql in request.sqls)
+        """In doubt it writes: what takes longer to look at than the loop has time for is run by the
+        leader's writer, in a thread, which finds the same."""
+        classify, clock = self.machine.classify, self.loop.monotonic
+        ends = clock() + self.settings.read_loop_time_max
+        return all(classify(sql, ends) is True and clock() < ends for sql in request.sqls)
 
     def _serve_forwarded(self, request: Request, done: Done) -> None:
         """A request that another node sent because it believes that we lead."""

@@ -104,6 +104,8 @@ class Writer:
         """A write has been answered whose COMMIT has not ended: threads beside the loop, which
         look at the file alone, do not see it yet."""
         self._orphans: dict[Index, Proposed] = {}
+        self._suspects = 0
+        """So many at the front of the queue run each in a batch of its own: one of them raised."""
         self._is_scheduled = False
         self._is_rolling_back = False
         self._is_reclaiming = False
@@ -204,7 +206,9 @@ class Writer:
         taken: list[Waiting] = []
         statements = 0
         queue = self._queue
-        while queue and len(taken) < self._settings.batch_requests_max:
+        requests_max = 1 if self._suspects else self._settings.batch_requests_max
+        self._suspects = max(0, self._suspects - 1)
+        while queue and len(taken) < requests_max:
             size = len(queue[0].request.sqls)
             if taken and statements + size > self._settings.batch_statements_max:
                 break
@@ -463,6 +467,11 @@ class Writer:
             self._fail_slot(error, taken)
             return
         log.error("a batch could not be run", exc_info=error, extra={"requests": len(taken)})
+        if len(taken) > 1:
+            self._suspects = len(taken)
+            self._queue.extendleft(reversed(taken))
+            self._next()
+            return
         answer = RsqliteError("the request could not be run; the log of the leader says why")
         for waiting in taken:
             waiting.done(answer)

@@ -375,8 +375,8 @@ class StateMachine:
             error: BaseException | None = None
             try:
                 application.run(decoded)
-            except NodeFault as fault:
-                error = fault
+            except BaseException as caught:  # noqa: BLE001 - no memory, say: whoever waits must hear
+                error = caught
             self._applied(application)
             done(error)
             return
@@ -408,9 +408,10 @@ class StateMachine:
 
     # Reading
 
-    def classify(self, sql: str) -> bool | Failure:
-        """True when the text only reads; a Failure when it cannot be compiled or is refused."""
-        return self._readers.classify(sql)
+    def classify(self, sql: str, ends: float = math.inf) -> bool | Failure:
+        """True when the text only reads; a Failure when it cannot be compiled or is refused. False
+        also when that is not known at `ends`."""
+        return self._readers.classify(sql, ends)
 
     def query(self, request: Request, done: Callable[[Outcome | RsqliteError], None]) -> None:
         """Run a request that only reads, on committed data."""

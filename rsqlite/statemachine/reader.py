@@ -9,6 +9,7 @@ wait for the next turn, and votes and heartbeats come between.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
@@ -26,6 +27,8 @@ from rsqlite.statemachine.opening import loop_value_bytes
 from rsqlite.statemachine.read_run import ReadOverBudget, ReadRun
 from rsqlite.statemachine.rows import RowLimits, cell_bytes
 from rsqlite.statemachine.shapes import Kind
+
+log = logging.getLogger(__name__)
 
 _INLINE_BYTES = 4 << 20
 """A longer answer is fetched in a thread."""
@@ -89,7 +92,7 @@ class Readers:
         """Forget the shapes: what is known of a text may be wrong from now on."""
         self.generation += 1
 
-    def classify(self, sql: str) -> bool | Failure:
+    def classify(self, sql: str, ends: float) -> bool | Failure:
         """True when every statement of the text only reads."""
         shapes = self._inline.shapes
         self._refresh(self._inline)
@@ -102,6 +105,8 @@ class Readers:
                 return False
             if not shape.tail:
                 return True
+            if self._loop.monotonic() >= ends:
+                return False
             rest = shape.tail
 
     def query(self, request: Request, done: Done) -> None:
@@ -156,6 +161,11 @@ class Readers:
         except RsqliteError as error:
             self._note(error)
             done(error)
+            return
+        except Exception as error:
+            # As in a thread: our own mistake, or no memory. Our caller has others to answer.
+            log.exception("a read failed")
+            done(NodeFault(f"a read failed: {error!r}"))
             return
         done(outcome)
 
@@ -228,7 +238,11 @@ class Readers:
         self._in_threads += 1
 
         def work() -> tuple[Reader, Outcome | RsqliteError]:
+            if self._is_closed:
+                raise Stopped("the node is stopping")
             reader = self._borrow()
+            if self._is_closed:
+                reader.is_cancelled = True  # `close` may not have seen it
             reader.shapes.forget()
             reader.deadline, reader.clock = deadline, self._loop.monotonic
             reader.ticks_left = -1
@@ -246,6 +260,9 @@ class Readers:
             self._lull.look(self._in_threads)
             if found is None:
                 assert error is not None
+                if isinstance(error, Stopped):
+                    done(error)
+                    return
                 if (fault := results.node_fault(error)) is not None:
                     self._on_fault(fault)
                     done(fault)
@@ -295,7 +312,7 @@ class Readers:
         """Stop the reads under way and close what is idle; the others close when they end."""
         self._is_closed = True
         self._inline.close()
-        for reader in self._all:
+        for reader in list(self._all):  # threads add to it
             reader.is_cancelled = True
         for reader in self._idle:
             reader.close()

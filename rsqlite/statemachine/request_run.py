@@ -287,6 +287,12 @@ class RequestRun:
         try:
             cursor = writer.cursor.execute(shape.text, parameters, can_cache=shape.kind is Kind.DML)
             rows = fetch(cursor, attempt.limits) if shape.columns else []
+        except UnicodeDecodeError as error:
+            # It has run, with all its effects, and returns a text that is none.
+            excess = self._excess(results.failure(error))
+            journal.resets.pop(position, None)
+            assert excess is not None
+            return excess
         except Exception as error:  # noqa: BLE001 - told apart in failed()
             result = self._failed(error, key, shape)
             if result.code & 255 != apsw.SQLITE_CONSTRAINT or not shape.may_fail:

@@ -33,7 +33,16 @@ class RowLimits(NamedTuple):
 
 def fetch(cursor: apsw.Cursor, limits: RowLimits) -> list[Any] | Failure:
     """All rows of a statement, or a Failure when they are more than an answer may hold. The cursor
-    is at its end in both cases: an open one blocks DDL, COMMIT and the reset of the WAL."""
+    is at its end in any case: an open one blocks DDL, COMMIT and the reset of the WAL, and keeps
+    the snapshot of a reader."""
+    try:
+        return _fetch(cursor, limits)
+    except UnicodeDecodeError:
+        _end(cursor)  # APSW's error, not SQLite's, which would have ended the statement
+        raise
+
+
+def _fetch(cursor: apsw.Cursor, limits: RowLimits) -> list[Any] | Failure:
     rows: list[Any] = list(islice(cursor, _FIRST_ROWS))
     if len(rows) < _FIRST_ROWS:
         if len(rows) > limits.rows_max:
@@ -70,9 +79,13 @@ def cell_bytes(rows: list[Any]) -> int:
 
 
 def _too_many(cursor: apsw.Cursor, bound: str) -> Failure:
+    _end(cursor)
+    return results.mistake(f"the result is too large ({bound}): ask for less at a time")
+
+
+def _end(cursor: apsw.Cursor) -> None:
     try:
         # Nothing, in place of the statement: that resets it without closing the cursor.
         cursor.execute("", can_cache=False)
     except apsw.ExecTraceAbort:
         pass  # the tracer of a cursor that only judges
-    return results.mistake(f"the result is too large ({bound}): ask for less at a time")

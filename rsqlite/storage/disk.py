@@ -179,4 +179,10 @@ class RealDisk:
         except BaseException:
             file.close()
             raise
-        return file.close
+
+        def unlock() -> None:
+            # In words: a child that was forked has the file open as well.
+            fcntl.flock(file._fd, fcntl.LOCK_UN)
+            file.close()
+
+        return unlock
