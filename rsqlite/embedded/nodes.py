@@ -222,7 +222,7 @@ class Nodes:
         """The same, in a task."""
         async with self._turns.turn_async(node.directory.path):
             node.references -= 1
-            if not node.references:
+            if not node.references and self._open.get(node.directory.path) is node:
                 del self._open[node.directory.path]
                 if node.loop is asyncio.get_running_loop():
                     await node.stop()

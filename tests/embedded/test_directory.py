@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -99,5 +100,21 @@ async def test_who_gives_up_waiting_holds_nobody_up() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
     async with asyncio.timeout(5.0), turns.turn_async("a"):
+        pass
+    assert turns._last == {}
+
+
+def test_who_is_interrupted_while_it_waits_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes in the midst of the wait."""
+    turns = Turns()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with turns.turn("a"), monkeypatch.context() as patch:
+        patch.setattr(Future, "result", interrupt)
+        with pytest.raises(KeyboardInterrupt), turns.turn("a"):
+            pass
+    with turns.turn("a"):
         pass
     assert turns._last == {}

@@ -203,3 +203,39 @@ def test_what_nobody_closed_is_closed_at_the_end(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["data"]
     with closing(rsqlite.connect(tmp_path / "data")) as db:
         assert db.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
+def test_a_forked_child_leaves_its_parents_nodes_alone(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, rsqlite\n"
+        "db = rsqlite.connect(':memory:')\n"
+        "db.execute('CREATE TABLE t(x)')\n"
+        "if os.fork() == 0:\n"
+        "    try: db.execute('SELECT 1')\n"
+        "    except rsqlite.ProgrammingError as error: print('fork' in str(error), flush=True)\n"
+        "    with rsqlite.connect(':memory:') as own: print(own.execute('SELECT 2').fetchone())\n"
+        "    sys.exit()\n"
+        "os.wait()\n"
+        "db.execute('INSERT INTO t VALUES(1)')\n"
+        "print(db.execute('SELECT x FROM t').fetchall())\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (result.returncode, result.stdout) == (0, "True\n(2,)\n[(1,)]\n"), result.stderr
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:.*was not")
+def test_a_directory_whose_loop_has_ended_is_opened_anew(tmp_path: Path) -> None:
+    async def write() -> None:
+        db = await rsqlite.aio.connect(tmp_path / "data")
+        await db.execute("CREATE TABLE t(x)")
+
+    asyncio.run(write())
+    with closing(rsqlite.connect(tmp_path / "data")) as db:
+        assert db.execute("SELECT count(*) FROM t").fetchone() == (0,)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,9 @@ from rsqlite.errors import DamagedDatabase, DamagedFile, DiskFault, DiskFull, Di
 from rsqlite.node.engine import Engine
 from rsqlite.node.recovery import peers_path
 from rsqlite.raft.types import Index
+from rsqlite.request import Outcome, ReadLevel, Request, RequestKind
 from rsqlite.statemachine import image
+from rsqlite.statemachine.apply import Application
 from rsqlite.statemachine.checkpoint import Checkpointer
 from rsqlite.statemachine.generations import Installed, note_damage
 from rsqlite.storage.directory import DataDirectory
@@ -173,3 +176,86 @@ def test_an_image_that_cannot_be_used_where_it_is_installed(
 
     monkeypatch.setattr(node.installer, "_finish", finish_badly)
     assert isinstance(fault_of(three), OSError)
+
+
+def test_an_apply_that_raises(three: EngineCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    follower = three.followers()[0]
+    run = Application.run
+
+    def run_here(self: Application, decoded: Any) -> None:
+        if self._writer is follower.machine._writer:
+            raise MemoryError
+        run(self, decoded)
+
+    monkeypatch.setattr(Application, "run", run_here)
+    three.execute(three.leader(), "INSERT INTO t(v) VALUES('x')")
+    assert isinstance(fault_of(three), MemoryError)
+
+
+def test_a_request_for_which_a_batch_raises_fails_alone(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = three.leader()
+    speculate = leader.machine.speculate
+
+    def speculate_badly(requests: Sequence[Request]) -> Any:
+        if any("bad" in request.sqls[0] for request in requests):
+            raise MemoryError
+        return speculate(requests)
+
+    monkeypatch.setattr(leader.machine, "speculate", speculate_badly)
+    answers = [
+        three.ask(leader, execute(f"INSERT INTO t(v) VALUES('{value}')"))
+        for value in ("one", "bad", "two", "bad", "three")
+    ]
+    three.until(lambda: all(answers))
+    assert [isinstance(answer[0], Outcome) for answer in answers] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert three.rows(leader, "SELECT count(*) FROM t") == [(3,)]
+
+
+def test_a_write_whose_commit_found_no_room_is_read_all_the_same(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = three.leader()
+    machine = leader.machine
+
+    def full(*_: object) -> None:
+        machine._writer.rollback()
+        raise DiskFull("no room")
+
+    monkeypatch.setattr(machine, "_write_commit", full)
+    monkeypatch.setattr(machine, "apply", lambda entries, done: done(DiskFull("no room")))
+    three.execute(leader, "INSERT INTO t(v) VALUES('x')")
+    read = Request(RequestKind.QUERY, ["SELECT count(*) FROM t"], [None], level=ReadLevel.WEAK)
+    answers = three.ask(leader, read)
+    three.loop.advance(0.05)
+    assert [one for one in answers if isinstance(one, Outcome)] == [], "it is not there yet"
+    assert not leader.may_read_aside(ReadLevel.WEAK)
+
+
+def test_who_only_reads_is_looked_at_for_a_bounded_time(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leader would be deposed by one body of many texts, or by one text of many statements."""
+    leader = three.leader()
+    looks = 0
+    classify = leader.machine.classify
+
+    def slowly(sql: str, ends: float) -> Any:
+        nonlocal looks
+        looks += 1
+        three.loop._now += 0.001
+        return classify(sql, ends)
+
+    monkeypatch.setattr(leader.machine, "classify", slowly)
+    texts = [f"SELECT {number}" for number in range(5000)]
+    answer = three.answer(leader, Request(RequestKind.MIXED, texts, [None] * len(texts)))
+    assert isinstance(answer, Outcome)
+    assert len(answer.results) == len(texts)
+    assert looks < 100

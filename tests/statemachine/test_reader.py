@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from rsqlite.config import Settings
-from rsqlite.errors import DiskFault, Overloaded, RsqliteError, Stopped, TimedOut
+from rsqlite.errors import DiskFault, NodeFault, Overloaded, RsqliteError, Stopped, TimedOut
 from rsqlite.raft.types import EntryId, Index, Term
 from rsqlite.request import Failure, Outcome, Request, RequestKind
 from rsqlite.statemachine.machine import StateMachine
@@ -93,6 +93,31 @@ def test_reads_under_way_end_when_the_machine_closes(lab: Lab) -> None:
     lab.leader.close()
     lab.loop.run()
     assert len(found) == 1
+
+
+def test_a_read_that_waits_for_a_thread_ends_with_the_machine(lab: Lab) -> None:
+    """It would have its whole time, and the stop of the node would wait for that."""
+    answers: list[Any] = []
+    lab.leader.query(
+        ask(f"{SERIES.format(10**9)} SELECT count(*) FROM c", kind=QUERY), answers.append
+    )
+    assert answers == []
+    lab.leader._readers.close()
+    lab.loop.run()
+    assert [type(one) for one in answers] == [Stopped]
+
+
+def test_a_read_that_raises_is_answered(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asked the reader has others to answer."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("rsqlite.statemachine.reader.ReadRun", fail)
+    answers: list[Any] = []
+    lab.leader.query(ask("SELECT 1", kind=QUERY), answers.append)
+    lab.loop.run()
+    assert [isinstance(one, NodeFault) for one in answers] == [True]
 
 
 def test_a_large_schema_is_looked_at_outside_the_budget_of_a_read(tmp_path: Path) -> None:
