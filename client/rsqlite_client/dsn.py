@@ -25,6 +25,8 @@ MEMORY = ":memory:"
 DEFAULT_PORT = 4001
 DEFAULT_TIMEOUT_S = 30.0
 """For a statement as a whole, changes of the leader included."""
+SECONDS_MAX = 30 * 86_400.0
+"""Python's locks know no much longer time."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d*)?)(ms|s|m|h)?", re.ASCII)
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
@@ -71,10 +73,14 @@ def seconds(name: str, value: float | str) -> float:
         match = _DURATION.fullmatch(value)
         if match is None:
             raise ProgrammingError(f"{name} {value!r} is no duration such as 2.5, 250ms, 5s or 1m")
-        return float(match[1]) * _UNITS_S[match[2]]
-    if not 0 <= value < float("inf"):
+        value_s = float(match[1]) * _UNITS_S[match[2]]
+    elif 0 <= value < float("inf"):
+        value_s = float(value)
+    else:
         raise ProgrammingError(f"{name} {value!r} is no number of seconds")
-    return float(value)
+    if value_s > SECONDS_MAX:
+        raise ProgrammingError(f"{name} {value!r} is over {SECONDS_MAX:.0f} s")
+    return value_s
 
 
 def _positive(name: str, value_s: float) -> float:

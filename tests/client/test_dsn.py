@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def test_arguments_win_over_the_url() -> None:
         ("http://h1?read=fresh", "no read level 'fresh'"),
         ("http://h1?timeout=soon", "'soon' is no duration"),
         ("http://h1?timeout=0", "timeout must be above 0"),
+        ("http://h1?timeout=1000h", "is over 2592000 s"),
         ([], "no hosts"),
         (["h 1"], "is no host"),
     ],
@@ -75,7 +77,7 @@ def test_what_is_wrong_is_said(target: Any, text: str) -> None:
 
 
 def test_arguments_are_checked() -> None:
-    for arguments in ({"timeout": -1}, {"timeout": float("nan")}, {"freshness": "x"}):
+    for arguments in ({"timeout": -1}, {"timeout": 1e12}, {"freshness": "x"}, {"timeout": nan}):
         with pytest.raises(ProgrammingError):
             options_of("http://h1", environment={}, **arguments)
     for target in (5, b"http://h1"):
