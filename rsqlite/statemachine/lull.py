@@ -2,10 +2,13 @@
 
 A checkpoint gets no further than the oldest read that is under way, and the WAL begins anew only
 when nobody reads from it. One long read holds that up for its own time at the most; reads that
-overlap do so for ever, and WAL and log, which is not cut meanwhile, would fill the volume. So when
-that has gone on for `checkpoint_held_max`, long reads that come wait until those under way have
-ended and a checkpoint has been tried without them, however it went. Each waits for as long as it
-would have waited elsewhere or run, then it is refused. Reads on the loop are not concerned.
+overlap do so for ever, and WAL and log, which is not cut meanwhile, would fill the volume.
+
+So once they have kept a checkpoint from being complete, each moment in which none of them is under
+way is used to try another. When no such moment has been of use for `checkpoint_held_max`, one is
+made: long reads that come wait until those under way have ended and a checkpoint has been tried
+without them, however it went. Each waits for as long as it would have waited elsewhere or run, then
+it is refused. Reads on the loop are not concerned.
 """
 
 from __future__ import annotations
@@ -33,14 +36,17 @@ class Lull:
         self._settings = settings
         self._held: dict[int, _Held] = {}
         self._taken = 0
+        self._under_way = 0
+        """Reads that run in a thread, or wait for one."""
         self._held_up_since = math.inf
-        """When a checkpoint was first kept from being complete."""
+        """When they first kept a checkpoint from being complete; none was since."""
         self._is_alone = False
-        """The last checkpoint began in the lull."""
+        """None of them was under way since the last checkpoint began."""
         self._is_of_use: Callable[[], bool] = lambda: False
         self._maintain: Callable[[], None] = self.end
         self.is_here = False
-        """Nothing reads in a thread: a checkpoint is due, however short the WAL is."""
+        """Nothing reads in a thread, and a checkpoint is due, however short the WAL is."""
+        self._next_turn: Handle | None = None
 
     def wire(self, is_of_use: Callable[[], bool], maintain: Callable[[], None]) -> None:
         """Tell it of the parts that are made after it: could a checkpoint pass if nothing read in a
@@ -57,24 +63,29 @@ class Lull:
     def takes(
         self, start: Callable[[], None], refuse: Callable[[RsqliteError], None], wait_s: float
     ) -> bool:
-        """Does a long read that comes now have to wait? Then one of the two is called later; call
-        `look` next."""
+        """Does a long read that comes now have to wait? Then one of the two is called later."""
         if not self._held and not self._is_due():
             return False
         number = self._taken = self._taken + 1
         timer = self._loop.call_later(wait_s, self._too_late, number)
         self._held[number] = _Held(start, refuse, timer)
+        self._look()
         return True
 
-    def look(self, under_way: int) -> None:
-        """Call when a read has come to wait, and when one has ended."""
-        if self._held and not under_way and not self.is_here:
-            self.is_here = True
-            self._loop.call_soon(self._carry_on)
+    def began(self) -> None:
+        """One is under way."""
+        self._under_way += 1
+        self.is_here = self._is_alone = False
+
+    def ended(self) -> None:
+        """It is no more."""
+        self._under_way -= 1
+        self._look()
 
     def close(self) -> None:
-        """Refuse all who wait."""
+        """Refuse all who wait; there will be no more checkpoint."""
         self.is_here = False
+        self._held_up_since = math.inf
         for one in self._take_all():
             one.refuse(Stopped("the node is stopping"))
 
@@ -82,7 +93,7 @@ class Lull:
 
     def begins(self) -> None:
         """A checkpoint, or its second step, begins."""
-        self._is_alone = self.is_here
+        self._is_alone = not self._under_way
 
     def passed(self) -> None:
         """It was complete."""
@@ -90,30 +101,40 @@ class Lull:
         self.end()
 
     def missed(self) -> None:
-        """It was not complete. In the lull that was not for want of one: somebody else reads, or
-        the volume is full."""
-        now = self._loop.monotonic()
+        """It was not complete. With no long read under way that was not for want of a lull:
+        somebody else reads, or the volume is full."""
         if self._is_alone:
-            self._held_up_since = now
+            self._held_up_since = math.inf
             self.end()
         else:
-            self._held_up_since = min(self._held_up_since, now)
+            self._held_up_since = min(self._held_up_since, self._loop.monotonic())
+            self._look()  # they may have ended since
 
     def end(self) -> None:
         """Let those read that wait."""
-        if self.is_here:
-            self.is_here = False
-            for one in self._take_all():
-                one.start()
+        self.is_here = False
+        for one in self._take_all():
+            one.start()
 
     def _is_due(self) -> bool:
         held_s = self._loop.monotonic() - self._held_up_since
         return held_s >= self._settings.checkpoint_held_max and self._is_of_use()
 
+    def _look(self) -> None:
+        is_due = bool(self._held) or self._held_up_since < math.inf
+        if is_due and not self._under_way and not self.is_here:
+            self.is_here = True
+            self._carry_on_in(0.0)
+
     def _carry_on(self) -> None:
         if self.is_here:
             self._maintain()
-            self._loop.call_later(self._settings.tick, self._carry_on)
+            self._carry_on_in(self._settings.tick)
+
+    def _carry_on_in(self, pause_s: float) -> None:
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+        self._next_turn = self._loop.call_later(pause_s, self._carry_on)
 
     def _take_all(self) -> list[_Held]:
         held, self._held = list(self._held.values()), {}

@@ -228,14 +228,13 @@ class Readers:
         deadline = came + limit
         patience = min(limit, request.db_timeout_s or self._settings.request_timeout)
         wait_s = came + patience - self._loop.monotonic()
-        if self._lull.takes(lambda: self._start(request, done, deadline), done, wait_s):
-            self._lull.look(self._in_threads)
-        else:
+        if not self._lull.takes(lambda: self._start(request, done, deadline), done, wait_s):
             self._start(request, done, deadline)
 
     def _start(self, request: Request, done: Done, deadline: float) -> None:
         self.threaded += 1
         self._in_threads += 1
+        self._lull.began()
 
         def work() -> tuple[Reader, Outcome | RsqliteError]:
             if self._is_closed:
@@ -257,7 +256,7 @@ class Readers:
             found: tuple[Reader, Outcome | RsqliteError] | None, error: BaseException | None
         ) -> None:
             self._in_threads -= 1
-            self._lull.look(self._in_threads)
+            self._lull.ended()
             if found is None:
                 assert error is not None
                 if isinstance(error, Stopped):

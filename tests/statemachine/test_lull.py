@@ -153,3 +153,37 @@ def test_while_a_check_of_the_content_reads_nobody_waits(
     monkeypatch.setattr(type(lab.leader._content), "is_running", True)
     lab.leader.query(LONG, answers.append)
     assert len(threads.waiting) == 2, "without it no checkpoint would pass either"
+
+
+def test_when_the_reads_have_ended_a_checkpoint_is_tried_at_once(
+    lab: Lab, threads: Threads
+) -> None:
+    answers = hold_up(lab, threads)
+    threads.end()
+    lab.loop.advance(HELD_MAX_S - 1.0)  # nothing reads, and nothing is written
+    assert lab.leader.statistics().checkpoints == 1
+    lab.leader.query(LONG, answers.append)
+    lab.loop.advance(2.0)
+    lab.leader.query(LONG, answers.append)
+    assert len(threads.waiting) == 2, "what is long over is not held against these two"
+
+
+def test_a_pause_too_short_for_a_checkpoint_is_none(lab: Lab, threads: Threads) -> None:
+    answers = hold_up(lab, threads)
+    for _ in range(2):
+        threads.end()
+        lab.leader.query(LONG, answers.append)  # before the loop has come to the checkpoint
+        threads.begin()
+        lab.do(FILL)
+        lab.loop.advance(HELD_MAX_S / 2)
+    assert lab.leader.statistics().checkpoints == 0
+    lab.leader.query(LONG, answers.append)
+    assert len(threads.waiting) == 1, "the time in which none was possible adds up"
+
+
+def test_a_read_that_ends_after_the_close_begins_no_checkpoint(lab: Lab, threads: Threads) -> None:
+    hold_up(lab, threads)
+    lab.leader.close()
+    threads.end()
+    lab.loop.advance(1.0)
+    assert not lab.leader._lull.is_here
