@@ -127,6 +127,7 @@ class Checkpointer:
         file_bytes = self._wal_file_bytes()
         if file_bytes <= spare_bytes_max:
             return False
+        self._lull.begins()
         try:
             rest = self._rest_pages()
         except apsw.Error as error:
@@ -150,6 +151,7 @@ class Checkpointer:
         if self._is_in_thread or len(self._lull):
             return False
         self._is_in_thread = True
+        self._lull.begins()
 
         def checkpointed(found: tuple[int, int, int] | None, error: BaseException | None) -> None:
             self._copied(found, error)

@@ -181,6 +181,24 @@ def test_a_pause_too_short_for_a_checkpoint_is_none(lab: Lab, threads: Threads) 
     assert len(threads.waiting) == 1, "the time in which none was possible adds up"
 
 
+def test_images_that_cannot_be_made_do_not_put_off_the_next_lull(
+    lab: Lab, threads: Threads, tmp_path: Path
+) -> None:
+    answers = hold_up(lab, threads)
+    lab.loop.advance(HELD_MAX_S)
+    lab.leader.query(LONG, answers.append)
+    threads.end()
+    lab.loop.advance(1.0)
+    assert lab.leader.statistics().checkpoints == 1
+    threads.begin()
+    for _ in range(6):
+        lab.do("INSERT INTO t VALUES(zeroblob(5000))")  # too little for a checkpoint of its own
+        lab.leader.checkpointer.make_image(str(tmp_path / "images"), lambda found, error: None)
+        lab.loop.advance(HELD_MAX_S / 5)
+    lab.leader.query(LONG, answers.append)
+    assert len(threads.waiting) == 1, "it waits for the one before"
+
+
 def test_a_read_that_ends_after_the_close_begins_no_checkpoint(lab: Lab, threads: Threads) -> None:
     hold_up(lab, threads)
     lab.leader.close()
