@@ -22,6 +22,7 @@ the thread as well; meanwhile nobody may write, so whoever owns the write slot a
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -88,6 +89,8 @@ class Checkpointer:
         self._next_try = self._pages_max
         self._next_reclaim = 0.0
         self._is_requested = False
+        self._image_wished_until = -math.inf
+        """Until then an image that a read kept from being made is asked for again."""
         self.is_reclaiming = False
         """Nobody may write: the WAL file is being cut."""
         self.count = 0
@@ -108,6 +111,8 @@ class Checkpointer:
         is_due = pages >= self._next_try or self._is_requested or self._lull.is_here
         if self._is_in_thread or not is_due or self._writer.connection.in_transaction:
             return
+        if self._lull.is_here and self._clock() < self._image_wished_until:
+            return  # the lull is for `make_image`: its checkpoint would pass at no other time
         self._lull.begins()
         try:
             if self._is_rest_small(self._rest_pages()):
@@ -147,8 +152,9 @@ class Checkpointer:
         done: Callable[[tuple[str, Manifest] | None, BaseException | None], None],
     ) -> bool:
         """Copy what a checkpoint has brought into the database file to an image in `directory`.
-        Until that has ended no other checkpoint is made. False: one is being made now."""
-        if self._is_in_thread or len(self._lull):
+        Until that has ended no other checkpoint is made. False: one is being made now. While long
+        reads overlap one only comes of it in a lull: who is told ImageUnwritten asks again."""
+        if self._is_in_thread:
             return False
         self._is_in_thread = True
         self._lull.begins()
@@ -160,9 +166,12 @@ class Checkpointer:
                 return
             _, pages, copied = found
             if copied < pages:
+                self._image_wished_until = self._clock() + 2 * self._settings.image_offer_interval
                 done(None, ImageUnwritten("a read holds the checkpoint up; it is tried again"))
                 return
             self._is_in_thread = True  # still: nobody may write into what is copied now
+            self._image_wished_until = -math.inf
+            self._lull.passed()  # the copying disturbs no read
             self._copying = Copying(self._path, directory)
             self._copy_on(self._copying, done)
 

@@ -11,6 +11,7 @@ import pytest
 
 from rsqlite.errors import Overloaded, RsqliteError, Stopped
 from rsqlite.request import Outcome
+from rsqlite.statemachine.image import ImageUnwritten
 from rsqlite.statemachine.opening import PAGE_BYTES
 from tests.statemachine.lab import QUERY, SERIES, Lab, ask, read
 
@@ -205,3 +206,43 @@ def test_a_read_that_ends_after_the_close_begins_no_checkpoint(lab: Lab, threads
     threads.end()
     lab.loop.advance(1.0)
     assert not lab.leader._lull.is_here
+
+
+def wish_in_vain(lab: Lab, threads: Threads, directory: Path, answers: Answers) -> list[Any]:
+    """One waits for a lull, and reads have kept an image from being made; what comes of images."""
+    images: list[Any] = []
+    lab.loop.advance(HELD_MAX_S)
+    lab.leader.query(LONG, answers.append)
+    lab.leader.checkpointer.make_image(str(directory), lambda *answer: images.append(answer))
+    lab.loop.run()
+    ((found, error),) = images
+    assert (found, type(error)) == (None, ImageUnwritten)
+    return images
+
+
+def test_an_image_that_is_wished_for_is_made_in_the_lull(
+    lab: Lab, threads: Threads, tmp_path: Path
+) -> None:
+    answers = hold_up(lab, threads)
+    images = wish_in_vain(lab, threads, tmp_path, answers)
+    threads.end()
+    lab.loop.advance(lab.settings.image_offer_interval)
+    assert not threads.waiting
+    lab.leader.checkpointer.make_image(str(tmp_path), lambda *answer: images.append(answer))
+    lab.loop.advance(0.0)
+    assert len(threads.waiting) == 1, "it reads while the image is copied"
+    threads.begin()
+    lab.loop.advance(1.0)
+    found, error = images[-1]
+    assert (found is not None, error) == (True, None)
+
+
+def test_a_wish_for_an_image_that_is_not_repeated_ends(
+    lab: Lab, threads: Threads, tmp_path: Path
+) -> None:
+    answers = hold_up(lab, threads)
+    wish_in_vain(lab, threads, tmp_path, answers)
+    threads.end()
+    lab.loop.advance(3 * lab.settings.image_offer_interval)
+    assert lab.leader.statistics().checkpoints == 1
+    assert len(threads.waiting) == 1
