@@ -105,7 +105,9 @@ class EmbeddedNode:
         request = self._commands.request_of(command)
         if request.freshness_s or not node.may_read_aside(request.level):
             return None
-        reader = self._reader(node.machine.path)
+        machine = node.machine
+        reader = self._reader(machine.path)
+        machine.reads_beside.add(reader)
         try:
             outcome = reader.query(request, timeout_s)
         except RsqliteError:
@@ -114,6 +116,8 @@ class EmbeddedNode:
         except BaseException:
             reader.close()
             raise
+        finally:
+            machine.reads_beside.discard(reader)
         if len(self._idle) < ASIDE_READERS_MAX:
             self._idle.append(reader)
         else:

@@ -668,7 +668,7 @@ class Engine:
         Asked on that thread: nothing is changed here, and no more than attributes are looked at."""
         if self.fault is not None or self.is_stopping or self.installer.refuses:
             return False
-        if self.writer.is_ahead_of_file:
+        if self.writer.is_ahead_of_file or not self.machine.may_read_beside:
             return False
         core = self.core
         if level is ReadLevel.WEAK:

@@ -8,7 +8,8 @@ So once they have kept a checkpoint from being complete, each moment in which no
 way is used to try another. When no such moment has been of use for `checkpoint_held_max`, one is
 made: long reads that come wait until those under way have ended and a checkpoint has been tried
 without them, however it went. Each waits for as long as it would have waited elsewhere or run, then
-it is refused. Reads on the loop are not concerned.
+it is refused. Reads on the loop are not concerned. Those beside it, in threads of the program, are
+led to the loop meanwhile.
 """
 
 from __future__ import annotations
@@ -42,10 +43,12 @@ class Lull:
         """When they first kept a checkpoint from being complete; none was since."""
         self._is_alone = False
         """None of them was under way since the last checkpoint began."""
+        self.beside: set[object] = set()
+        """Reads that run in threads of the program, which put them in and take them out."""
         self._is_of_use: Callable[[], bool] = lambda: False
         self._maintain: Callable[[], None] = self.end
-        self.is_here = False
-        """Nothing reads in a thread, and a checkpoint is due, however short the WAL is."""
+        self._is_resting = False
+        """None is under way but those beside, and a checkpoint is due."""
         self._next_turn: Handle | None = None
 
     def wire(self, is_of_use: Callable[[], bool], maintain: Callable[[], None]) -> None:
@@ -75,7 +78,7 @@ class Lull:
     def began(self) -> None:
         """One is under way."""
         self._under_way += 1
-        self.is_here = self._is_alone = False
+        self._is_resting = self._is_alone = False
 
     def ended(self) -> None:
         """It is no more."""
@@ -84,16 +87,29 @@ class Lull:
 
     def close(self) -> None:
         """Refuse all who wait; there will be no more checkpoint."""
-        self.is_here = False
+        self._is_resting = False
         self._held_up_since = math.inf
         for one in self._take_all():
             one.refuse(Stopped("the node is stopping"))
 
+    @property
+    def sends_to_loop(self) -> bool:
+        """May no read begin beside the loop now? Asked in the threads of those: one that begins at
+        the very moment of a checkpoint has it tried again."""
+        if self._held_up_since == math.inf:
+            return False
+        return bool(self._held) or self.is_here or self._is_due()
+
     # For the checkpoints
+
+    @property
+    def is_here(self) -> bool:
+        """Nothing reads in a thread, and a checkpoint is due, however short the WAL is."""
+        return self._is_resting and not self.beside
 
     def begins(self) -> None:
         """A checkpoint, or its second step, begins."""
-        self._is_alone = not self._under_way
+        self._is_alone = not (self._under_way or self.beside)
 
     def passed(self) -> None:
         """It was complete."""
@@ -103,7 +119,7 @@ class Lull:
     def missed(self) -> None:
         """It was not complete. With no long read under way that was not for want of a lull:
         somebody else reads, or the volume is full."""
-        if self._is_alone:
+        if self._is_alone and not self.beside:
             self._held_up_since = math.inf
             self.end()
         else:
@@ -112,7 +128,7 @@ class Lull:
 
     def end(self) -> None:
         """Let those read that wait."""
-        self.is_here = False
+        self._is_resting = False
         for one in self._take_all():
             one.start()
 
@@ -122,12 +138,12 @@ class Lull:
 
     def _look(self) -> None:
         is_due = bool(self._held) or self._held_up_since < math.inf
-        if is_due and not self._under_way and not self.is_here:
-            self.is_here = True
+        if is_due and not self._under_way and not self._is_resting:
+            self._is_resting = True
             self._carry_on_in(0.0)
 
     def _carry_on(self) -> None:
-        if self.is_here:
+        if self._is_resting:
             self._maintain()
             self._carry_on_in(self._settings.tick)
 

@@ -417,6 +417,17 @@ class StateMachine:
         """Run a request that only reads, on committed data."""
         self._readers.query(request, done)
 
+    @property
+    def may_read_beside(self) -> bool:
+        """May a thread of the program read the file now? Not while that would keep a checkpoint
+        from passing between long reads."""
+        return not self._lull.sends_to_loop
+
+    @property
+    def reads_beside(self) -> set[object]:
+        """Whoever reads so is in here as long as it does."""
+        return self._lull.beside
+
     # Upkeep
 
     def maintain(self) -> None:

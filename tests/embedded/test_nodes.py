@@ -169,6 +169,29 @@ def test_a_damaged_page_is_the_nodes_business(
         assert db.execute("SELECT 1").fetchone() == (1,), "the loop was asked"
 
 
+def test_a_read_in_the_thread_is_seen_by_checkpoints_and_gives_way_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rsqlite.statemachine.aside import AsideReader
+
+    with closing(rsqlite.connect(tmp_path / "data")) as db:
+        (opened,) = NODES._open.values()
+        machine = opened._node.machine
+        seen: list[bool] = []
+        query = AsideReader.query
+
+        def watched(self: AsideReader, request: Any, timeout_s: float) -> Any:
+            seen.append(self in machine.reads_beside)
+            return query(self, request, timeout_s)
+
+        monkeypatch.setattr(AsideReader, "query", watched)
+        assert db.execute("SELECT 1").fetchone() == (1,)
+        assert (seen, machine.reads_beside) == ([True], set())
+        monkeypatch.setattr(type(machine), "may_read_beside", False)
+        assert db.execute("SELECT 1").fetchone() == (1,)
+        assert len(seen) == 1, "the loop was asked"
+
+
 def test_many_threads_read_at_once(tmp_path: Path) -> None:
     with closing(rsqlite.connect(tmp_path / "data", check_same_thread=False)) as db:
         db.execute("CREATE TABLE t(a INTEGER PRIMARY KEY)")

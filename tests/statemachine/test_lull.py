@@ -246,3 +246,43 @@ def test_a_wish_for_an_image_that_is_not_repeated_ends(
     lab.loop.advance(3 * lab.settings.image_offer_interval)
     assert lab.leader.statistics().checkpoints == 1
     assert len(threads.waiting) == 1
+
+
+def test_reads_beside_the_loop_are_led_to_it_until_a_checkpoint_has_passed(
+    lab: Lab, threads: Threads
+) -> None:
+    machine, one, other = lab.leader, object(), object()
+    machine.reads_beside.add(one)
+    threads.begin()
+    for _ in range(4):
+        lab.do(FILL)
+        lab.loop.run()
+    machine.reads_beside.add(other)  # the next one has begun before that ends
+    machine.reads_beside.discard(one)
+    lab.loop.advance(HELD_MAX_S / 2)
+    assert machine.may_read_beside
+    lab.loop.advance(HELD_MAX_S / 2)
+    assert not machine.may_read_beside
+    answers: Answers = []
+    machine.query(LONG, answers.append)
+    lab.loop.advance(1.0)
+    assert (machine.statistics().checkpoints, len(threads.waiting)) == (0, 0)
+    machine.reads_beside.discard(other)
+    threads.end()
+    lab.loop.advance(1.0)
+    assert (machine.statistics().checkpoints, len(threads.waiting)) == (1, 1)
+    assert machine.may_read_beside
+
+
+def test_the_pause_between_two_reads_beside_the_loop_is_used(lab: Lab, threads: Threads) -> None:
+    machine, one = lab.leader, object()
+    machine.reads_beside.add(one)
+    threads.begin()
+    for _ in range(4):
+        lab.do(FILL)
+        lab.loop.run()
+    assert machine.may_read_beside, "short ones go on beside it"
+    machine.reads_beside.discard(one)
+    threads.end()
+    lab.loop.advance(1.0)
+    assert machine.statistics().checkpoints == 1
