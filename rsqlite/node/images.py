@@ -10,6 +10,7 @@ a follower that cannot take it would have the log grow without bound.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping
 
@@ -60,8 +61,9 @@ class Images:
         self._served: set[int] = set()
         """The chunks of it that were asked for."""
         self._is_making = False
-        self._fetched_at = 0.0
-        """When a part of it was asked for, or it was made."""
+        self._made_at = 0.0
+        self._served_at = -math.inf
+        """When a part of it was asked for."""
         self._asked_at = -settings.image_keep_time
         self._next_offer = 0.0
         self._is_stopped = False
@@ -129,9 +131,23 @@ class Images:
             )
         elif self._machine().applied_index < needed:
             answer({"error": "Unavailable", "text": "the database here is too old"})
+        elif self._is_fetched:
+            text = "an older image is being fetched; a newer one is made afterwards"
+            answer({"error": "Unavailable", "text": text})
         else:
             self._make(now)
             answer({"error": "Unavailable", "text": "an image is being made"})
+
+    @property
+    def _fetched_at(self) -> float:
+        """When a part of it was asked for, or it was made."""
+        return max(self._made_at, self._served_at)
+
+    @property
+    def _is_fetched(self) -> bool:
+        """May somebody have a part of it, and wait for more?"""
+        silent_s = self._loop.monotonic() - self._served_at
+        return self._is_of_use and silent_s <= self._settings.image_part_timeout
 
     @property
     def _is_of_use(self) -> bool:
@@ -150,7 +166,7 @@ class Images:
             answer(None)
             return
         path, manifest = self._image
-        self._fetched_at = self._loop.monotonic()
+        self._served_at = self._loop.monotonic()
         self.parts_served += 1
         if not number:
             answer(msgspec.json.encode(manifest))
@@ -196,7 +212,7 @@ class Images:
                 return
             self._image = found
             self._served.clear()
-            self._fetched_at = self._loop.monotonic()
+            self._made_at, self._served_at = self._loop.monotonic(), -math.inf
             self._next_offer = 0.0
             self.made += 1
             manifest = found[1]

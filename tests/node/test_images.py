@@ -873,6 +873,31 @@ def test_what_is_in_quarantine_gives_way_to_an_image(
     assert [one.name for one in quarantine.iterdir()] == ["2"], "the oldest, and no more than that"
 
 
+def test_an_image_that_is_fetched_is_not_taken_away_for_who_needs_a_newer_one(
+    brief: EngineCluster,
+) -> None:
+    write(brief, 100)
+    number = leave_behind(brief)
+    again = half_way(brief, number)
+    offer, leader = again.transfer._offer, brief.leader()
+    write(brief, 5)
+    needed = leader.machine.applied_index
+    answers: list[Any] = []
+    while again.transfer.is_under_way:
+        leader.asked({"image": leader.cluster_id, "from": needed}, answers.append)
+        brief.loop.advance(0.1)
+        assert again.transfer._offer in (offer, None)
+    assert leader.images.made == 1
+    brief.until(lambda: is_level(brief, again))
+    assert {one["error"] for one in answers} == {"Unavailable"}
+    brief.loop.advance(brief.settings.image_part_timeout)
+    answers.clear()
+    for _ in range(2):
+        leader.asked({"image": leader.cluster_id, "from": needed}, answers.append)
+        brief.loop.advance(1.0)
+    assert answers[-1]["last_index"] >= needed
+
+
 def test_a_log_that_fills_its_volume_gives_way_to_no_image(brief: EngineCluster) -> None:
     write(brief, 300)
     number = leave_behind(brief)
