@@ -297,8 +297,8 @@ class Engine:
             loop=self.loop,
             settings=settings,
             cluster_id=lambda: self.cluster_id,
-            has_room=self.installer.has_room,
-            give_way=lambda: remove_oldest(self.directory.quarantine_path),
+            room_bytes=self.installer.room_bytes,
+            give_way=lambda missing: remove_oldest(self.directory.quarantine_path, missing),
             arrived=self.installer.arrived,
         )
         self.compaction = Compaction(

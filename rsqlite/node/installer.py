@@ -249,13 +249,17 @@ class Installer:
 
     def has_room(self, size: int) -> bool:
         """Whether the volume has room for an image of this size."""
+        return self.room_bytes() >= size
+
+    def room_bytes(self) -> int:
+        """What the volume has room for, above the reserve."""
         engine = self._engine
         try:
             free = engine.disk.free_bytes(engine.directory.database_root)
         except OSError as error:
             engine.fail(DiskFault(f"cannot ask for the free space of {engine.path}: {error}"))
-            return False
-        return free - engine.settings.disk_reserve_bytes >= size
+            return -1
+        return free - engine.settings.disk_reserve_bytes
 
     # Installing one
 

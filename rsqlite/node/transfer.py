@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from io import FileIO
 from typing import TypeVar
 
@@ -51,18 +52,18 @@ class Transfer:
         loop: Loop,
         settings: Settings,
         cluster_id: Callable[[], str | None],
-        has_room: Callable[[int], bool],
-        give_way: Callable[[], str | None],
+        room_bytes: Callable[[], int],
+        give_way: Callable[[int], str | None],
         arrived: Callable[[str, Manifest], None],
     ) -> None:
-        """`give_way` removes, in a thread, what is needed less than an image, a piece at a time,
-        and says what it was; None: there is nothing more."""
+        """`give_way` removes, in a thread, a piece of what is needed less than an image, and says
+        what it was; None: all of it is less than the bytes that are missing."""
         self._directory = directory
         self._network = network
         self._loop = loop
         self._settings = settings
         self._cluster_id = cluster_id
-        self._has_room = has_room
+        self._room_bytes = room_bytes
         self._give_way = give_way
         self._arrived = arrived
         self._offer: Offer | None = None
@@ -120,7 +121,7 @@ class Transfer:
             is_stuck = now - self._progress_at > self._settings.image_stall_timeout
             if offer == self._offer or not (is_stuck or offer.image_id == self._offer.image_id):
                 return
-        if offer.image_id == self._unfit[0] and not self._has_room(self._unfit[1]):
+        if offer.image_id == self._unfit[0] and self._room_bytes() < self._unfit[1]:
             return
         self._generation += 1
         self._offer, self._manifest, self._number = offer, None, 0
@@ -179,13 +180,13 @@ class Transfer:
 
     def _prepared(self, there_bytes: int) -> None:
         assert self._manifest is not None
-        missing = self._manifest.size - there_bytes
-        if self._has_room(missing):
+        missing = self._manifest.size - there_bytes - self._room_bytes()
+        if missing <= 0:
             self._look(0, self._begun)
         else:
-            self._in_thread(self._give_way, lambda removed: self._gave_way(removed, there_bytes))
+            self._in_thread(lambda: self._give_way(missing), partial(self._gave_way, there_bytes))
 
-    def _gave_way(self, removed: str | None, there_bytes: int) -> None:
+    def _gave_way(self, there_bytes: int, removed: str | None) -> None:
         assert self._offer is not None
         assert self._manifest is not None
         if removed is not None:

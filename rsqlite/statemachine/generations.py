@@ -25,6 +25,8 @@ INSTALLED = "installed"
 DAMAGED = "damaged"
 WANTS_IMAGE = "wants-image"
 COMPACT = "compact"
+STAT_BLOCK_BYTES = 512
+"""The unit of `st_blocks`, whatever the blocks of the file system are."""
 
 
 class Installed(msgspec.Struct, frozen=True):
@@ -222,16 +224,23 @@ def set_aside(root: str, quarantine: str) -> str:
     return target
 
 
-def remove_oldest(quarantine: str) -> str | None:
-    """Remove what was set aside first; what it was, None if there is nothing."""
-    kept = schema.generations_in(quarantine)
-    if not kept:
+def remove_oldest(quarantine: str, missing: int) -> str | None:
+    """Remove what was set aside first; what it was. None, and nothing was removed, if all that was
+    set aside would not free the bytes that are missing."""
+    folders = [os.path.join(quarantine, str(one)) for one in schema.generations_in(quarantine)]
+    if not folders or sum(map(_disk_bytes, folders)) < missing:
         return None
-    folder = os.path.join(quarantine, str(kept[0]))
+    folder = folders[0]
     shutil.rmtree(folder)
     # Blocks are free for others only when the file system's journal says so.
     schema.sync_directory(quarantine)
     return folder
+
+
+def _disk_bytes(folder: str) -> int:
+    """What the files in it take of the disk."""
+    paths = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
+    return sum(os.lstat(path).st_blocks * STAT_BLOCK_BYTES for path in paths)
 
 
 def remove_others(database: str) -> None:

@@ -337,17 +337,11 @@ def test_the_rest_of_an_image_needs_room_for_the_rest_only(three: EngineCluster)
     there = sum(one.stat().st_size for one in Path(before.directory.incoming_path).iterdir())
     three.kill(number)
     again = three.start_node(number)
-    asked: list[int] = []
-
-    def has_room(size: int) -> bool:
-        asked.append(size)
-        return True
-
-    again.transfer._has_room = has_room
-    three.until(lambda: is_level(three, again), 60.0)
-    size = Path(again.machine.path).stat().st_size
+    (made,) = Path(three.leader().directory.images_path).iterdir()
+    rest = made.stat().st_size - there
     assert there > 0
-    assert asked[0] == size - there
+    again.transfer._room_bytes = lambda: rest
+    three.until(lambda: is_level(three, again), 60.0)
 
 
 def test_parts_of_an_image_that_nobody_needs_any_more_are_removed(three: EngineCluster) -> None:
@@ -871,6 +865,20 @@ def test_what_is_in_quarantine_gives_way_to_an_image(
     again = brief.start_node(number)
     brief.until(lambda: is_level(brief, again), 20.0)
     assert [one.name for one in quarantine.iterdir()] == ["2"], "the oldest, and no more than that"
+
+
+def test_what_is_in_quarantine_stays_where_all_of_it_is_not_room_enough(
+    brief: EngineCluster,
+) -> None:
+    number = leave_behind(brief)
+    quarantine = brief.directory / f"node{number}" / "quarantine"
+    for name in ("1", "2"):
+        (quarantine / name).mkdir(parents=True)
+        (quarantine / name / "main.db").write_bytes(bytes(CHUNK_BYTES))
+    brief.disks[number].free["db"] = 1 * MIB + CHUNK_BYTES
+    again = brief.start_node(number)
+    brief.until(lambda: bool(again.transfer._unfit[0]))
+    assert len(list(quarantine.iterdir())) == 2
 
 
 def test_an_image_that_is_fetched_is_not_taken_away_for_who_needs_a_newer_one(

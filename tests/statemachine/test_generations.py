@@ -103,6 +103,17 @@ def test_the_newest_databases_that_were_given_up_are_kept(tmp_path: Path) -> Non
     assert sorted(kept) == list(range(6 - QUARANTINED_MAX, 6))
 
 
+def test_the_oldest_gives_way_where_all_that_was_set_aside_is_enough(tmp_path: Path) -> None:
+    for name in ("2", "10"):
+        (tmp_path / name / "deep").mkdir(parents=True)
+        (tmp_path / name / "deep" / "main.db").write_bytes(os.urandom(8192))
+    assert generations.remove_oldest(str(tmp_path), 3 * 8192) is None
+    assert len(list(tmp_path.iterdir())) == 2
+    assert generations.remove_oldest(str(tmp_path), 2 * 8192) == str(tmp_path / "2")
+    assert [one.name for one in tmp_path.iterdir()] == ["10"]
+    assert generations.remove_oldest(str(tmp_path / "none"), 0) is None
+
+
 def test_where_it_is_not_known_which_one_is_in_use_all_are_set_aside(tmp_path: Path) -> None:
     root, quarantine = tmp_path / "db", tmp_path / "quarantine"
     for number in (3, 4):
