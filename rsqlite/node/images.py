@@ -4,7 +4,9 @@ A follower whose next entry was cut away here is in the state `snapshot` (`raft/
 long as there is one, the leader offers it an image that reaches so far that the log can follow on;
 the follower fetches it, part by part, whoever leads meanwhile. One image at a time is kept, until
 nobody has wanted it for a while; and the log behind it, until nobody has fetched of it for a while:
-a follower that cannot take it would have the log grow without bound.
+a follower that cannot take it would have the log grow without bound. One that went out of use with
+no chunk of it fetched is offered on by its name alone: to copy the database again would be in vain,
+for a follower that has no room asks for nothing, and for that image once it has.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import msgspec
 from rsqlite.config import Settings
 from rsqlite.ports import Loop
 from rsqlite.raft.core import Raft
-from rsqlite.raft.progress import ProgressState
+from rsqlite.raft.progress import ProgressState, ProgressView
 from rsqlite.raft.types import EntryId, Index, NodeId, Role, Term
 from rsqlite.statemachine.image import SUFFIX, Manifest, digest_of
 from rsqlite.statemachine.machine import StateMachine
@@ -58,6 +60,8 @@ class Images:
         self._has_room = has_room
         self._offer = offer
         self._image: tuple[str, Manifest] | None = None
+        self._declined: Manifest | None = None
+        """Of an image that nobody took, and that is gone. Who asks for it gets another one."""
         self._served: set[int] = set()
         """The chunks of it that were asked for."""
         self._is_making = False
@@ -92,25 +96,25 @@ class Images:
 
     def sweep(self, now: float, core: Raft) -> None:
         """Offer an image to whoever needs one, if we lead; let go of one that nobody wants."""
-        needy: list[NodeId] = []
+        needy: list[ProgressView] = []
         if core.role is Role.LEADER:
             needy = [
-                one.node_id
+                one
                 for one in core.progress()
                 if one.state is ProgressState.SNAPSHOT and one.is_active
             ]
-        image = self._image
         if needy:
-            if image is None or not self._is_of_use:
+            self._see_declined()
+            manifest = self._on_offer(max(one.match_index for one in needy) + 1)
+            if manifest is None:
                 self._make(now)
             elif now >= self._next_offer:
                 self._next_offer = now + self._settings.image_offer_interval
-                manifest = image[1]
                 last = EntryId(Term(manifest.last_term), Index(manifest.last_index))
                 text = msgspec.json.encode(Offer(manifest.image_id, self._address))
-                for node_id in needy:
-                    self._offer(node_id, last, text)
-        elif image is not None and self._is_past(max(self._fetched_at, self._asked_at)):
+                for one in needy:
+                    self._offer(one.node_id, last, text)
+        elif self._is_past(max(self._fetched_at, self._asked_at)):
             self._remove()
 
     def asked(self, index_min: object, answer: Callable[[Mapping[str, object]], None]) -> None:
@@ -119,8 +123,9 @@ class Images:
         now = self._loop.monotonic()
         self._asked_at = now
         needed = index_min if isinstance(index_min, int) else 0
-        if self._is_of_use and self._image is not None and self._image[1].last_index >= needed:
-            manifest = self._image[1]
+        self._see_declined()
+        manifest = self._on_offer(needed)
+        if manifest is not None:
             answer(
                 {
                     "image_id": manifest.image_id,
@@ -137,6 +142,17 @@ class Images:
         else:
             self._make(now)
             answer({"error": "Unavailable", "text": "an image is being made"})
+
+    def _on_offer(self, needed: int) -> Manifest | None:
+        """What is offered to those who need all up to `needed`; None: an image is to be made."""
+        manifest = self._image[1] if self._image and self._is_of_use else self._declined
+        return manifest if manifest is not None and manifest.last_index >= needed else None
+
+    def _see_declined(self) -> None:
+        """Let go of an image that is of no use any more, and that nobody has begun to fetch."""
+        if self._image is not None and not self._is_of_use and not self._served:
+            self._declined = self._image[1]
+            self._remove()
 
     @property
     def _fetched_at(self) -> float:
@@ -162,6 +178,8 @@ class Images:
     def serve(self, name: str, answer: Callable[[bytes | None], None]) -> None:
         """The part of this name: `ID` is the manifest, `ID/N` chunk N; None if there is none."""
         image_id, _, number = name.partition("/")
+        if self._declined is not None and image_id == self._declined.image_id:
+            self._declined = None
         if self._image is None or image_id != self._image[1].image_id:
             answer(None)
             return
@@ -210,7 +228,7 @@ class Images:
                 # What is wrong with the database itself its owner has heard of.
                 log.warning("no image could be made: %s", error)
                 return
-            self._image = found
+            self._image, self._declined = found, None
             self._served.clear()
             self._made_at, self._served_at = self._loop.monotonic(), -math.inf
             self._next_offer = 0.0

@@ -831,9 +831,64 @@ def test_the_log_is_kept_no_longer_than_the_image_is_fetched(brief: EngineCluste
         write(brief, 20)
         brief.loop.advance(0.5)
     assert leader.log.last_index - leader.log.first_index < 200
+    assert leader.images.made == 1, "nor is another one made that it cannot take either"
+    assert not list(Path(leader.directory.images_path).iterdir())
     brief.disks[brief.number(again)].free.clear()
     brief.until(lambda: is_level(brief, again), 20.0)
     assert count(brief, again) == count(brief, leader)
+    assert leader.images.made == 2
+
+
+def let_lapse(cluster: EngineCluster) -> None:
+    """Write on until the log cannot follow on the image that there is."""
+    images = cluster.leader().images
+    for _ in range(40):
+        write(cluster, 10)
+        cluster.loop.advance(0.5)
+        if images._image is None and not images.is_making:
+            return
+    raise AssertionError("it is of use for ever")
+
+
+def test_others_get_an_image_while_there_is_one_without_room_for_it(brief: EngineCluster) -> None:
+    short = without_room(brief)
+    let_lapse(brief)
+    images = brief.leader().images
+    new = brief.grow(raft_non_voter=True)
+    brief.until(lambda: new.core is not None and is_level(brief, new), 20.0)
+    assert images.made == 2
+    let_lapse(brief)
+    let_lapse(brief)
+    made, number = images.made, brief.number(new)
+    # This one has more than was in the image that nobody took.
+    brief.kill(number)
+    left_at = new.log.last_index
+    while brief.leader().log.first_index <= left_at + 1:
+        write(brief, 10)
+        brief.loop.advance(0.5)
+    assert images.made == made
+    new = brief.start_node(number)
+    brief.until(lambda: is_level(brief, new), 20.0)
+    assert images.made == made + 1
+    assert not is_level(brief, short)
+
+
+def test_who_lost_its_database_and_has_no_room_has_one_image_made(brief: EngineCluster) -> None:
+    write(brief, 100)
+    brief.loop.advance(1.0)
+    sick = brief.followers()[0]
+    number = brief.number(sick)
+    generations.note_damage(sick.machine.path, "a test")
+    brief.disks[number].free["db"] = 1 * MIB + 1000
+    again = restarted(brief, number)
+    leader = brief.leader()
+    brief.until(lambda: leader.images.parts_served > 0)
+    let_lapse(brief)
+    brief.loop.advance(2.0)
+    assert leader.images.made == 1
+    brief.disks[number].free.clear()
+    brief.until(lambda: is_level(brief, again) and again.is_synced, 20.0)
+    assert leader.images.made == 2
 
 
 def test_who_has_no_room_for_an_image_asks_for_nothing_of_it(
