@@ -52,7 +52,7 @@ def check(directory: str) -> None:
     Changes nothing. Prints a line for each finding. The exit code is 0 when no damage was found,
     else that of rsqlited for the same fault.
     """
-    from rsqlite.statemachine import check_database
+    from rsqlite.statemachine import check_database, needs_image
     from rsqlite.storage.check import begins_with_first_entry
     from rsqlite.storage.check import check as check_log
     from rsqlite.storage.directory import DATABASE_NAME
@@ -74,8 +74,8 @@ def check(directory: str) -> None:
             click.echo(f"{Severity.DAMAGE.value}: {problem}")
         if problems:
             damaged = True
-            is_whole = begins_with_first_entry(directory)
-            click.echo(REBUILD_ADVICE.format(database) if is_whole else REJOIN_ADVICE)
+            is_enough = begins_with_first_entry(directory) and not needs_image(database)
+            click.echo(REBUILD_ADVICE.format(database) if is_enough else REJOIN_ADVICE)
     if damaged:
         sys.exit(Exit.DAMAGED)
     click.echo(f"{directory}: no damage found")

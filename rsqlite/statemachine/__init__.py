@@ -46,8 +46,8 @@ older release reads them until the upgrade has ended, so that one can go back.
 """
 
 from rsqlite.statemachine.batch import Batch
-from rsqlite.statemachine.check import check_database
+from rsqlite.statemachine.check import check_database, needs_image
 from rsqlite.statemachine.machine import StateMachine
 from rsqlite.statemachine.statistics import Statistics
 
-__all__ = ["Batch", "StateMachine", "Statistics", "check_database"]
+__all__ = ["Batch", "StateMachine", "Statistics", "check_database", "needs_image"]

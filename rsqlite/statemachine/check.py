@@ -8,10 +8,10 @@ from typing import Any
 
 import apsw
 
-from rsqlite.errors import NodeFault
+from rsqlite.errors import DamagedDatabase, NodeFault
 from rsqlite.statemachine import schema
 from rsqlite.statemachine.backfill import judge_wal
-from rsqlite.statemachine.generations import installed_of
+from rsqlite.statemachine.generations import installed_of, noted_damage, wanted_image
 from rsqlite.statemachine.pages import damaged_pages
 from rsqlite.statemachine.vfs import load_checksum_vfs
 
@@ -35,7 +35,41 @@ def check_database(directory: str) -> list[str]:
         installed_of(path)
     except NodeFault as error:
         notes.append(str(error))
-    return notes + _check(path)
+    try:
+        given_up = _given_up(directory, path)
+    except NodeFault as error:
+        given_up = [str(error)]
+    # It may have been given up by taking its name away.
+    return notes + given_up + (_check(path) if os.path.exists(path) or not given_up else [])
+
+
+def _given_up(directory: str, path: str) -> list[str]:
+    reason = wanted_image(path)
+    if reason is not None:
+        found = f"{path} is to be had from the other nodes, and not to be made from the log"
+    else:
+        reason = noted_damage(directory)
+        found = f"{path} was given up"
+    if reason is None:
+        return []
+    return [f"{found}: {reason}" if reason else found]
+
+
+def needs_image(directory: str) -> bool:
+    """Must one of the others take the place of the database under `directory`, because this node
+    might make the same again from its log? In doubt it must."""
+    try:
+        return any(wanted_image(path) is not None for path in _candidates(directory))
+    except (NodeFault, OSError):
+        return True
+
+
+def _candidates(directory: str) -> list[str]:
+    """The database in use, or all of those of which one may be."""
+    try:
+        return [schema.find_current_database(directory)]
+    except DamagedDatabase:
+        return [schema.database_of(directory, one) for one in schema.generations_in(directory)]
 
 
 def _check(path: str) -> list[str]:

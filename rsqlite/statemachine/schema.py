@@ -83,7 +83,7 @@ def read_current(root: str) -> Current:
     """What CURRENT says, or else what there is. DamagedDatabase when there is too much."""
     path = os.path.join(root, CURRENT)
     numbers = generations_in(root)
-    found = [n for n in numbers if os.path.exists(_database_of(root, n))]
+    found = [n for n in numbers if os.path.exists(database_of(root, n))]
     data, problem = b"", ""
     try:
         with open(path, "rb") as file:
@@ -91,7 +91,7 @@ def read_current(root: str) -> Current:
         # A number alone somebody has written by hand, or a program before the checksum was there.
         is_number = data.strip().isdigit()
         number = int(data if is_number else decode_note(data))
-        return Current(number, _database_of(root, number), "", is_written=not is_number)
+        return Current(number, database_of(root, number), "", is_written=not is_number)
     except FileNotFoundError:
         problem = f"{path} is missing" if found else ""
     except OSError as error:
@@ -105,10 +105,11 @@ def read_current(root: str) -> Current:
             " number into that file"
         )
     number = found[0] if found else max(numbers, default=1)
-    return Current(number, _database_of(root, number), problem, is_written=False)
+    return Current(number, database_of(root, number), problem, is_written=False)
 
 
-def _database_of(root: str, number: int) -> str:
+def database_of(root: str, number: int) -> str:
+    """The path of the database of a generation."""
     return os.path.join(root, str(number), DATABASE)
 
 

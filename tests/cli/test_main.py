@@ -3,20 +3,46 @@ where there are nodes to look at."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
 import rsqlite
+from rsqlite.cli.exits import Exit
 from rsqlite.cli.main import main
 from rsqlite.cli.serve import version_text
 from rsqlite.cli.upgrading import explain
 from rsqlite.statemachine.fingerprint import is_fingerprint
+from rsqlite.storage.finding import REJOIN_ADVICE
+from rsqlite.testing.engines import EngineCluster
 
 
 def test_help_lists_the_commands() -> None:
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
     assert "check" in result.output
+
+
+@pytest.mark.parametrize("note", ["wants-image", "main.db.wants-image"])
+def test_a_database_that_its_log_might_make_wrong_again_is_not_made_from_it(
+    tmp_path: Path, note: str
+) -> None:
+    cluster = EngineCluster(tmp_path, 1, join="")
+    engine = cluster.start()
+    cluster.close()
+    database = Path(engine.machine.path)
+    (database.parent / "damaged").touch()
+    result = CliRunner().invoke(main, ["check", engine.path])
+    assert result.exit_code == Exit.DAMAGED
+    assert result.output.endswith("makes the database anew from its log\n")
+    if note.startswith(database.name):  # there was no room for another file
+        database.rename(database.with_name(note))
+    else:
+        database.with_name(note).touch()
+    result = CliRunner().invoke(main, ["check", engine.path])
+    assert result.exit_code == Exit.DAMAGED
+    assert result.output.endswith(f"{REJOIN_ADVICE}\n")
 
 
 def test_version_is_that_of_the_package() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from rsqlite.statemachine import check_database, schema
+from rsqlite.statemachine import check_database, generations, needs_image, schema
 from rsqlite.statemachine.backfill import Backfill, note_backfill
 from rsqlite.statemachine.generations import Installed, write_installed
 from rsqlite.statemachine.opening import PAGE_BYTES
@@ -54,6 +56,46 @@ def test_a_missing_applied_row_is_found(tmp_path: Path) -> None:
 def test_a_missing_database_is_found(database: Path) -> None:
     (database / "1" / "main.db").unlink()
     assert "missing" in check_database(str(database))[0]
+
+
+@pytest.mark.parametrize("wants_image", [False, True])
+@pytest.mark.parametrize("fails", ["", "_write", "_touch"])
+def test_a_database_that_was_given_up_is_told_however_it_was_noted(
+    database: Path, monkeypatch: pytest.MonkeyPatch, fails: str, wants_image: bool
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = str(database / "1" / "main.db")
+    with monkeypatch.context() as patch:
+        if fails:
+            patch.setattr(generations, fails, full)
+        generations.note_damage(path, "entry 7 differs", wants_image=wants_image)
+    (found,) = check_database(str(database))
+    assert path in found
+    assert "missing" not in found
+    assert ("entry 7 differs" in found) == (fails != "_write")
+    assert needs_image(str(database)) == wants_image
+
+
+def test_what_is_to_take_its_place_is_told_while_it_is_waited_for(
+    database: Path, tmp_path: Path
+) -> None:
+    path = str(database / "1" / "main.db")
+    generations.note_damage(path, "entry 7 differs", wants_image=True)
+    generations.set_aside(str(database), str(tmp_path / "quarantine"))
+    (found,) = check_database(str(database))
+    assert "entry 7 differs" in found
+    assert needs_image(str(database))
+
+
+def test_where_it_is_not_known_which_one_is_in_use_each_may_need_an_image(database: Path) -> None:
+    shutil.copytree(database / "1", database / "2")
+    (database / "CURRENT").unlink()
+    assert "is not known" in check_database(str(database))[0]
+    assert not needs_image(str(database))
+    (database / "2" / "wants-image").touch()
+    assert needs_image(str(database))
 
 
 @pytest.mark.parametrize("name", ["CURRENT", "1/installed"])
