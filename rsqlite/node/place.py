@@ -303,7 +303,7 @@ class Place:
             self._refusal = (
                 "the cluster has let this node in, and does not reach it at"
                 f" {self._own().raft_addr}: is that its address (-raft-adv-addr)? If it is not to"
-                " be a member, remove it"
+                " be a member, stop it, then remove it"
             )
             self._ended()
 

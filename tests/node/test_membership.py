@@ -356,6 +356,7 @@ def test_a_node_that_was_let_in_and_cannot_be_reached_does_not_ask_for_ever(
     assert isinstance(fault, RequestError)
     assert "nowhere:1" in str(fault)
     assert "-raft-adv-addr" in str(fault)
+    assert "stop it, then remove it" in str(fault), "or it asks again at once"
 
 
 def test_a_node_comes_back_at_other_addresses(three: EngineCluster) -> None:
