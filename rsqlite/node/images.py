@@ -67,9 +67,9 @@ class Images:
         self._is_making = False
         self._made_at = 0.0
         self._served_at = -math.inf
-        """When a part of it was asked for."""
+        """When a chunk of it was asked for. Who cannot store any asks for the manifest only."""
         self._asked_at = -settings.image_keep_time
-        self._next_offer = 0.0
+        self._next_offer = self._next_try = 0.0
         self._is_stopped = False
         self.made = 0
         self.parts_served = 0
@@ -156,12 +156,12 @@ class Images:
 
     @property
     def _fetched_at(self) -> float:
-        """When a part of it was asked for, or it was made."""
+        """When a chunk of it was asked for, or it was made."""
         return max(self._made_at, self._served_at)
 
     @property
     def _is_fetched(self) -> bool:
-        """May somebody have a part of it, and wait for more?"""
+        """May somebody have a chunk of it, and wait for more?"""
         silent_s = self._loop.monotonic() - self._served_at
         return self._is_of_use and silent_s <= self._settings.image_part_timeout
 
@@ -184,7 +184,6 @@ class Images:
             answer(None)
             return
         path, manifest = self._image
-        self._served_at = self._loop.monotonic()
         self.parts_served += 1
         if not number:
             answer(msgspec.json.encode(manifest))
@@ -192,6 +191,7 @@ class Images:
             offset = int(number) * manifest.chunk_bytes
             # Whoever fetches verifies. Asked for again, it may be rotten here.
             is_checked = int(number) in self._served
+            self._served_at = self._loop.monotonic()
             self._served.add(int(number))
             digest = manifest.digests[int(number)]
 
@@ -213,9 +213,9 @@ class Images:
             answer(None)
 
     def _make(self, now: float) -> None:
-        if self._is_making or self._is_stopped or now < self._next_offer:
+        if self._is_making or self._is_stopped or now < self._next_try:
             return
-        self._next_offer = now + self._settings.image_offer_interval
+        self._next_try = now + self._settings.image_offer_interval
         self._remove()
         size = self._machine().statistics().database_bytes
         if not self._has_room(size):

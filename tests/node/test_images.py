@@ -839,6 +839,28 @@ def test_the_log_is_kept_no_longer_than_the_image_is_fetched(brief: EngineCluste
     assert leader.images.made == 2
 
 
+def test_a_node_that_cannot_store_an_image_keeps_it_from_nobody(
+    brief: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks for the manifest as often as it is offered."""
+    number = leave_behind(brief)
+
+    def prepare(path: str) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(transfer, "_prepare", prepare)
+    brief.start_node(number)
+    leader = brief.leader()
+    brief.until(lambda: leader.images.parts_served > 2)
+    write(brief, 5)
+    needed = leader.machine.applied_index
+    answers: list[Any] = []
+    for _ in range(2):
+        leader.asked({"image": leader.cluster_id, "from": needed}, answers.append)
+        brief.loop.advance(0.5)
+    assert answers[-1]["last_index"] >= needed
+
+
 def let_lapse(cluster: EngineCluster) -> None:
     """Write on until the log cannot follow on the image that there is."""
     images = cluster.leader().images
