@@ -45,7 +45,12 @@ class Threads:
             self.other.execute("ROLLBACK")
         begun, self.waiting = self.waiting, []
         for work, done in begun:
-            done(work(), None)
+            try:
+                value = work()
+            except Exception as error:  # noqa: BLE001 - as a thread does it
+                done(None, error)
+            else:
+                done(value, None)
 
 
 @pytest.fixture
