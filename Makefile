@@ -25,10 +25,11 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# These share the cores. The others start whole clusters of processes, or measure something, and run
-# one at a time.
+# These share the cores, test by test or file by file. The others start clusters that must keep their
+# leader, and run one at a time.
 PARALLEL := tests/raft tests/storage tests/statemachine tests/transport tests/node tests/server \
 	tests/client tests/embedded
+BY_FILE := tests/cli tests/conformance tests/bench tests/testing
 FLOORS := PYTHONPATH=.:client $(BIN)/lint-imports --no-logo
 
 .DEFAULT_GOAL := help
@@ -60,7 +61,9 @@ demo: $(RUNS)
 test: $(READY)
 ifeq ($(T),)
 	$(BIN)/python -m pytest $(PARALLEL) -n 2 -m 'not acceptance' $(ARGS)
-	$(BIN)/python -m pytest tests $(PARALLEL:%=--ignore=%) -m 'not acceptance' $(ARGS)
+	$(BIN)/python -m pytest $(BY_FILE) -n 2 --dist loadfile -m 'not acceptance' $(ARGS)
+	$(BIN)/python -m pytest tests $(PARALLEL:%=--ignore=%) $(BY_FILE:%=--ignore=%) \
+		-m 'not acceptance' $(ARGS)
 else
 	$(BIN)/python -m pytest tests/$(T) -m 'not acceptance' $(ARGS)
 endif
