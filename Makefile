@@ -2,7 +2,7 @@
 # all targets but demo, are installed into .venv by the first target that wants them.
 #
 #   make demo               three nodes, a killed leader, nothing lost; the exit code says if it held
-#   make test               everything CI tests, at most ten minutes; T=raft for one floor
+#   make test               everything CI tests, about twelve minutes; T=raft for one floor
 #   make quick              the same without the slow ones
 #   make check              format, lint, types, import floors, house rules; changes nothing
 #   make fix                formats, and repairs what the linter can
