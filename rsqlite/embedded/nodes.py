@@ -91,9 +91,8 @@ class EmbeddedNode:
                     done(commands.error_of(answer, command), 0)
                 else:
                     done(commands.reply_of(answer, command), answer.index)
-            except (
-                Exception
-            ):  # one connection's trouble is not the node's, in whose midst this runs
+            except Exception:
+                # One connection's trouble is not the node's, in whose midst this runs.
                 log.exception("an answer could not be given")
 
         self._node.submit(request, answered)

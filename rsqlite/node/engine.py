@@ -361,13 +361,6 @@ class Engine:
         """A transaction is open, or something has the write slot."""
         return self.writer.holds_slot or self.applier.is_busy
 
-    def begin_again(self) -> None:
-        """Go on in the midst of a life, with another database."""
-        try:
-            self.begin()
-        except Exception as error:  # noqa: BLE001 - nobody else hears of it, and the core is stopped
-            self.fail(results.node_fault(error) or error)
-
     def begin(self) -> None:
         if self.installer.resume():
             return
@@ -927,18 +920,23 @@ class Engine:
             }
         )
 
-    def _sweep(self) -> None:
+    def or_fail(self, work: Callable[[], None]) -> None:
+        """Do what nobody waits for, and without which this is no node: what it raises ends it."""
         try:
-            self._sweep_all(self.loop.monotonic())
-        except Exception as error:  # noqa: BLE001 - without its sweep the node is no node
+            work()
+        except Exception as error:  # noqa: BLE001 - the loop would log it, and nobody would hear
             self.fail(results.node_fault(error) or error)
+
+    def _sweep(self) -> None:
+        self.or_fail(self._sweep_all)
         fault = self.log.failure or self.machine.fault
         if fault is not None:
             self.fail(fault)
         if self.fault is None or isinstance(self.fault, Divergence):
             self._sweep_timer = self.loop.call_later(SWEEP_INTERVAL_S, self._sweep)
 
-    def _sweep_all(self, now: float) -> None:
+    def _sweep_all(self) -> None:
+        now = self.loop.monotonic()
         self.writer.sweep(now)
         self.reader.sweep(now)
         self.forwarding.sweep(now)
@@ -955,11 +953,7 @@ class Engine:
             self.vacuums.sweep(now)
             self.scrub.sweep(now)
             self.images.sweep(now, self.core)
-            try:
-                self.compaction.sweep(now)
-            except NodeFault as fault:
-                self.fail(fault)
-                return
+            self.compaction.sweep(now)
         self.space.sweep(now)
         if self._unsaved is not None and self.space.room is Room.AMPLE:
             self._save_configuration(self._unsaved)

@@ -22,7 +22,7 @@ from rsqlite.errors import (
 from rsqlite.node.asking import Asking
 from rsqlite.ports import Disk
 from rsqlite.raft.types import Configuration, EntryId, Index, NodeId, Role, Term
-from rsqlite.statemachine import results, schema
+from rsqlite.statemachine import schema
 from rsqlite.statemachine.generations import (
     Installed,
     install,
@@ -314,11 +314,8 @@ class Installer:
             or not engine.log.is_idle
         ):
             engine.loop.call_later(IDLE_LOOK_S, self._when_idle, then)
-            return
-        try:
-            then()
-        except Exception as error:  # noqa: BLE001 - the core is stopped, and nobody else hears of it
-            engine.fail(results.node_fault(error) or error)
+        else:
+            engine.or_fail(then)
 
     def go_on_with(self, index: Index, effects: str) -> None:
         """This replica has stopped before the entry at `index`; a majority computed what it did. Go
@@ -331,7 +328,7 @@ class Installer:
             engine.make_machine_parts()
             self._is_installing = False
             engine.transfer.ended()  # an image may have arrived that could not be taken
-            engine.begin_again()
+            engine.begin()
 
         self._pause(go_on)
 
@@ -344,20 +341,19 @@ class Installer:
                 return  # a stop came between
             if error is not None:
                 engine.fail(error)
-                return
-            try:
-                if engine.machine not in engine.open_parts:
-                    self._open()
-                    engine.make_machine_parts()
-                remove_others(engine.machine.path)
-            except Exception as caught:  # noqa: BLE001 - as above
-                engine.fail(results.node_fault(caught) or caught)
-                return
+            else:
+                engine.or_fail(use)
+
+        def use() -> None:
+            if engine.machine not in engine.open_parts:
+                self._open()
+                engine.make_machine_parts()
+            remove_others(engine.machine.path)
             log.info("image installed", extra={"index": installed.last_index})
             self._is_installing = False
             self._unfinished, self._lost = None, ""
             engine.transfer.ended()
-            engine.begin_again()
+            engine.begin()
 
         if self._is_reset(installed):
             reset(None)  # the log goes on from within: it was the database alone that was lost

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,16 @@ class Acceptance:
             answer = node.call("POST", path, CONTENT_QUERIES, timeout_s=SETTLE_S)
             for problem in content_problems(self.ledger, answer["results"]):
                 self.problems.append(f"node {node.index}: {problem}")
+
+
+def conclude(directory: Path, problems: Sequence[str]) -> int:
+    """Keep the data of a run that failed, and only that; the exit code."""
+    if problems:
+        say(f"kept: {directory}")
+    else:
+        shutil.rmtree(directory)
+    say("FAILED" if problems else "passed")
+    return 1 if problems else 0
 
 
 def machine() -> dict[str, Any]:

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import secrets
-import shutil
 import sys
 import tempfile
 import threading
@@ -47,7 +46,7 @@ from rsqlite.testing.cluster import (  # noqa: E402
     ProcessNode,
     wait_until,
 )
-from tests.e2e.accept import machine, say  # noqa: E402
+from tests.e2e.accept import conclude, machine, say  # noqa: E402
 from tests.e2e.calls import execute, leader_and_followers, query, verify  # noqa: E402
 from tests.e2e.files import differences  # noqa: E402
 from tests.e2e.load import CREATE, FIRST_ID, LoadProcess, running  # noqa: E402
@@ -351,12 +350,7 @@ def main() -> int:
     say(json.dumps(found, indent=2))
     if arguments.results:
         write_results(arguments.results, ["python", "tests/e2e/bounds.py", *sys.argv[1:]], found)
-    if found["problems"]:
-        say(f"kept: {directory}")
-    else:
-        shutil.rmtree(directory)
-    say("FAILED" if found["problems"] else "passed")
-    return 1 if found["problems"] else 0
+    return conclude(directory, found["problems"])
 
 
 if __name__ == "__main__":

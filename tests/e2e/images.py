@@ -23,7 +23,6 @@ import json
 import os
 import random
 import secrets
-import shutil
 import sys
 import tempfile
 import time
@@ -38,7 +37,7 @@ if str(ROOT) not in sys.path:
 
 from rsqlite.testing.cluster import ClusterError, NodeState, wait_for  # noqa: E402
 from tests.e2e import tracing  # noqa: E402
-from tests.e2e.accept import machine, say  # noqa: E402
+from tests.e2e.accept import conclude, machine, say  # noqa: E402
 from tests.e2e.files import database_path  # noqa: E402
 from tests.e2e.left_behind import (  # noqa: E402
     COME_BACK_S,
@@ -354,12 +353,7 @@ def main() -> int:
     say(json.dumps(found, indent=2))
     if arguments.results:
         write_results(arguments.results, ["python", "tests/e2e/images.py", *sys.argv[1:]], found)
-    if found["problems"]:
-        say(f"kept: {directory}")
-    else:
-        shutil.rmtree(directory)
-    say("FAILED" if found["problems"] else "passed")
-    return 1 if found["problems"] else 0
+    return conclude(directory, found["problems"])
 
 
 if __name__ == "__main__":

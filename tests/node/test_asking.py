@@ -11,17 +11,13 @@ from rsqlite.node.asking import ASK_PAUSE_S, Asking
 from rsqlite.node.engine import Engine
 from rsqlite.statemachine import generations
 from rsqlite.testing.engines import EngineCluster
-from tests.node.test_images import BRIEF, is_level, leave_behind, restarted, write
+from tests.node.test_images import BRIEF, formed, is_level, leave_behind, restarted, write
 
 
 @pytest.fixture
 def brief(tmp_path: Path) -> Iterator[EngineCluster]:
     """Three that keep an image for a short time."""
-    cluster = EngineCluster(tmp_path, 3, join_interval=0.5, **BRIEF)
-    cluster.start()
-    cluster.execute(cluster.leader(), "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
-    yield cluster
-    cluster.close()
+    yield from formed(tmp_path, **BRIEF)
 
 
 def test_a_node_without_a_database_gets_an_image_that_its_log_can_follow_on(

@@ -21,25 +21,14 @@ from rsqlite.statemachine.checkpoint import Checkpointer
 from rsqlite.statemachine.generations import Installed, note_damage
 from rsqlite.storage.directory import DataDirectory
 from rsqlite.testing.engines import EngineCluster, execute
-from tests.node.test_images import SMALL, is_level, leave_behind, write
+from tests.node.test_images import SMALL, formed, is_level, leave_behind, write
 from tests.node.test_verdict import applied_everywhere, tamper
+from tests.statemachine.lab import flip
 
 
 @pytest.fixture
 def three(tmp_path: Path) -> Iterator[EngineCluster]:
-    cluster = EngineCluster(tmp_path, 3, join_interval=0.5, **SMALL)
-    cluster.start()
-    cluster.execute(cluster.leader(), "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
-    yield cluster
-    cluster.close()
-
-
-def flip(path: str | Path, offset: int) -> None:
-    with open(path, "r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ 4]))
+    yield from formed(tmp_path, **SMALL)
 
 
 def fault_of(cluster: EngineCluster) -> BaseException:

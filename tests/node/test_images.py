@@ -43,13 +43,18 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "CHUNK_BYTES", CHUNK_BYTES)
 
 
-@pytest.fixture
-def three(tmp_path: Path) -> Iterator[EngineCluster]:
-    cluster = EngineCluster(tmp_path, 3, join_interval=0.5, **SMALL)
+def formed(tmp_path: Path, **settings: Any) -> Iterator[EngineCluster]:
+    """Three nodes with an empty table."""
+    cluster = EngineCluster(tmp_path, 3, join_interval=0.5, **settings)
     cluster.start()
     cluster.execute(cluster.leader(), "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
     yield cluster
     cluster.close()
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[EngineCluster]:
+    yield from formed(tmp_path, **SMALL)
 
 
 def write(cluster: EngineCluster, count: int) -> None:
@@ -808,11 +813,7 @@ BRIEF = {**SMALL, "image_keep_time": 3.0, "image_part_timeout": 0.5, "disk_reser
 @pytest.fixture
 def brief(tmp_path: Path) -> Iterator[EngineCluster]:
     """Three that keep an image for a short time."""
-    cluster = EngineCluster(tmp_path, 3, join_interval=0.5, **BRIEF)
-    cluster.start()
-    cluster.execute(cluster.leader(), "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
-    yield cluster
-    cluster.close()
+    yield from formed(tmp_path, **BRIEF)
 
 
 def without_room(cluster: EngineCluster) -> Engine:
