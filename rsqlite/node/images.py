@@ -68,7 +68,8 @@ class Images:
         self._made_at = 0.0
         self._served_at = -math.inf
         """When a chunk of it was asked for. Who cannot store any asks for the manifest only."""
-        self._asked_at = -settings.image_keep_time
+        self._wanted_at = -settings.image_keep_time
+        """When somebody needed one. Right after each check of the quorum no follower is active."""
         self._next_offer = self._next_try = 0.0
         self._is_stopped = False
         self.made = 0
@@ -104,6 +105,7 @@ class Images:
                 if one.state is ProgressState.SNAPSHOT and one.is_active
             ]
         if needy:
+            self._wanted_at = now
             self._see_declined()
             manifest = self._on_offer(max(one.match_index for one in needy) + 1)
             if manifest is None:
@@ -114,14 +116,14 @@ class Images:
                 text = msgspec.json.encode(Offer(manifest.image_id, self._address))
                 for one in needy:
                     self._offer(one.node_id, last, text)
-        elif self._is_past(max(self._fetched_at, self._asked_at)):
+        elif self._is_past(max(self._fetched_at, self._wanted_at)):
             self._remove()
 
     def asked(self, index_min: object, answer: Callable[[Mapping[str, object]], None]) -> None:
         """A node whose database is lost wants an image, though it needs no entry that is gone; one
         as of `index_min` at least, if it says so: its log begins behind that."""
         now = self._loop.monotonic()
-        self._asked_at = now
+        self._wanted_at = now
         needed = index_min if isinstance(index_min, int) else 0
         self._see_declined()
         manifest = self._on_offer(needed)

@@ -8,7 +8,8 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +17,7 @@ from rsqlite.config import KIB, MIB
 from rsqlite.errors import DamagedDatabase, DiskFault, Unavailable
 from rsqlite.node import transfer
 from rsqlite.node.engine import Engine
+from rsqlite.raft.core import Raft
 from rsqlite.raft.types import Index
 from rsqlite.request import Outcome, ReadLevel, Request, RequestKind
 from rsqlite.statemachine import checkpoint, generations, image, schema
@@ -860,6 +862,23 @@ def test_a_node_that_cannot_store_an_image_keeps_it_from_nobody(
         leader.asked({"image": leader.cluster_id, "from": needed}, answers.append)
         brief.loop.advance(0.5)
     assert answers[-1]["last_index"] >= needed
+
+
+def test_an_image_is_kept_when_the_quorum_was_just_checked(brief: EngineCluster) -> None:
+    """Nobody is active then, until the next answer; the image may be older than it is kept for."""
+    without_room(brief)
+    leader = brief.leader()
+    core = leader.core
+    assert core is not None
+    silent = SimpleNamespace(
+        role=core.role,
+        progress=lambda: [dataclasses.replace(one, is_active=False) for one in core.progress()],
+    )
+    for _ in range(100):
+        brief.loop.advance(0.1)
+        leader.images.sweep(brief.loop.monotonic(), cast(Raft, silent))
+    brief.loop.advance(1.0)
+    assert leader.images.made == 1
 
 
 def let_lapse(cluster: EngineCluster) -> None:
