@@ -4,9 +4,11 @@ Clients that send their next request as soon as they have an answer fall into tw
 turns: while the batch of one replicates, the other waits, and everybody waits for two cycles. A
 batch has a fixed price (a sync, two followers, dozens of wake-ups), so it pays to let those who
 were just answered catch up with those who wait: with 16 clients on two cores the throughput rose
-by half. It does not pay when clients are slow to return, far away, or few: then the moment is
-shortened, down to nothing, and tried again now and then. Batches with much to execute are better
-overlapped, so they never wait.
+by half, with 64 by a quarter. It does not pay when clients are slow to return, far away, or few:
+then nobody is waited for until it is tried again, first soon, then ever more seldom. A bad moment
+of the machine (a checkpoint, a burst of other work) lets several waits in a row fail, so it takes
+more than one or two to give up. Batches with much to execute are better overlapped, so they never
+wait.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ from __future__ import annotations
 STATEMENTS_MAX = 512
 """Batches with more are overlapped instead."""
 CLIENTS_MAX = 128
-"""With more, half of them fill a batch well enough (measured: 256 lose a tenth by waiting)."""
-PROBE_EVERY = 256
-"""Batches after which waiting is tried again when it had not paid."""
+"""With more, half of them fill a batch well enough."""
+CREDIT_MAX = 16
+"""A wait that paid earns one, up to so many; one in vain costs two. With none left nobody waits."""
+TRIAL_CREDIT = 2
+PAUSE_MIN, PAUSE_MAX = 16, 256
+"""Batches without a wait until it is tried again: after the first time, and after many in vain."""
 LOOK_INTERVAL_S = 0.000_1
 """How often to see whether the time is over."""
-SHORTEST_S = 0.000_02
-"""A shorter wait is none: a turn of the loop takes as long."""
 
 
 class Gathering:
@@ -28,51 +31,54 @@ class Gathering:
 
     def __init__(self, longest_s: float) -> None:
         self._longest_s = longest_s
-        self._wait_s = longest_s
+        self._credit = CREDIT_MAX
+        self._pause = PAUSE_MIN
         self._deadline = 0.0
         self._skipped = 0
-        self._is_probe = False
         self.goal = 0
         """How many requests to wait for; 0: nothing is being waited for."""
         self.statements = 0
         """Of the last batch."""
 
     def __repr__(self) -> str:
-        return f"<Gathering goal={self.goal} wait={self._wait_s:.6f}>"
+        return f"<Gathering goal={self.goal} credit={self._credit}>"
 
     def is_worth_it(self, answered: int, queued: int) -> bool:
         """Whether to wait for the `answered` clients of a batch while `queued` requests wait."""
         clients = answered + queued
         if not 2 <= clients <= CLIENTS_MAX or self.statements > STATEMENTS_MAX:
             return False
-        if self._wait_s >= SHORTEST_S:
+        if not self._longest_s:
+            return False
+        if self._credit > 0:
             return True
         self._skipped += 1
-        if self._skipped < PROBE_EVERY or not self._longest_s:
+        if self._skipped < self._pause:
             return False
         self._skipped = 0
-        self._wait_s = self._longest_s
-        self._is_probe = True
+        self._credit = TRIAL_CREDIT
         return True
 
     def begin(self, now: float, clients: int) -> None:
-        """Wait for most of these clients: the last ones would cost more than they bring."""
-        self.goal = max(1, clients - clients // 4)
-        self._deadline = now + self._wait_s
+        """Wait for nine of ten of these clients: the last ones would cost more than they bring."""
+        self.goal = clients - clients // 10
+        self._deadline = now + self._longest_s
 
     def is_over(self, now: float) -> bool:
-        """Whether the time is over. If it is, less time is given the next time."""
+        """Whether the time is over. If it is, the wait was in vain."""
         if now < self._deadline:
             return False
-        self._wait_s = 0.0 if self._is_probe else self._wait_s / 2
-        self._is_probe = False
         self.goal = 0
+        self._credit -= 2
+        if self._credit <= 0:
+            self._pause = min(PAUSE_MAX, self._pause * 2)
         return True
 
     def end(self, queued: int) -> None:
         """A batch is begun. If it was waited for and is full, the wait paid."""
         if self.goal:
             if queued >= self.goal:
-                self._wait_s = min(self._longest_s, self._wait_s * 2)
-                self._is_probe = False
+                self._credit = min(CREDIT_MAX, self._credit + 1)
+                if self._credit == CREDIT_MAX:
+                    self._pause = PAUSE_MIN
             self.goal = 0

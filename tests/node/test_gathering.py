@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rsqlite.node.gathering import (
     CLIENTS_MAX,
-    PROBE_EVERY,
-    SHORTEST_S,
+    CREDIT_MAX,
+    PAUSE_MAX,
     STATEMENTS_MAX,
     Gathering,
 )
@@ -31,10 +33,11 @@ def test_a_crowd_and_a_bulk_are_overlapped_instead() -> None:
     assert not gathering.is_worth_it(8, 8)
 
 
-def test_the_goal_leaves_out_the_slowest_quarter() -> None:
+@pytest.mark.parametrize(("clients", "goal"), [(2, 2), (9, 9), (16, 15), (64, 58), (128, 116)])
+def test_the_goal_leaves_out_the_slowest_tenth(clients: int, goal: int) -> None:
     gathering = Gathering(LONGEST_S)
-    gathering.begin(0.0, 64)
-    assert gathering.goal == 48
+    gathering.begin(0.0, clients)
+    assert gathering.goal == goal
 
 
 def test_it_is_over_when_its_time_is_and_not_before() -> None:
@@ -45,34 +48,63 @@ def test_it_is_over_when_its_time_is_and_not_before() -> None:
     assert gathering.goal == 0
 
 
-def test_waits_that_do_not_pay_shrink_to_none_and_are_tried_again() -> None:
-    gathering = Gathering(LONGEST_S)
+def in_vain(gathering: Gathering) -> None:
+    gathering.begin(0.0, 8)
+    assert gathering.is_over(1.0)
+
+
+def paid(gathering: Gathering) -> None:
+    gathering.begin(0.0, 8)
+    gathering.end(8)
+
+
+def waits_in(gathering: Gathering, batches: int) -> int:
+    """Of so many batches, those before which it waits, always in vain."""
     waits = 0
-    while gathering.is_worth_it(4, 4):
-        gathering.begin(0.0, 8)
-        assert gathering.is_over(1.0)
-        waits += 1
-    assert 2 <= waits <= 10
-    tries = 0
-    for _ in range(2 * PROBE_EVERY):
+    for _ in range(batches):
         if gathering.is_worth_it(4, 4):
-            gathering.begin(0.0, 8)
-            assert gathering.is_over(1.0)
-            tries += 1
-    assert tries == 2
+            in_vain(gathering)
+            waits += 1
+    return waits
 
 
-def test_a_wait_that_paid_grows_back() -> None:
+def test_waits_in_vain_end_and_are_tried_again_ever_more_seldom() -> None:
     gathering = Gathering(LONGEST_S)
-    gathering.begin(0.0, 8)
-    gathering.is_over(1.0)
-    for _ in range(3):
+    assert waits_in(gathering, CREDIT_MAX // 2) == CREDIT_MAX // 2
+    seen = [waits_in(gathering, PAUSE_MAX) for _ in range(8)]
+    assert 2 <= seen[0] <= 4
+    assert seen[-4:] == [1] * 4
+
+
+def test_a_bad_moment_does_not_end_it() -> None:
+    gathering = Gathering(LONGEST_S)
+    for _ in range(20):
+        assert waits_in(gathering, CREDIT_MAX // 2 - 1) == CREDIT_MAX // 2 - 1
+        for _ in range(CREDIT_MAX):
+            paid(gathering)
+
+
+def test_a_trial_that_paid_resumes_it_and_the_next_pause_is_short() -> None:
+    gathering = Gathering(LONGEST_S)
+    waits_in(gathering, 10 * PAUSE_MAX)
+    while not gathering.is_worth_it(4, 4):
+        pass
+    for _ in range(CREDIT_MAX):
+        paid(gathering)
+        assert gathering.is_worth_it(4, 4)
+    assert waits_in(gathering, CREDIT_MAX // 2) == CREDIT_MAX // 2
+    assert waits_in(gathering, PAUSE_MAX) >= 2
+
+
+def test_a_batch_that_ran_before_it_was_full_neither_paid_nor_was_in_vain() -> None:
+    gathering = Gathering(LONGEST_S)
+    for _ in range(100):
         gathering.begin(0.0, 8)
-        gathering.end(8)
-    gathering.begin(0.0, 8)
-    assert not gathering.is_over(LONGEST_S - SHORTEST_S)
+        gathering.end(3)
+    assert gathering.goal == 0
+    assert gathering.is_worth_it(4, 4)
 
 
 def test_zero_switches_it_off_for_good() -> None:
     gathering = Gathering(0.0)
-    assert not any(gathering.is_worth_it(4, 4) for _ in range(3 * PROBE_EVERY))
+    assert not any(gathering.is_worth_it(4, 4) for _ in range(3 * PAUSE_MAX))
