@@ -22,8 +22,8 @@ CREDIT_MAX = 16
 TRIAL_CREDIT = 2
 PAUSE_MIN, PAUSE_MAX = 16, 256
 """Batches without a wait until it is tried again: after the first time, and after many in vain."""
-LOOK_INTERVAL_S = 0.000_1
-"""How often to see whether the time is over."""
+LOOK_INTERVAL_S = 0.000_5
+"""Shortest time until it is looked again whether the time is over: a timer may be early."""
 
 
 class Gathering:
@@ -64,15 +64,15 @@ class Gathering:
         self.goal = clients - clients // 10
         self._deadline = now + self._longest_s
 
-    def is_over(self, now: float) -> bool:
-        """Whether the time is over. If it is, the wait was in vain."""
+    def left_s(self, now: float) -> float:
+        """How long to wait still. If the time is over (0), the wait was in vain."""
         if now < self._deadline:
-            return False
+            return self._deadline - now
         self.goal = 0
         self._credit -= 2
         if self._credit <= 0:
             self._pause = min(PAUSE_MAX, self._pause * 2)
-        return True
+        return 0.0
 
     def end(self, queued: int) -> None:
         """A batch is begun. If it was waited for and is full, the wait paid."""

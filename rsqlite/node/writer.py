@@ -114,6 +114,7 @@ class Writer:
         self.is_held = False
         """No batch is begun."""
         self._gathering = Gathering(settings.batch_gather_max)
+        self._is_gather_armed = False
         self._generation = itertools.count(1)
         self._slot = 0
         self.batches = 0
@@ -167,7 +168,7 @@ class Writer:
         (self._long if request.is_long else self._queue).append(Waiting(request, done, deadline))
         if self._proposed is None and not self._is_scheduled:
             if self._gathering.goal > len(self._queue):
-                return  # more are on their way; `_gather` watches the time
+                return  # more are on their way; `_arm_gather` watches the time
             self.schedule()
 
     def schedule(self) -> None:
@@ -328,8 +329,8 @@ class Writer:
         if gathers:
             self._gathering.begin(self._loop.monotonic(), count + queued)
         self._answer_batch(answered)
-        if gathers:
-            self._gather()
+        if gathers and not self._is_gather_armed:
+            self._arm_gather()
 
     def commit_now(self) -> None:
         """COMMIT what was put off for its client's answer, if something is."""
@@ -370,16 +371,18 @@ class Writer:
 
         self._machine.commit(proposed.entry_id, configuration, committed)
 
-    def _gather(self) -> None:
-        """Look again and again until the next batch is full enough or its time is over. (uvloop,
-        whose clock has milliseconds, looks once a turn.)"""
-        gathering = self._gathering
-        if not gathering.goal:
+    def _arm_gather(self) -> None:
+        """Run the next batch when its time is over, if it is not full enough before. One timer
+        does for many batches: it would be taken back for nearly each."""
+        self._is_gather_armed = False
+        if not self._gathering.goal:
             return
-        if gathering.is_over(self._loop.monotonic()):
-            self._next()
+        left_s = self._gathering.left_s(self._loop.monotonic())
+        if left_s > 0.0:
+            self._is_gather_armed = True
+            self._loop.call_later(max(left_s, LOOK_INTERVAL_S), self._arm_gather)
         else:
-            self._loop.call_later(LOOK_INTERVAL_S, self._gather)
+            self._next()
 
     def settle(self, entries: Iterable[Entry]) -> None:
         """Entries that were applied through the log decide the fate of what a lost leadership

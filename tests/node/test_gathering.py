@@ -43,14 +43,15 @@ def test_the_goal_leaves_out_the_slowest_tenth(clients: int, goal: int) -> None:
 def test_it_is_over_when_its_time_is_and_not_before() -> None:
     gathering = Gathering(LONGEST_S)
     gathering.begin(10.0, 8)
-    assert not gathering.is_over(10.0 + LONGEST_S / 2)
-    assert gathering.is_over(10.0 + LONGEST_S)
+    assert gathering.left_s(10.0 + LONGEST_S / 2) == pytest.approx(LONGEST_S / 2)
+    assert gathering.goal
+    assert not gathering.left_s(10.0 + LONGEST_S)
     assert gathering.goal == 0
 
 
 def in_vain(gathering: Gathering) -> None:
     gathering.begin(0.0, 8)
-    assert gathering.is_over(1.0)
+    assert not gathering.left_s(1.0)
 
 
 def paid(gathering: Gathering) -> None:
