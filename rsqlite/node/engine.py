@@ -778,15 +778,18 @@ class Engine:
     def committed(self, entries: tuple[Entry, ...]) -> None:
         """From the driver."""
         is_urgent = self.is_leader or self.reader.is_waiting_for_index
-        if any(entry.kind is EntryKind.CONFIGURATION for entry in entries):
-            self.admission.look()  # before it applies what comes after the end of an upgrade
-        self.applier.committed(entries, is_urgent=is_urgent)
+        configuration: bytes | None = None
         for entry in entries:
             if entry.kind is EntryKind.CONFIGURATION:
-                self._connect_members()
-                self._save_configuration(entry.data)
-                self.place.configuration_committed()
-                self.loop.call_soon(self.membership.advance)
+                configuration = entry.data
+        if configuration is not None:
+            self.admission.look()  # before it applies what comes after the end of an upgrade
+        self.applier.committed(entries, is_urgent=is_urgent)
+        if configuration is not None:
+            self._connect_members()
+            self._save_configuration(configuration)
+            self.place.configuration_committed()
+            self.loop.call_soon(self.membership.advance)
 
     def _save_configuration(self, data: bytes) -> None:
         try:

@@ -177,7 +177,7 @@ async def database(call: Call, kind: RequestKind) -> Reply:
         body = await read_body(server, request, reservation)
         if isinstance(body, Reply):
             return plan.marked(body)
-        if core.untaken.is_full and not plan.is_write:
+        if not plan.is_write and core.untaken.is_full:
             core.counters.overloads += 1
             return untaken_reply()
         started = time.perf_counter()

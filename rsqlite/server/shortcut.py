@@ -294,7 +294,7 @@ class ShortcutConnection(Connection):
         counters.count(plan.kind)
         if plan.flags.timings:
             self._started = time.perf_counter()
-        if core.untaken.is_full and not plan.is_write:
+        if not plan.is_write and core.untaken.is_full:
             counters.overloads += 1
             self._finish(untaken_reply())
             return

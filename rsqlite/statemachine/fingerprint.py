@@ -12,6 +12,7 @@ one as long as an upgrade goes on, and carries out those of every number up to i
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 
@@ -73,6 +74,7 @@ def is_fingerprint(text: str) -> bool:
     return _FORM.fullmatch(text) is not None
 
 
+@functools.lru_cache(maxsize=8)  # asked for each batch
 def behaviour_of(text: str) -> int:
     """The behaviour in a fingerprint; that of the first release for any other text."""
     found = _FORM.fullmatch(text)
