@@ -28,6 +28,9 @@ from rsqlite.statemachine.machine import StateMachine
 
 log = logging.getLogger(__name__)
 
+TELL_PAUSE_S = 60.0
+"""Between two warnings of the same kind: it is tried several times a second."""
+
 
 class Offer(msgspec.Struct, frozen=True):
     """Where an image is to be had: what the core carries to the follower unread."""
@@ -71,6 +74,8 @@ class Images:
         self._wanted_at = -settings.image_keep_time
         """When somebody needed one. Right after each check of the quorum no follower is active."""
         self._next_offer = self._next_try = 0.0
+        self._told_why = ""
+        self._tell_again = 0.0
         self._is_stopped = False
         self.made = 0
         self.parts_served = 0
@@ -228,7 +233,9 @@ class Images:
             self._is_making = False
             if found is None:
                 # What is wrong with the database itself its owner has heard of.
-                log.warning("no image could be made: %s", error)
+                if str(error) != self._told_why or now >= self._tell_again:
+                    self._told_why, self._tell_again = str(error), now + TELL_PAUSE_S
+                    log.warning("no image could be made: %s", error)
                 return
             self._image, self._declined = found, None
             self._served.clear()

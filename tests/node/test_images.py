@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import apsw
 import pytest
 
 from rsqlite.config import KIB, MIB
@@ -21,6 +22,7 @@ from rsqlite.raft.core import Raft
 from rsqlite.raft.types import Index
 from rsqlite.request import Outcome, ReadLevel, Request, RequestKind
 from rsqlite.statemachine import checkpoint, generations, image, schema
+from rsqlite.statemachine.vfs import load_checksum_vfs
 from rsqlite.storage.logstore import LogStore
 from rsqlite.testing.engines import EngineCluster, execute
 from rsqlite.testing.lanes import Weather
@@ -805,6 +807,23 @@ def test_an_image_is_had_only_by_the_own_cluster_and_by_its_name(three: EngineCl
         leader.served(name, parts.append)
     three.loop.advance(0.1)
     assert parts == [None] * 6
+
+
+def test_a_read_that_holds_the_image_up_is_told_of_once_a_minute(
+    three: EngineCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    leader = three.leader()
+    write(three, 5)
+    reader = apsw.Connection(leader.machine.path, vfs=load_checksum_vfs())
+    number = leave_behind(three)
+    reader.execute("BEGIN; SELECT count(*) FROM t").fetchall()
+    write(three, 5)
+    again = three.start_node(number)
+    three.loop.advance(70.0)
+    told = [one for one in caplog.messages if one.startswith("no image could be made")]
+    assert len(told) == 2
+    reader.close()
+    three.until(lambda: is_level(three, again), 30.0)
 
 
 # An image that somebody cannot use, or cannot take
