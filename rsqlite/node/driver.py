@@ -160,7 +160,13 @@ class Driver:
 
     def applied(self, index: Index) -> None:
         """The effects up to `index` are in the database."""
-        self._feed(self.core.applied, index)
+        try:
+            self.core.applied(index)
+        except ENDS as error:
+            self._listener.fail(error)
+            return
+        if self.core.has_more_committed:
+            self.pump()  # nothing else comes of it
 
     def campaign(self) -> None:
         """Stand for election now; for a node that is alone."""
@@ -192,7 +198,7 @@ class Driver:
                 self._is_told = False
                 output = self.core.poll()
                 if output is not None:
-                    self._is_told = bool(output.committed)  # there may be more of them
+                    self._is_told = self.core.has_more_committed
                     self._carry_out(output)
         except ENDS as error:
             self._listener.fail(error)

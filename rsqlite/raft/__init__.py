@@ -8,8 +8,10 @@ What this part is for
 
 How it is driven
     Things that happen go in: `tick`, `step(message)`, `propose`, `read_index`, `appended(token)`,
-    `applied(index)`. After any of them `poll()` is called until it returns None, and each `Output`
-    is carried out. The driver's duties, which the core relies on:
+    `applied(index)`. After any of them `poll()` is called, and again while there is something more
+    (`has_more_committed`, or one of them was called meanwhile), and each `Output` is carried out.
+    After `applied` only `has_more_committed` asks for it. The driver's duties, which the core
+    relies on:
 
     1.  One owner. All calls come from one thread, and none comes from within another.
     2.  Works are appended in the order they were handed out, each as a whole: truncate, then

@@ -293,6 +293,13 @@ class Raft:
 
     # -- what is to be done -------------------------------------------------------------------
 
+    @property
+    def has_more_committed(self) -> bool:
+        """There are entries that `poll` has not handed out for `committed`; it does as soon as
+        enough of those before them are applied."""
+        state = self._state
+        return min(state.commit_index, state.log.durable_index) > state.commit_index_handed
+
     def poll(self) -> Output | None:
         """What became due since the last poll, at once but for the committed entries; or None."""
         state = self._state
