@@ -10,7 +10,6 @@ one cluster with two histories. A node that finds a cluster which does not count
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -19,11 +18,6 @@ from rsqlite.config import Settings
 from rsqlite.errors import RequestError
 from rsqlite.ports import Handle, Loop, Network
 from rsqlite.raft.types import Configuration, Member, NodeId
-
-
-def new_cluster_id() -> str:
-    """A name that no other cluster has."""
-    return secrets.token_hex(16)
 
 
 def first_configuration(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -30,7 +31,7 @@ from rsqlite.node import recovery
 from rsqlite.node.admission import Admission
 from rsqlite.node.applier import Applier
 from rsqlite.node.changes import Wish
-from rsqlite.node.cluster import Discovery, first_configuration, new_cluster_id
+from rsqlite.node.cluster import Discovery, first_configuration
 from rsqlite.node.compaction import Compaction, Snapshotted
 from rsqlite.node.content import ContentChecks, Verified
 from rsqlite.node.driver import Driver
@@ -108,12 +109,15 @@ class Engine:
         disk: Disk,
         random: random.Random,
         failed: Callable[[BaseException], None],
+        random_bits: Callable[[int], int] = secrets.randbits,
     ) -> None:
+        """`random_bits` makes what must be like nothing else: the node's id, the cluster's id."""
         self.path = path
         self.settings = settings
         self.loop = loop
         self.disk = disk
         self._random = random
+        self._random_bits = random_bits
         self._failed = failed
         self.started_at = loop.monotonic()
         self.fault: BaseException | None = None
@@ -177,7 +181,9 @@ class Engine:
 
     def _open_files(self) -> None:
         settings = self.settings
-        self.directory = DataDirectory.open(self.path, disk=self.disk, label=settings.node_id)
+        self.directory = DataDirectory.open(
+            self.path, disk=self.disk, label=settings.node_id, random_bits=self._random_bits
+        )
         self.open_parts.append(self.directory)
         if self.directory.lacks_configuration:
             self.repaired(f"{self.directory.configuration_path} is damaged; the log has it as well")
@@ -464,7 +470,9 @@ class Engine:
         """Write the first configuration, then the cluster's id, then begin. A crash in between
         leaves an entry without identity, which the next start completes."""
         configuration = first_configuration(
-            members, fingerprint=self.machine.fingerprint, cluster_id=new_cluster_id()
+            members,
+            fingerprint=self.machine.fingerprint,
+            cluster_id=f"{self._random_bits(128):032x}",
         )
         entry = Entry(Term(1), Index(1), EntryKind.CONFIGURATION, configuration.to_bytes())
 

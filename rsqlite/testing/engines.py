@@ -1,7 +1,8 @@
 """Whole nodes on virtual time: `Engine`s over a `Switchboard`, real files and real SQLite.
 
 Nothing runs unless the test advances the clock, and threads are none: a run with the same seed
-takes the same decisions.
+takes the same decisions. The seed is RSQLITE_TEST_SEED, or 1, and the name of the directory: no
+two clusters of a test are alike.
 """
 
 from __future__ import annotations
@@ -43,9 +44,10 @@ class CrampedDisk(RealDisk):
 class EngineCluster:
     """`size` nodes that know each other's addresses; `start` forms them into a cluster."""
 
-    def __init__(self, directory: Path, size: int, *, seed: int = 1, **settings: Any) -> None:
+    def __init__(self, directory: Path, size: int, *, seed: int = 0, **settings: Any) -> None:
         self.loop = ManualLoop()
-        self.random = random.Random(seed)
+        chosen = os.environ.get("RSQLITE_TEST_SEED", "1")
+        self.random = random.Random(f"{chosen} {seed} {directory.name}")
         self.board = Switchboard(self.loop, self.random)
         self.directory = directory
         addresses = [f"node{number}:4002" for number in range(size)]
@@ -93,6 +95,7 @@ class EngineCluster:
             disk=self.disks[number],
             random=random.Random(self.random.getrandbits(64)),
             failed=lambda error: self.faults.append((number, error)),
+            random_bits=self.random.getrandbits,
         )
         engine.machine_class = self.releases.get(number, StateMachine)
         engine.open_files()
