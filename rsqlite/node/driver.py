@@ -12,10 +12,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-from rsqlite import errors
 from rsqlite.config import Settings
 from rsqlite.ports import Handle, Loop, Network
-from rsqlite.raft import types
 from rsqlite.raft.core import Raft
 from rsqlite.raft.messages import AppendEntries, Heartbeat, InstallSnapshot, Message
 from rsqlite.raft.output import AppendWork, Output, ReadState
@@ -29,9 +27,6 @@ log = logging.getLogger(__name__)
 
 OUTCAST_PAUSE_S = 60.0
 """Pause between two warnings that a node runs which was left out for good."""
-ENDS = (types.InvariantViolation, errors.InvariantViolation, errors.NodeFault)
-"""A broken promise (the core's own kind, for it may import nothing from outside, and everybody
-else's), or a log that cannot be read."""
 
 
 class Listener(Protocol):
@@ -162,7 +157,7 @@ class Driver:
         """The effects up to `index` are in the database."""
         try:
             self.core.applied(index)
-        except ENDS as error:
+        except Exception as error:  # noqa: BLE001 - see `_feed`
             self._listener.fail(error)
             return
         if self.core.has_more_committed:
@@ -200,7 +195,7 @@ class Driver:
                 if output is not None:
                     self._is_told = self.core.has_more_committed
                     self._carry_out(output)
-        except ENDS as error:
+        except Exception as error:  # noqa: BLE001 - see `_feed`
             self._listener.fail(error)
         finally:
             self._is_pumping = False
@@ -208,11 +203,12 @@ class Driver:
             self._arm_flush()
 
     def _feed(self, tell: Callable[..., T], *args: object) -> T | None:
-        """Tell the core something and carry out what follows. A broken promise of our own code
-        stops the node before it does harm, and so does a log that cannot be read."""
+        """Tell the core something and carry out what follows. Whatever is raised there ends the
+        node: a broken promise of our own code, a log that cannot be read, no memory. What was not
+        carried out is not handed out again."""
         try:
             answer = tell(*args)
-        except ENDS as error:
+        except Exception as error:  # noqa: BLE001 - as above
             self._listener.fail(error)
             return None
         self.pump()

@@ -633,9 +633,15 @@ class Engine:
             self.machine.query(request, done)
             return
         deadline = self.loop.monotonic() + (request.timeout_s or self.settings.request_timeout)
-        if request.kind is RequestKind.EXECUTE or (
-            request.kind is RequestKind.MIXED and not self._only_reads(request)
-        ):
+        try:
+            writes = request.kind is RequestKind.EXECUTE or (
+                request.kind is RequestKind.MIXED and not self._only_reads(request)
+            )
+        except NodeFault as fault:
+            self.fail(fault)
+            done(self._stopped())
+            return
+        if writes:
             if is_vacuum(request):
                 timeout_s = deadline - self.loop.monotonic()
                 self.vacuums.submit(lambda *answer: done(answer_to(*answer)), timeout_s)
@@ -977,10 +983,13 @@ class Engine:
         is_over = self.fault is not None and not isinstance(self.fault, Divergence)
         if is_over or self.is_stopping or (self.fault and isinstance(error, Divergence)):
             return
-        self.fault = error
+        self.fault = error = results.node_fault(error) or error
         self.scrub.stop()
         self.fault = error = self.installer.note(error)
-        log.error("node failed", extra={"fault": str(error), "kind": type(error).__name__})
+        told = {"fault": str(error), "kind": type(error).__name__}
+        if isinstance(error, DamagedDatabase):
+            told["database"] = self.machine.path  # SQLite does not say which
+        log.error("node failed", extra=told)
         fault = error if isinstance(error, RsqliteError) else NodeFault(str(error))
         self.writer.stop()
         self.reader.stop(fault)

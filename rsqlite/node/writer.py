@@ -36,6 +36,7 @@ from rsqlite.node.gathering import LOOK_INTERVAL_S, Gathering
 from rsqlite.ports import Loop
 from rsqlite.raft.types import Configuration, Entry, EntryId, Index, Role
 from rsqlite.request import Answer, Done, Outcome, Request
+from rsqlite.statemachine import results
 from rsqlite.statemachine.machine import Batch, StateMachine
 
 log = logging.getLogger(__name__)
@@ -466,6 +467,7 @@ class Writer:
         """The speculation raised, and took itself back. What is no fault of the node's, nor a
         broken promise, is a mistake in our code that these requests have found, or no memory: the
         node goes on, and they are answered like all others."""
+        error = results.node_fault(error) or error
         if isinstance(error, RsqliteError | AssertionError) or not isinstance(error, Exception):
             self._fail_slot(error, taken)
             return

@@ -113,6 +113,7 @@ class StateMachine:
         self._rollback_done: Callable[[], None] | None = None
         self._is_closed = False
         self._checkpoints_at_close = True
+        self._known_pages = 0
         self._entries_applied = 0
         self._entries_committed = 0
         self._statements = 0
@@ -194,8 +195,12 @@ class StateMachine:
         """Run the requests in one write transaction, left open if `data` is not None."""
         if not requests:
             return Batch(0)
-        speculation = self._speculate(requests, is_long=False)
-        batch = speculation.run()
+        try:
+            speculation = self._speculate(requests, is_long=False)
+            batch = speculation.run()
+        except apsw.Error as error:
+            self._raise_fault(error)
+            raise
         if batch.data is not None:
             self._speculation = speculation
         return batch
@@ -203,17 +208,25 @@ class StateMachine:
     def speculate_long(
         self, request: Request, done: Callable[[Batch | None, BaseException | None], None]
     ) -> None:
-        """The same for one request in a thread, without a budget of steps."""
-        speculation = self._speculate([request], is_long=True)
+        """The same for one request in a thread, without a budget of steps. What fails is told to
+        `done` in any case."""
+        try:
+            speculation = self._speculate([request], is_long=True)
+        except Exception as error:  # noqa: BLE001 - whoever waits holds the write slot
+            done(None, results.node_fault(error) or error)
+            return
         self._speculation = speculation
         self._is_in_thread = True
         self._long_writes += 1
 
         def finish(batch: Batch | None, error: BaseException | None) -> None:
             self._is_in_thread = False
+            if error is not None and (fault := results.node_fault(error)) is not None:
+                self._fail(fault)  # those who asked may be gone
+                error = fault
             if self._rollback_done is not None:
                 rolled_back, self._rollback_done = self._rollback_done, None
-                self._end_speculation()
+                self._take_back()
                 done(None, error or LeadershipLost(fate=Fate.NOT_APPLIED))
                 rolled_back()
                 return
@@ -323,24 +336,29 @@ class StateMachine:
     def _not_committed(self, error: BaseException) -> None:
         """Without room SQLite has taken the transaction back; the log still has the entry."""
         if isinstance(error, DiskFull):
-            self._end_speculation()
+            self._take_back()
 
     def rollback(self, done: Callable[[], None]) -> None:
         """Take the speculation back. `done` is called before this returns, unless a thread runs: it
-        is stopped first."""
+        is stopped first. Where that fails, `fault` says so."""
         if self._is_in_thread:
             # Asked for by a lost leadership, and again by a stop: both hear of the one end.
             before = self._rollback_done
             self._rollback_done = done if before is None else _both(before, done)
             self._writer.is_cancelled = True
             return
-        self._end_speculation()
+        self._take_back()
         done()
 
-    def _end_speculation(self) -> None:
+    def _take_back(self) -> None:
         speculation, self._speculation = self._speculation, None
-        if speculation is not None:
+        if speculation is None:
+            return
+        try:
             speculation.abandon()
+        except Exception as error:  # noqa: BLE001 - who loses leadership, or stops, goes on
+            text = f"a transaction cannot be taken back: {error}"
+            self._fail(results.node_fault(error) or NodeFault(text))
 
     # Following
 
@@ -410,8 +428,12 @@ class StateMachine:
 
     def classify(self, sql: str, ends: float = math.inf) -> bool | Failure:
         """True when the text only reads; a Failure when it cannot be compiled or is refused. False
-        also when that is not known at `ends`."""
-        return self._readers.classify(sql, ends)
+        also when that is not known at `ends`. NodeFault when the database is damaged."""
+        try:
+            return self._readers.classify(sql, ends)
+        except apsw.Error as error:
+            self._raise_fault(error)
+            raise
 
     def query(self, request: Request, done: Callable[[Outcome | RsqliteError], None]) -> None:
         """Run a request that only reads, on committed data."""
@@ -494,7 +516,7 @@ class StateMachine:
     def statistics(self) -> Statistics:
         """A picture of now."""
         return Statistics(
-            database_bytes=self._readers.page_count() * PAGE_BYTES,
+            database_bytes=self._page_count() * PAGE_BYTES,
             wal_bytes=self._writer.wal_pages * PAGE_BYTES,
             checkpoints=self._checkpointer.count,
             checkpointed_index=self._checkpointer.checkpointed_index,
@@ -505,6 +527,17 @@ class StateMachine:
             reads_in_threads=self._readers.threaded,
             long_writes=self._long_writes,
         )
+
+    def _page_count(self) -> int:
+        """As it was when it could be read."""
+        try:
+            self._known_pages = self._readers.page_count()
+        except apsw.Error as error:
+            fault = results.node_fault(error)
+            if fault is None:
+                raise
+            self._fail(fault)
+        return self._known_pages
 
     @property
     def is_at_rest(self) -> bool:
@@ -574,6 +607,13 @@ class StateMachine:
 
     def _fail(self, fault: NodeFault) -> None:
         self._fault = self._fault or fault
+
+    def _raise_fault(self, error: apsw.Error) -> None:
+        """Raise the fault that the error tells of, if it tells of one."""
+        fault = results.node_fault(error)
+        if fault is not None:
+            self._fail(fault)
+            raise fault from error
 
 
 def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
