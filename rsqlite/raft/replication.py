@@ -268,10 +268,11 @@ def handle_append_entries(state: RaftState, message: AppendEntries) -> None:
     prev_index, entries = message.prev_log_index, message.entries
     covered = Index(prev_index + len(entries))
     commit_index = state.commit_index
+    if prev_index <= commit_index:
+        _check_committed(state, message)
     if prev_index < commit_index:
         # Old news, or the leader does not know what we have: committed entries are the same
         # everywhere, so what is needed begins behind them (raft.md rules 19, 20).
-        _check_committed(state, message)
         entries = entries[commit_index - prev_index :]
         covered = max(covered, commit_index)
     elif log.term(prev_index) != message.prev_log_term:
@@ -388,13 +389,18 @@ def _configurations(message: AppendEntries) -> dict[Index, Configuration] | None
 
 
 def _check_committed(state: RaftState, message: AppendEntries) -> None:
-    """Two logs that differ in what is committed: safety is gone, stop (raft.md rule 18)."""
-    for entry in message.entries:
-        if entry.index > state.commit_index:
+    """Two logs that differ in what is committed: safety is gone, stop (raft.md rule 18). The entry
+    before those of the message counts as well: a leader that took our commit index for a match
+    sends none that differ."""
+    known = [(message.prev_log_index, message.prev_log_term)]
+    if message.prev_log_index < state.commit_index:
+        known += [(entry.index, entry.term) for entry in message.entries]
+    for index, their_term in known:
+        if index > state.commit_index:
             return
-        term = state.log.term(entry.index)
-        if term is not None and term != entry.term:
+        term = state.log.term(index)
+        if term is not None and term != their_term:
             raise DividedHistory(
-                f"committed entry {entry.index} is of term {term} here and of term {entry.term} "
+                f"committed entry {index} is of term {term} here and of term {their_term} "
                 f"at leader {message.source}"
             )

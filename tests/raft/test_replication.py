@@ -87,6 +87,15 @@ def test_rule_18_a_conflict_with_a_committed_entry_stops_the_process() -> None:
         node.step(node.append(3, prev=(1, 1)))
 
 
+@pytest.mark.parametrize("prev", [(2, 2), (1, 2)])
+def test_rule_18_so_does_one_just_before_what_is_sent(prev: tuple[int, int]) -> None:
+    """A leader that took our commit index for a match sends nothing below it any more."""
+    node = Lone(1, 1, term=2)
+    node.step_and_sync(Heartbeat(2, 1, 2, 2))
+    with pytest.raises(DividedHistory, match=f"committed entry {prev[0]}"):
+        node.step(node.append(prev=prev))
+
+
 def test_rule_18_a_database_ahead_of_its_log_does_not_start() -> None:
     node = Lone(1, 1)
     node.database.applied += entries(1, 1, 1)
