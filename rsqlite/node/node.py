@@ -214,13 +214,18 @@ class Node(Engine):
         await self.stop()
 
     async def wait_ready(self, timeout_s: float = 30.0) -> None:
-        """Return when a leader is known and everything it had committed is applied here."""
+        """Return when a leader is known and everything it had committed is applied here. A node
+        that comes back far behind may have to wait for an image."""
         deadline = self.loop.monotonic() + timeout_s
         reached = await self._until(lambda: self.is_synced or self.fault is not None, deadline)
         if self.fault is not None:
             raise self.fault
         if not reached:
             raise Unavailable("no leader within the time given")
+        # What it knows to be committed is next to nothing after a start.
+        left_s = max(deadline - self.loop.monotonic(), self.settings.raft_heartbeat)
+        level = ReadLevel.LINEARIZABLE
+        await self.request(["SELECT 1"], kind=RequestKind.QUERY, level=level, timeout_s=left_s)
 
     async def request(
         self,

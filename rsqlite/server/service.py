@@ -24,10 +24,6 @@ class NodeService(Protocol):
     def leader(self) -> Member | None:
         """The member that leads as far as this node knows, itself included."""
 
-    @property
-    def is_synced(self) -> bool:
-        """True when this node has applied what its leader had committed as last heard."""
-
     def submit(self, request: Request, done: Done) -> None:
         """Run `request` here or on the leader; `done` is called exactly once on the loop, possibly
         before this returns."""

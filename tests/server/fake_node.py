@@ -52,7 +52,6 @@ class FakeNode:
         self.repairs: tuple[str, ...] = ()
         self.index = 0
         self.is_leader = leads
-        self.is_synced = True
         self.is_holding = False
         self.held: deque[tuple[Request, Done]] = deque()
         self.error: RsqliteError | None = None
