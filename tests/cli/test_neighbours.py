@@ -15,7 +15,8 @@ from rsqlite.errors import ForeignDirectory
 from rsqlite.ports import Done
 from rsqlite.raft.types import Member, NodeId
 
-SETTINGS = Settings(join="a:1,b:2", join_interval=0.01)
+SETTINGS = Settings(join="a:1,b:2", join_interval=0.01, join_attempts=3)
+OWN = 7
 LEADER = Member(NodeId(1), "1", "a:1", "")
 OTHER = Member(NodeId(2), "2", "b:2", "")
 
@@ -30,7 +31,9 @@ class Directory:
     def identify(self, address: str, done: Done[Mapping[str, object]]) -> None:
         self.asked.append(address)
         if address in self.clusters:
-            done({"cluster_id": self.clusters[address]}, None)
+            cluster_id = self.clusters[address]
+            node_id = OWN if cluster_id == "myself" else 1
+            done({"cluster_id": "ours" if node_id == OWN else cluster_id, "node_id": node_id}, None)
         else:
             done(None, ConnectionRefusedError())
 
@@ -38,6 +41,7 @@ class Directory:
 @dataclass
 class Resident:
     network: Any
+    node_id: NodeId = NodeId(OWN)
     cluster_id: str | None = "ours"
     leader: Member | None = None
     members: tuple[Member, ...] = (LEADER, OTHER)
@@ -52,11 +56,33 @@ async def look(node: Resident) -> ForeignDirectory | None:
         return None
 
 
-async def test_a_node_of_another_cluster_is_named() -> None:
-    found = await look(Resident(Directory({"a:1": "ours", "b:2": "theirs"})))
+@pytest.mark.parametrize(
+    ("clusters", "rounds"),
+    [
+        ({"a:1": "theirs", "b:2": "theirs"}, 1),
+        ({"a:1": "myself", "b:2": "theirs"}, 1),
+        ({"b:2": "theirs"}, 3),
+        ({"a:1": None, "b:2": "theirs"}, 3),
+    ],
+    ids=["all", "all but this one", "who answers", "who has a cluster"],
+)
+async def test_nodes_of_another_cluster_are_named(
+    clusters: dict[str, str | None], rounds: int
+) -> None:
+    """Who does not answer, or has no cluster yet, may become one of ours for a while."""
+    network = Directory(clusters)
+    found = await look(Resident(network))
     assert found is not None
-    for word in ("data", "cluster ours", "b:2", "cluster theirs", "-join"):
+    for word in ("data", "cluster ours", "cluster theirs", "-join"):
         assert word in str(found)
+    assert len(network.asked) == 2 * rounds
+
+
+async def test_one_old_address_is_only_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    assert await look(Resident(Directory({"a:1": "ours", "b:2": "theirs"}))) is None
+    (told,) = caplog.messages
+    for word in ("b:2", "cluster theirs", "ours", "-join"):
+        assert word in told
 
 
 @pytest.mark.parametrize(
