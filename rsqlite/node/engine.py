@@ -118,6 +118,7 @@ class Engine:
         self.disk = disk
         self._random = random
         self._random_bits = random_bits
+        self._run = f"{random_bits(64):016x}"
         self._failed = failed
         self.started_at = loop.monotonic()
         self.fault: BaseException | None = None
@@ -283,6 +284,7 @@ class Engine:
             own=self.own_member,
             fingerprint=self.machine.fingerprint,
             cluster_id=lambda: self.cluster_id,
+            run=self._run,
             core=lambda: self.core,
             connect=self._connect_members,
             failed=self.fail,
@@ -596,6 +598,7 @@ class Engine:
         members = () if history is None else history.committed.members
         return {
             **self.own_member()._asdict(),
+            "run": self._run,
             "cluster_id": self.cluster_id,
             "fingerprint": self.machine.fingerprint,
             "fingerprints": [] if history is None else sorted(history.fingerprints),

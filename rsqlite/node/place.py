@@ -19,6 +19,7 @@ import msgspec
 
 from rsqlite.config import Settings
 from rsqlite.errors import (
+    ForeignDirectory,
     NoLeader,
     NotLeader,
     RemovedFromCluster,
@@ -56,17 +57,20 @@ class Place:
         own: Callable[[], Member],
         fingerprint: str,
         cluster_id: Callable[[], str | None],
+        run: str,
         core: Callable[[], Raft | None],
         connect: Callable[[], None],
         failed: Callable[[RsqliteError], None],
     ) -> None:
-        """`connect` has the links made anew, to where `address_of` says that the members are."""
+        """`connect` has the links made anew, to where `address_of` says that the members are. `run`
+        tells this process from another one of the same node."""
         self._network = network
         self._loop = loop
         self._settings = settings
         self._own = own
         self._fingerprint = fingerprint
         self._cluster_id = cluster_id
+        self._run = run
         self._core = core
         self._connect = connect
         self._failed = failed
@@ -147,6 +151,7 @@ class Place:
             self._ask_who_is_in(core)
             if core.configuration.member(self._own().node_id) != self._own():
                 self._look_at_home(lambda: None)
+                self._look_for_twin(self._known_address(), lambda: None)
 
     def configuration_committed(self) -> None:
         """Look at the next sweep: it may have no place for this node any more."""
@@ -213,7 +218,7 @@ class Place:
             )
             self._ended()
         else:
-            self._ask_next(addresses, set())
+            self._look_for_twin(self._known_address(), lambda: self._ask_next(addresses, set()))
 
     def _look_at_home(self, then: Callable[[], None]) -> None:
         """See who answers at our own address: the others would take it for us. Nobody may, where
@@ -230,6 +235,37 @@ class Place:
             then()
         else:
             self._network.identify(own.raft_addr, identified)
+
+    def _look_for_twin(self, address: str, then: Callable[[], None]) -> None:
+        """See who answers where the others believe this node to be, before they are told of another
+        address. Two processes that are one member would vote twice."""
+        own = self._own()
+
+        def identified(value: Mapping[str, Any] | None, error: BaseException | None) -> None:
+            if self._is_stopped:
+                return
+            is_own = value is not None and str(value.get("node_id")) == str(own.node_id)
+            if value is None or not is_own or value.get("run") == self._run:
+                then()
+                return
+            self._is_stopped = True
+            self._failed(
+                ForeignDirectory(
+                    f"this very node ({own.label}) runs at {address} already: was its data"
+                    " directory copied? Move the copy away; with an empty directory and -join it becomes a"
+                    " node of its own"
+                )
+            )
+
+        if address in ("", own.raft_addr):
+            then()
+        else:
+            self._network.identify(address, identified)
+
+    def _known_address(self) -> str:
+        core = self._core()
+        known = None if core is None else core.configuration.member(self._own().node_id)
+        return "" if known is None else known.raft_addr
 
     def _ask_next(self, addresses: list[str], asked: set[str]) -> None:
         """Ask one after the other, and whoever they say leads, until one can say."""
@@ -352,6 +388,7 @@ class Place:
         is_fed = core.leader_id is not None and not self._was_member
         if is_fed or str(own.node_id) in members:
             self._denied_since = None  # whoever says no may be behind our own beginning
+            self._look_for_twin(str(members.get(str(own.node_id), "")), lambda: None)
             return
         if index < core.configurations.index:
             return  # it is behind us
