@@ -59,7 +59,7 @@ class Settings:
     """The settings of one node. Durations are seconds, sizes bytes, unless the name says so."""
 
     # Who this node is
-    node_id: str = setting("", "Label of this node, kept for life; default: its raft address")
+    node_id: str = setting("", "Label of this node, to be kept for life; default: its raft address")
     http_addr: str = setting("localhost:4001", "Address to serve HTTP on; empty: no HTTP")
     http_adv_addr: str = setting("", "HTTP address that others are told; default: http_addr")
     raft_addr: str = setting("localhost:4002", "Address to serve the other nodes on")

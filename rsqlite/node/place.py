@@ -252,8 +252,8 @@ class Place:
             self._failed(
                 ForeignDirectory(
                     f"this very node ({own.label}) runs at {address} already: was its data"
-                    " directory copied? Move the copy away; with an empty directory and -join it becomes a"
-                    " node of its own"
+                    " directory copied? Move the copy away; with an empty directory and -join it"
+                    " becomes a node of its own"
                 )
             )
 
