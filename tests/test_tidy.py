@@ -46,7 +46,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "rsqlite/ports.py": "protocols without code",
     "rsqlite/request.py": "words without logic",
     "rsqlite/raft/dispatch.py": "tests/raft/test_core.py",
-    "rsqlite/server/service.py": "a protocol without code",
     "rsqlite/server/intake.py": "tests/server/test_connection.py",
     "rsqlite/testing/links.py": "tests/testing/test_network.py",
     "rsqlite/testing/engines.py": "tests/node/test_engine.py is made of it",

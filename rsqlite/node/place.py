@@ -19,7 +19,6 @@ import msgspec
 
 from rsqlite.config import Settings
 from rsqlite.errors import (
-    ForeignDirectory,
     NoLeader,
     NotLeader,
     RemovedFromCluster,
@@ -29,6 +28,7 @@ from rsqlite.errors import (
 )
 from rsqlite.node.changes import Join
 from rsqlite.node.cluster import join_addresses
+from rsqlite.node.home import Home
 from rsqlite.node.membership import refusal_of
 from rsqlite.ports import Loop, Network
 from rsqlite.raft.core import Raft
@@ -70,7 +70,6 @@ class Place:
         self._own = own
         self._fingerprint = fingerprint
         self._cluster_id = cluster_id
-        self._run = run
         self._core = core
         self._connect = connect
         self._failed = failed
@@ -89,9 +88,7 @@ class Place:
         self._refusal = ""
         self._is_leaders_word = False
         """The refusal is of one that leads: what the others say, who cannot know, is no news."""
-        self._occupant: str | None = None
-        """Who else answers at the address that this node tells the others; empty: nobody, None: it
-        was not looked at."""
+        self._home = Home(network, own=own, run=run, is_twin=self._is_twin)
         self._let_in_since: float | None = None
         """A cluster said yes, and nothing else has come from it."""
         self._found_at: dict[Member, str] = {}
@@ -121,7 +118,7 @@ class Place:
         """This node as the configuration is to name it: not where somebody else answers."""
         own, core = self._own(), self._core()
         known = None if core is None else core.configuration.member(own.node_id)
-        return own._replace(raft_addr=known.raft_addr) if known and self._occupant else own
+        return own._replace(raft_addr=known.raft_addr) if known and self._home.occupant else own
 
     def address_of(self, member: Member) -> str:
         """Where to look for a member. A link is made only with who it is meant for."""
@@ -150,8 +147,8 @@ class Place:
         if core is not None and core.configuration.member(self._own().node_id) is not None:
             self._ask_who_is_in(core)
             if core.configuration.member(self._own().node_id) != self._own():
-                self._look_at_home(lambda: None)
-                self._look_for_twin(self._known_address(), lambda: None)
+                self._home.look(lambda: None)
+                self._home.look_for_twin(self._known_address(core), lambda: None)
 
     def configuration_committed(self) -> None:
         """Look at the next sweep: it may have no place for this node any more."""
@@ -206,66 +203,29 @@ class Place:
     def _ask(self, addresses: list[str]) -> None:
         self._is_asking = True
         self._refusal, self._is_leaders_word = "nobody answered", False
-        self._look_at_home(partial(self._ask_from_home, addresses))
+        self._home.look(partial(self._ask_from_home, addresses))
 
     def _ask_from_home(self, addresses: list[str]) -> None:
         if self._is_stopped:
             return
-        if self._occupant:
+        if self._home.occupant:
             self._refusal = (
-                f"{self._occupant}, where this one says that it is: give it an address of its own"
-                " (-raft-addr, -raft-adv-addr)"
+                f"{self._home.occupant}, where this one says that it is: give it an address of its"
+                " own (-raft-addr, -raft-adv-addr)"
             )
             self._ended()
         else:
-            self._look_for_twin(self._known_address(), lambda: self._ask_next(addresses, set()))
+            known = self._known_address(self._core())
+            self._home.look_for_twin(known, lambda: self._ask_next(addresses, set()))
 
-    def _look_at_home(self, then: Callable[[], None]) -> None:
-        """See who answers at our own address: the others would take it for us. Nobody may, where
-        that address is known outside only. Once it was not another node, it is ours."""
-        own = self._own()
-
-        def identified(value: Mapping[str, Any] | None, error: BaseException | None) -> None:
-            is_other = value is not None and str(value.get("node_id")) != str(own.node_id)
-            label = value.get("label") if value is not None else ""
-            self._occupant = f"node {label} answers at {own.raft_addr}" if is_other else ""
-            then()
-
-        if self._occupant == "":
-            then()
-        else:
-            self._network.identify(own.raft_addr, identified)
-
-    def _look_for_twin(self, address: str, then: Callable[[], None]) -> None:
-        """See who answers where the others believe this node to be, before they are told of another
-        address. Two processes that are one member would vote twice."""
-        own = self._own()
-
-        def identified(value: Mapping[str, Any] | None, error: BaseException | None) -> None:
-            if self._is_stopped:
-                return
-            is_own = value is not None and str(value.get("node_id")) == str(own.node_id)
-            if value is None or not is_own or value.get("run") == self._run:
-                then()
-                return
-            self._is_stopped = True
-            self._failed(
-                ForeignDirectory(
-                    f"this very node ({own.label}) runs at {address} already: was its data"
-                    " directory copied? Move the copy away; with an empty directory and -join it"
-                    " becomes a node of its own"
-                )
-            )
-
-        if address in ("", own.raft_addr):
-            then()
-        else:
-            self._network.identify(address, identified)
-
-    def _known_address(self) -> str:
-        core = self._core()
+    def _known_address(self, core: Raft | None) -> str:
         known = None if core is None else core.configuration.member(self._own().node_id)
         return "" if known is None else known.raft_addr
+
+    def _is_twin(self, error: RsqliteError) -> None:
+        if not self._is_stopped:
+            self._is_stopped = True
+            self._failed(error)
 
     def _ask_next(self, addresses: list[str], asked: set[str]) -> None:
         """Ask one after the other, and whoever they say leads, until one can say."""
@@ -388,7 +348,7 @@ class Place:
         is_fed = core.leader_id is not None and not self._was_member
         if is_fed or str(own.node_id) in members:
             self._denied_since = None  # whoever says no may be behind our own beginning
-            self._look_for_twin(str(members.get(str(own.node_id), "")), lambda: None)
+            self._home.look_for_twin(str(members[str(own.node_id)]), lambda: None)
             return
         if index < core.configurations.index:
             return  # it is behind us

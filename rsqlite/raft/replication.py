@@ -390,17 +390,11 @@ def _configurations(message: AppendEntries) -> dict[Index, Configuration] | None
 
 def _check_committed(state: RaftState, message: AppendEntries) -> None:
     """Two logs that differ in what is committed: safety is gone, stop (raft.md rule 18). The entry
-    before those of the message counts as well: a leader that took our commit index for a match
-    sends none that differ."""
-    known = [(message.prev_log_index, message.prev_log_term)]
-    if message.prev_log_index < state.commit_index:
-        known += [(entry.index, entry.term) for entry in message.entries]
-    for index, their_term in known:
-        if index > state.commit_index:
-            return
-        term = state.log.term(index)
-        if term is not None and term != their_term:
-            raise DividedHistory(
-                f"committed entry {index} is of term {term} here and of term {their_term} "
-                f"at leader {message.source}"
-            )
+    before those of the message counts: it is all there is once our commit index is a match."""
+    theirs = [(message.prev_log_index, message.prev_log_term)]
+    theirs += [(entry.index, entry.term) for entry in message.entries]
+    for index, their_term in theirs:
+        term = state.log.term(index) if index <= state.commit_index else None
+        if term not in (None, their_term):
+            text = f"committed entry {index} is of term {term} here and of term {their_term}"
+            raise DividedHistory(f"{text} at leader {message.source}")
