@@ -127,6 +127,18 @@ def test_leadership_lost_between_the_answer_and_commit_loses_nothing(three: Engi
         assert three.rows(engine, "SELECT v FROM t", ReadLevel.NONE) == [("kept",)]
 
 
+def test_what_is_committed_while_a_commit_is_put_off_is_applied_after_it(
+    three: EngineCluster,
+) -> None:
+    """An entry without a command, behind which nobody writes."""
+    leader = three.leader()
+    before = leader.machine.applied_index
+    leader.submit(execute("INSERT INTO t(v) VALUES(1)"), lambda _: None)
+    three.loop.advance(0.0)  # it is proposed
+    leader.verify(lambda *_: None, 10.0)
+    three.until(lambda: leader.machine.applied_index == before + 2, GATHER)
+
+
 def test_a_follower_that_is_a_little_behind_is_in_step(three: EngineCluster) -> None:
     follower = three.followers()[0]
     three.execute(three.leader(), "CREATE TABLE u(v)")
