@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rsqlite.node.vacuum import Step
 from rsqlite.node.vacuums import VacuumReport
 from rsqlite.request import Answer, Failure, Outcome, ReadLevel, Request, RequestKind, Write
 from rsqlite.statemachine import generations, schema
+from rsqlite.statemachine.machine import StateMachine
 from rsqlite.testing.engines import EngineCluster, execute
 
 pytestmark = pytest.mark.slow
@@ -342,6 +344,78 @@ def test_a_copy_that_computes_something_else_is_not_used(
     assert engine.fault is None
     alone.loop.advance(1.0)
     assert folders(alone, 0) == ["1"]
+
+
+def during(
+    cluster: EngineCluster, monkeypatch: pytest.MonkeyPatch, apply: Callable[..., None]
+) -> list[Any]:
+    """A VACUUM under writes. `apply` stands in for what the copy does with entries."""
+    engine, original = cluster.leader(), StateMachine.apply
+
+    def applying(machine: StateMachine, entries: Any, done: Any, **options: Any) -> None:
+        if machine is engine.machine:
+            original(machine, entries, done, **options)
+        else:
+            apply(partial(original, machine, entries, done, **options), done)
+
+    monkeypatch.setattr(StateMachine, "apply", applying)
+    found = begin(cluster, engine)
+    for _ in range(4000):
+        if found:
+            break
+        engine.submit(execute("INSERT INTO bare VALUES(1)"), lambda _: None)
+        cluster.loop.advance(0.001)
+    return found
+
+
+def test_writes_are_not_held_for_as_long_as_an_entry_takes(
+    alone: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = alone.leader()
+    held_s: list[float] = []
+    hold, release = engine.hold_writes, engine.release_writes
+
+    def held() -> None:
+        held_s.append(-alone.loop.monotonic())
+        hold()
+
+    def released() -> None:
+        held_s[-1] += alone.loop.monotonic()
+        release()
+
+    monkeypatch.setattr(engine, "hold_writes", held)
+    monkeypatch.setattr(engine, "release_writes", released)
+
+    def apply(original: Callable[[], None], done: Any) -> None:
+        if engine.writer.is_held and len(held_s) == 1:
+            alone.loop.call_later(4 * vacuum.HOLD_MAX_S, original)  # as a thread would take
+        else:
+            original()
+
+    found = during(alone, monkeypatch, apply)
+    assert found[0].is_complete
+    assert held_s == [pytest.approx(vacuum.HOLD_MAX_S), pytest.approx(0.0)]
+    assert agree(alone)
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_whatever_goes_wrong_writes_are_not_held_for_good(
+    alone: EngineCluster, monkeypatch: pytest.MonkeyPatch, is_told: bool
+) -> None:
+    engine = alone.leader()
+
+    def apply(original: Callable[[], None], done: Any) -> None:
+        if not engine.writer.is_held:
+            original()
+        elif is_told:
+            done(MemoryError())
+        else:
+            raise MemoryError
+
+    found = during(alone, monkeypatch, apply)
+    assert "MemoryError" in found[0].nodes[0].error
+    assert engine.fault is None
+    assert isinstance(send(alone, engine, "INSERT INTO bare VALUES(1)"), Outcome)
 
 
 def test_the_leader_begins_one_by_itself(tmp_path: Path) -> None:
