@@ -310,8 +310,7 @@ class Vacuum:
             self._replace()
 
     def _end_hold(self) -> None:
-        """It took too long: everybody may write, while a thread carries out a long entry, say. Who
-        comes to `_when_held` after this goes on catching up."""
+        """It took too long: everybody may write. `_when_held` goes on from here."""
         engine = self._engine
         if self._progress.step is Step.CHANGING and not self.replacing:
             self._progress = msgspec.structs.replace(self._progress, step=Step.CATCHING_UP)
@@ -344,12 +343,15 @@ class Vacuum:
             self.replacing = ""
             self._fail(str(error))
             return
-        if error is not None:
+        try:
+            if error is not None:
+                raise error
+            engine.installer.keep_installed(self._path)
+            self._retired.append(engine.change_machine(copy))
+        except BaseException as caught:  # noqa: BLE001 - the node ends for it
             # Which one the next start will find in use is not known: that start must come.
-            engine.fail(error)
+            engine.fail(caught)
             return
-        engine.installer.keep_installed(self._path)
-        self._retired.append(engine.change_machine(copy))
         self._copy, self.keeps_from = None, None
         self._path = self.replacing = ""
         engine.release_writes()

@@ -495,6 +495,27 @@ def test_a_disk_that_refuses_the_change_ends_the_node(
     assert isinstance(alone.faults[0][1], DiskFault)
 
 
+def test_a_node_that_cannot_take_the_copy_up_ends_and_its_next_start_does(
+    alone: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would hold writes for good: the copy counts already."""
+    engine = alone.leader()
+
+    def raises(*_: object) -> object:
+        raise MemoryError
+
+    monkeypatch.setattr(engine, "change_machine", raises)
+    begin(alone, engine)
+    alone.until(lambda: bool(alone.faults))
+    ((_, fault),) = alone.faults
+    assert isinstance(fault, MemoryError)
+    alone.kill(0)
+    again = alone.start_node(0)
+    alone.until(lambda: again.is_leader and again.is_synced)
+    assert folders(alone, 0) == ["2"]
+    assert alone.rows(again, "SELECT count(*) FROM t") == [(15,)]
+
+
 def test_questions_that_no_node_asks_are_refused(alone: EngineCluster) -> None:
     answers: list[Any] = []
     alone.leader().asked({"vacuum": 1}, answers.append)
