@@ -30,6 +30,10 @@ PEER_IMAGE_BYTES_MAX = 16 * MIB
 """Bytes of one part of an image: a chunk, or the manifest."""
 PEER_HANDSHAKE_BYTES_MAX = 64 * KIB
 """Bytes of an answer to a handshake, or of what a node says about itself."""
+ADDRESS_LENGTH_MAX = 261
+"""A DNS name, brackets, a port."""
+LABEL_LENGTH_MAX = 255
+"""Of a node's name, which each node tells of each member."""
 
 
 def setting(
@@ -531,6 +535,8 @@ class Settings:
             )
         if self.http_addr and self.http_addr == self.raft_addr:
             problems.append("-http-addr and -raft-addr must differ")
+        if self.node_id:
+            problems += [f"-node-id {problem}" for problem in label_problems(self.node_id)]
         problems += self._address_problems()
         return problems
 
@@ -561,6 +567,10 @@ def host_of(address: str) -> str:
 
 def address_problems(address: str) -> list[str]:
     """What is wrong with `host:port`, in words."""
+    if len(address) > ADDRESS_LENGTH_MAX:
+        return [f"{address[:20]!r}... has more than {ADDRESS_LENGTH_MAX} characters"]
+    if not is_token(address):
+        return [f"{address!r} has characters that no address has"]
     if "://" in address:
         return [f"{address} has a scheme: write HOST:PORT"]
     host, colon, port = address.rpartition(":")
@@ -568,4 +578,18 @@ def address_problems(address: str) -> list[str]:
         return [f"{address!r} is no HOST:PORT (an IPv6 host stands in brackets)"]
     if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:
         return [f"{address!r} has no port from 0 to 65535"]
+    return []
+
+
+def is_token(text: str) -> bool:
+    """Printable ASCII without spaces: fit for a header."""
+    return text.isascii() and text.isprintable() and " " not in text
+
+
+def label_problems(label: str) -> list[str]:
+    """What is wrong with the name of a node, in words."""
+    if not 0 < len(label) <= LABEL_LENGTH_MAX:
+        return [f"{label[:20]!r} has {len(label)} characters: 1 to {LABEL_LENGTH_MAX} are allowed"]
+    if not label.isprintable():
+        return [f"{label!r} has characters that cannot be printed"]
     return []

@@ -73,3 +73,14 @@ def test_an_address_has_host_and_port(address: str) -> None:
 )
 def test_anything_else_is_refused(address: str) -> None:
     assert len(address_problems(address)) == 1
+
+
+@pytest.mark.parametrize("address", ["h" * 300 + ":1", "h h:1", "h\r\n:1", "\xfc:1"])
+def test_an_address_is_fit_for_a_header(address: str) -> None:
+    assert len(address_problems(address)) == 1
+
+
+@pytest.mark.parametrize("label", ["x" * 256, "a\nb", "\ud800"])
+def test_a_label_can_be_printed_and_has_a_bound(label: str) -> None:
+    (problem,) = Settings(node_id=label).check()
+    assert problem.startswith("-node-id ")

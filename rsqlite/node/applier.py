@@ -158,6 +158,8 @@ class Applier:
             self._fill()
             return
         self._finish(index, error)
+        if error is None and self._queue:
+            self.hurry()  # COMMIT may have come long after its entry: nobody goes on for us
 
     def _fill(self) -> None:
         self._is_full = True

@@ -20,9 +20,13 @@ from dataclasses import replace
 
 import msgspec
 
+from rsqlite.config import address_problems, label_problems
 from rsqlite.errors import RequestError, Unavailable
 from rsqlite.node.upgrade import Abandon, Declare, abandon, declare, recorded
 from rsqlite.raft.types import Configuration, Member, NodeId
+
+NODE_ID_MAX = (1 << 64) - 1
+"""It has eight bytes in the messages between nodes."""
 
 
 class Join(msgspec.Struct, tag="join", frozen=True):
@@ -64,6 +68,22 @@ class Standing(enum.Enum):
     DONE = "done"
     LEARNING = "learning"
     """It is a learner and has not caught up."""
+
+
+def member_problem(member: Member) -> str:
+    """Why a cluster cannot have this one, as the end of a sentence; empty if it can. From the entry
+    that names it on every node counts on it: that it can be sent, printed and dialled."""
+    if not 0 < member.node_id <= NODE_ID_MAX:
+        return f"has the number {member.node_id}, which no node can have"
+    if problems := label_problems(member.label):
+        return f"has a wrong label: {problems[0]}"
+    for address in filter(None, (member.raft_addr, member.http_addr)):
+        if problems := address_problems(address):
+            return f"has a wrong address: {problems[0]}"
+    host, _, port = member.raft_addr.rpartition(":")
+    if not host or not int(port):
+        return f"has an address at which nobody can reach it: {member.raft_addr!r}"
+    return ""
 
 
 def find_member(configuration: Configuration, node: str) -> Member | None:

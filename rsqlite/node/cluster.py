@@ -16,6 +16,7 @@ from typing import Any
 
 from rsqlite.config import Settings
 from rsqlite.errors import RequestError
+from rsqlite.node.changes import member_problem
 from rsqlite.ports import Handle, Loop, Network
 from rsqlite.raft.types import Configuration, Member, NodeId
 
@@ -141,6 +142,8 @@ class Discovery:
             cluster_id = identity["cluster_id"]
             fingerprint = identity["fingerprint"]
             members = dict(identity["members"])
+            if problem := member_problem(member):
+                raise ValueError(problem)
         except (KeyError, TypeError, ValueError):
             return  # not one of ours; it keeps being asked until the deadline names it
         if cluster_id is not None or member.node_id == self._own.node_id:

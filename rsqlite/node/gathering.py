@@ -48,7 +48,7 @@ class Gathering:
         clients = answered + queued
         if not 2 <= clients <= CLIENTS_MAX or self.statements > STATEMENTS_MAX:
             return False
-        if not self._longest_s:
+        if not self._longest_s or queued >= _goal(clients):
             return False
         if self._credit > 0:
             return True
@@ -60,8 +60,8 @@ class Gathering:
         return True
 
     def begin(self, now: float, clients: int) -> None:
-        """Wait for nine of ten of these clients: the last ones would cost more than they bring."""
-        self.goal = clients - clients // 10
+        """Wait for nearly all of these clients."""
+        self.goal = _goal(clients)
         self._deadline = now + self._longest_s
 
     def left_s(self, now: float) -> float:
@@ -82,3 +82,8 @@ class Gathering:
                 if self._credit == CREDIT_MAX:
                     self._pause = PAUSE_MIN
             self.goal = 0
+
+
+def _goal(clients: int) -> int:
+    """Nine of ten: the last ones would cost more than they bring."""
+    return clients - clients // 10

@@ -74,8 +74,8 @@ class Images:
         self._wanted_at = -settings.image_keep_time
         """When somebody needed one. Right after each check of the quorum no follower is active."""
         self._next_offer = self._next_try = 0.0
-        self._told_why = ""
-        self._tell_again = 0.0
+        self._told: dict[str, tuple[str, float]] = {}
+        """The last warning of each kind, and when."""
         self._is_stopped = False
         self.made = 0
         self.parts_served = 0
@@ -226,16 +226,14 @@ class Images:
         self._remove()
         size = self._machine().statistics().database_bytes
         if not self._has_room(size):
-            log.warning("no room for an image of the database", extra={"bytes": size})
+            self._warn(now, "room", "no room for an image of the database", bytes=size)
             return
 
         def made(found: tuple[str, Manifest] | None, error: BaseException | None) -> None:
             self._is_making = False
             if found is None:
                 # What is wrong with the database itself its owner has heard of.
-                if str(error) != self._told_why or now >= self._tell_again:
-                    self._told_why, self._tell_again = str(error), now + TELL_PAUSE_S
-                    log.warning("no image could be made: %s", error)
+                self._warn(now, "making", f"no image could be made: {error}")
                 return
             self._image, self._declined = found, None
             self._served.clear()
@@ -246,6 +244,13 @@ class Images:
             log.info("image made", extra={"index": manifest.last_index, "bytes": manifest.size})
 
         self._is_making = self._machine().checkpointer.make_image(self._directory, made)
+
+    def _warn(self, now: float, kind: str, text: str, **details: object) -> None:
+        """Unless the last warning of this kind told the same a short while ago."""
+        told, at = self._told.get(kind, ("", -math.inf))
+        if text != told or now >= at + TELL_PAUSE_S:
+            self._told[kind] = text, now
+            log.warning(text, extra=details)
 
     def _remove(self) -> None:
         if self._image is not None:

@@ -39,6 +39,7 @@ from rsqlite.node.changes import (
     Transfer,
     Wish,
     find_member,
+    member_problem,
     next_configuration,
 )
 from rsqlite.node.driver import Driver
@@ -155,6 +156,9 @@ class Membership:
 
     def _begin(self, wish: Wish, granted: Granted, timeout_s: float) -> None:
         if isinstance(wish, Join):
+            if problem := member_problem(wish.member):
+                granted(RequestError(f"the node that asks {problem}"))
+                return
             # Asked again and again until it has its place: the last time counts.
             for one in self._open.copy():
                 if isinstance(one.wish, Join) and one.wish.node_id == wish.node_id:

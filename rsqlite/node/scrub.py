@@ -121,9 +121,7 @@ class Scrub:
             self._timer.cancel()
             self._timer = None
         if self._steps is not None:
-            self._steps = None
-            self._next_round = self._engine.loop.monotonic()
-            self._status = replace(self.status, is_running=False)
+            self._give_up(0.0)
         self._let_go()
 
     def close(self) -> None:
@@ -147,16 +145,32 @@ class Scrub:
         except StopIteration:
             self._ended()
             return
-        except (NodeFault, OSError) as fault:
-            self._steps = None
-            self._status = replace(self.status, is_running=False)
-            self._let_go()
-            is_known = isinstance(fault, NodeFault)
-            self._engine.fail(fault if is_known else disk_fault(f"cannot read: {fault}", fault))
+        except (NodeFault, OSError, AssertionError) as fault:
+            self._give_up(self._engine.settings.scrub_interval)
+            is_disk = isinstance(fault, OSError)
+            self._engine.fail(disk_fault(f"cannot read: {fault}", fault) if is_disk else fault)
+            return
+        except Exception as mistake:
+            # Of our code, or no memory: nothing is wrong with what was to be read.
+            log.error("scrub is given up", exc_info=mistake, extra={"part": self._status.part})
+            self._give_up(self._engine.settings.scrub_interval)
             return
         read = self._status.bytes - before
         pause = read / self._engine.settings.scrub_bytes_per_second
-        self._timer = self._engine.loop.call_later(pause, step, partial(self._go_on, steps))
+        self._timer = self._engine.loop.call_later(pause, self._run, steps, step)
+
+    def _run(self, steps: Steps[None], step: Step) -> None:
+        try:
+            step(partial(self._go_on, steps))
+        except Exception as error:  # noqa: BLE001 - told apart by whom it is told
+            self._go_on(steps, None, error)
+
+    def _give_up(self, pause_s: float) -> None:
+        """The round ends here; the next one begins after the pause."""
+        self._steps = None
+        self._next_round = self._engine.loop.monotonic() + pause_s
+        self._status = replace(self.status, is_running=False)
+        self._let_go()
 
     def _ended(self) -> None:
         self._steps = None

@@ -93,7 +93,6 @@ class Vacuum:
         self._path = ""
         self._copy: StateMachine | None = None
         self._is_syncing = False
-        self._hold_ends = 0.0
         self._next_hold = 0.0
         self._behind = 0
         self._retired: list[StateMachine] = []
@@ -197,15 +196,14 @@ class Vacuum:
             # Who closes a file takes SQLite's locks on it away: it is opened after that.
             self._later(LOOK_S, partial(self._copied, generation, last, error))
             return
-        self.keeps_from = Index(last.index + 1)
+        self._attempt(partial(self._open, last))
+
+    def _open(self, last: EntryId) -> None:
         engine = self._engine
-        try:
-            self._copy = engine.machine_class.open_at(
-                self._path, loop=engine.loop, settings=engine.settings
-            )
-        except NodeFault as fault:
-            self._fail(str(fault))
-            return
+        self.keeps_from = Index(last.index + 1)
+        self._copy = engine.machine_class.open_at(
+            self._path, loop=engine.loop, settings=engine.settings
+        )
         engine.open_parts.append(self._copy)
         self._copy.overruled.update(engine.machine.overruled)
         self._progress = msgspec.structs.replace(self._progress, step=Step.CATCHING_UP)
@@ -237,39 +235,42 @@ class Vacuum:
         low, high = Index(copy.applied_index + 1), Index(engine.machine.applied_index + 1)
         generation = self._generation
 
+        def carried_out(error: BaseException | None) -> None:
+            if error is not None:
+                raise error
+            copy.maintain()
+            then()
+
         def done(error: BaseException | None) -> None:
-            if generation != self._generation:
-                return
-            try:
-                if error is not None:
-                    raise error
-                copy.maintain()
-            except Divergence as difference:
-                log.error("a compact copy computes something else: %s", difference)
-                self._fail(str(difference))
-            except NodeFault as fault:
-                self._fail(str(fault))
-            else:
-                then()
+            if generation == self._generation:
+                self._attempt(partial(carried_out, error))
 
         try:
             entries = engine.log.entries(low, high, SLICE_BYTES)
         except NodeFault as fault:
             engine.fail(fault)  # the log of this node, which others need as well
             return
-        try:
-            copy.apply(entries, done, time_max=time_max)
-        except NodeFault as fault:
-            done(fault)
+        copy.apply(entries, done, time_max=time_max)
 
     def _later(self, pause_s: float, then: Callable[[], None]) -> None:
         generation = self._generation
 
         def go_on() -> None:
             if generation == self._generation:
-                then()
+                self._attempt(then)
 
         self._engine.loop.call_later(pause_s, go_on)
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        """Whatever goes wrong ends the copy, a mistake of ours too: writes may be held for it."""
+        try:
+            step()
+        except Exception as error:
+            if isinstance(error, Divergence):
+                log.error("a compact copy computes something else: %s", error)
+            elif not isinstance(error, NodeFault):
+                log.error("VACUUM cannot go on", exc_info=error)
+            self._fail(str(error) or repr(error))
 
     # The change
 
@@ -279,11 +280,7 @@ class Vacuum:
         assert copy is not None
         if copy.checkpointer.count == 0:
             copy.checkpointer.request()
-            try:
-                copy.maintain()
-            except NodeFault as fault:
-                self._fail(str(fault))
-                return
+            copy.maintain()
             self._next_hold = engine.loop.monotonic() + SLICE_S
             self._catch_up()
         elif engine.machine.is_hashing or engine.images.is_making or engine.refuses:
@@ -291,8 +288,8 @@ class Vacuum:
             self._catch_up()
         else:
             self._progress = msgspec.structs.replace(self._progress, step=Step.CHANGING)
-            self._hold_ends = engine.loop.monotonic() + HOLD_MAX_S
             engine.hold_writes()
+            self._later(HOLD_MAX_S, self._end_hold)
             self._when_held()
 
     def _when_held(self) -> None:
@@ -301,10 +298,7 @@ class Vacuum:
         if engine.fault is not None:
             # Its database may be the very thing that is wrong, and the copy is like it.
             self._fail("the node has failed")
-        elif engine.loop.monotonic() > self._hold_ends:
-            self._release()
-            self._next_hold = engine.loop.monotonic() + HOLD_PAUSE_S
-            self._progress = msgspec.structs.replace(self._progress, step=Step.CATCHING_UP)
+        elif self._progress.step is not Step.CHANGING:
             self._catch_up()
         elif engine.is_writing:
             self._later(LOOK_S, self._when_held)
@@ -314,6 +308,14 @@ class Vacuum:
             self._later(LOOK_S, self._when_held)
         else:
             self._replace()
+
+    def _end_hold(self) -> None:
+        """It took too long: everybody may write. `_when_held` goes on from here."""
+        engine = self._engine
+        if self._progress.step is Step.CHANGING and not self.replacing:
+            self._progress = msgspec.structs.replace(self._progress, step=Step.CATCHING_UP)
+            self._next_hold = engine.loop.monotonic() + HOLD_PAUSE_S
+            engine.release_writes()
 
     def _replace(self) -> None:
         path, wall = self._path, self._engine.loop.wall()
@@ -341,30 +343,30 @@ class Vacuum:
             self.replacing = ""
             self._fail(str(error))
             return
-        if error is not None:
+        try:
+            if error is not None:
+                raise error
+            engine.installer.keep_installed(self._path)
+            self._retired.append(engine.change_machine(copy))
+        except BaseException as caught:  # noqa: BLE001 - the node ends for it
             # Which one the next start will find in use is not known: that start must come.
-            engine.fail(error)
+            engine.fail(caught)
             return
-        engine.installer.keep_installed(self._path)
-        self._retired.append(engine.change_machine(copy))
         self._copy, self.keeps_from = None, None
         self._path = self.replacing = ""
-        self._release()
+        engine.release_writes()
         size = copy.statistics().database_bytes
         self._progress = msgspec.structs.replace(
             self._progress, step=Step.DONE, bytes_after=size, seconds=self._seconds
         )
         log.info("VACUUM ended", extra={"bytes": size, "seconds": self._progress.seconds})
 
-    def _release(self) -> None:
-        self._engine.release_writes()
-
     # Its end
 
     def _fail(self, reason: str) -> None:
         engine = self._engine
         if self._progress.step is Step.CHANGING:
-            self._release()
+            engine.release_writes()
         self._generation += 1
         self._progress = msgspec.structs.replace(
             self._progress, step=Step.FAILED, error=reason, seconds=self._seconds

@@ -363,7 +363,7 @@ class Writer:
                 done(proposed.entry_id.index, error)
                 return
             done(proposed.entry_id.index, None)
-            if not self._gathering.goal:
+            if self._gathering.goal <= len(self._queue):
                 self._run()
             if proposed.waiting:
                 # In the turn after the next: uvloop sends at the end of a turn, and what goes to

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
-from rsqlite.config import PEER_HANDSHAKE_BYTES_MAX
+from rsqlite.config import ADDRESS_LENGTH_MAX, PEER_HANDSHAKE_BYTES_MAX, is_token
 
 PROTOCOL_VERSION: Final = 1
 UPGRADE: Final = "rsqlite-raft"
@@ -21,7 +21,6 @@ IDENTITY_PATH: Final = "/raft/v1/identity"
 ASK_PATH: Final = "/raft/v1/ask"
 IMAGE_PATH: Final = "/raft/v1/image/"
 
-_ADDRESS_LENGTH_MAX = 261  # a DNS name, brackets, a port
 _CLUSTER_LENGTH_MAX = 128
 _REASON_LENGTH_MAX = 300
 
@@ -62,7 +61,7 @@ class Hello:
     def from_headers(cls, headers: Mapping[str, str]) -> Hello:
         """What these headers say; ValueError if they are not those of a dialler."""
         cluster_id = headers.get("Rsqlite-Cluster", "")
-        if not 0 < len(cluster_id) <= _CLUSTER_LENGTH_MAX or not _is_token(cluster_id):
+        if not 0 < len(cluster_id) <= _CLUSTER_LENGTH_MAX or not is_token(cluster_id):
             raise ValueError("Rsqlite-Cluster must name a cluster")
         source_address = headers.get("Rsqlite-Address", "")
         parse_address(source_address)
@@ -125,19 +124,14 @@ def parse_address(address: str) -> tuple[str, int]:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535
-    if not colon or not is_port or len(address) > _ADDRESS_LENGTH_MAX or not _is_token(address):
-        raise ValueError(f"{address[:_ADDRESS_LENGTH_MAX]!r} is no host:port")
+    if not colon or not is_port or len(address) > ADDRESS_LENGTH_MAX or not is_token(address):
+        raise ValueError(f"{address[:ADDRESS_LENGTH_MAX]!r} is no host:port")
     return host, int(port)
 
 
 def format_address(host: str, port: int) -> str:
     """The inverse of `parse_address`."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _is_token(text: str) -> bool:
-    """Printable ASCII without spaces: fit for a header."""
-    return text.isascii() and text.isprintable() and " " not in text
 
 
 def _number(headers: Mapping[str, str], name: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,6 +126,41 @@ def test_leadership_lost_between_the_answer_and_commit_loses_nothing(three: Engi
     three.loop.advance(2 * GATHER)
     for engine in three.running():
         assert three.rows(engine, "SELECT v FROM t", ReadLevel.NONE) == [("kept",)]
+
+
+def test_what_is_committed_while_a_commit_is_put_off_is_applied_after_it(
+    three: EngineCluster,
+) -> None:
+    """An entry without a command, behind which nobody writes."""
+    leader = three.leader()
+    before = leader.machine.applied_index
+    leader.submit(execute("INSERT INTO t(v) VALUES(1)"), lambda _: None)
+    three.loop.advance(0.0)  # it is proposed
+    leader.verify(lambda *_: None, 10.0)
+    three.until(lambda: leader.machine.applied_index == before + 2, GATHER)
+
+
+def test_who_comes_while_a_commit_runs_is_waited_for_no_longer(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = three.leader()
+    answers: list[Answer] = []
+    batches: list[int] = []
+    original = leader.machine.commit
+
+    def commit(*args: Any) -> None:
+        if not batches:
+            leader.submit(execute("INSERT INTO t(v) VALUES(3)"), answers.append)
+            batches.append(leader.writer.batches)
+        original(*args)
+        batches.append(leader.writer.batches)
+
+    monkeypatch.setattr(leader.machine, "commit", commit)
+    leader.submit(execute("INSERT INTO t(v) VALUES(1)"), answers.append)
+    three.loop.advance(0.0)  # it is proposed
+    leader.submit(execute("INSERT INTO t(v) VALUES(2)"), answers.append)
+    three.until(lambda: len(answers) == 3)
+    assert batches[1] == batches[0] + 1
 
 
 def test_a_follower_that_is_a_little_behind_is_in_step(three: EngineCluster) -> None:

@@ -33,6 +33,12 @@ def test_a_crowd_and_a_bulk_are_overlapped_instead() -> None:
     assert not gathering.is_worth_it(8, 8)
 
 
+def test_where_enough_wait_already_nobody_is_waited_for() -> None:
+    assert not Gathering(LONGEST_S).is_worth_it(1, 9)
+    assert Gathering(LONGEST_S).is_worth_it(2, 8)
+    assert Gathering(LONGEST_S).is_worth_it(1, 8)
+
+
 @pytest.mark.parametrize(("clients", "goal"), [(2, 2), (9, 9), (16, 15), (64, 58), (128, 116)])
 def test_the_goal_leaves_out_the_slowest_tenth(clients: int, goal: int) -> None:
     gathering = Gathering(LONGEST_S)

@@ -826,6 +826,17 @@ def test_a_read_that_holds_the_image_up_is_told_of_once_a_minute(
     three.until(lambda: is_level(three, again), 30.0)
 
 
+def test_a_leader_without_room_for_the_image_tells_so_once_a_minute(
+    three: EngineCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    number = leave_behind(three)
+    three.leader().images._has_room = lambda size: False
+    three.start_node(number)
+    three.loop.advance(70.0)
+    told = [one for one in caplog.messages if one.startswith("no room for an image")]
+    assert len(told) == 2
+
+
 # An image that somebody cannot use, or cannot take
 
 BRIEF = {**SMALL, "image_keep_time": 3.0, "image_part_timeout": 0.5, "disk_reserve_bytes": 1 * MIB}

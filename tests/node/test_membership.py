@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -479,6 +479,36 @@ def test_every_question_is_answered_and_none_waits_for_ever(three: EngineCluster
         leader.asked(question, answers.append)
     three.loop.advance(40.0)
     assert len(answers) == 12
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"node_id": 0},
+        {"node_id": -1},
+        {"node_id": 2**64},
+        {"label": ""},
+        {"label": "x" * 256},
+        {"label": "\ud800"},
+        {"raft_addr": ""},
+        {"raft_addr": "nonsense"},
+        {"raft_addr": ":4002"},
+        {"raft_addr": "x:0"},
+        {"raft_addr": "x\r\nHost: y:4002"},
+        {"http_addr": "nonsense"},
+        {"fingerprint": "x"},
+    ],
+)
+def test_what_no_node_can_be_is_not_let_in(three: EngineCluster, wrong: dict[str, object]) -> None:
+    """Not even for a moment: what the log says of a member, no node could send or dial."""
+    leader = three.leader()
+    before = leader.members
+    wish = msgspec.to_builtins(Join(77, "x", "x:1", "x:2", leader.machine.fingerprint))
+    answers: list[Mapping[str, object]] = []
+    leader.asked({"wish": {**wish, **wrong}, "timeout_s": 1.0}, answers.append)
+    three.loop.advance(0.0)
+    assert [answer["error"] for answer in answers] == ["RequestError"]
+    assert leader.members == before
 
 
 def test_an_old_copy_of_a_directory_comes_back_as_another_node(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rsqlite.config import KIB, MIB
-from rsqlite.errors import DamagedDatabase, DamagedFile, DiskFault
+from rsqlite.errors import DamagedDatabase, DamagedFile, DiskFault, InvariantViolation
 from rsqlite.node.engine import Engine
 from rsqlite.node.scrub import FIRST_ROUND_S, PIECE_BYTES
 from rsqlite.statemachine import image
@@ -370,6 +370,44 @@ def test_a_disk_that_cannot_be_read_ends_the_node(
     three.until(lambda: bool(three.faults))
     ((_, fault),) = three.faults
     assert isinstance(fault, DiskFault)
+
+
+@pytest.mark.parametrize("what", ["_read_pages", "_in_thread"])
+def test_a_round_that_finds_a_mistake_of_ours_ends_and_another_one_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    cluster = EngineCluster(tmp_path, 1, join="", scrub_interval=1000.0)
+    engine = cluster.start()
+
+    def raises(*_: object) -> object:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.scrub, what, raises)
+        engine.begin_scrub()
+        cluster.until(lambda: not engine.scrub.status.is_running)
+    assert engine.scrub.status.part
+    assert engine.scrub.status.rounds == 0
+    cluster.loop.advance(1010)
+    assert engine.scrub.status.rounds == 1
+    assert cluster.faults == []
+    cluster.close()
+
+
+def test_a_round_that_finds_a_promise_broken_ends_the_node(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = three.followers()[0]
+
+    def raises(*_: object) -> object:
+        raise InvariantViolation("broken")
+
+    monkeypatch.setattr(engine.scrub, "_read_pages", raises)
+    engine.begin_scrub()
+    three.until(lambda: bool(three.faults))
+    ((_, fault),) = three.faults
+    assert isinstance(fault, InvariantViolation)
+    assert not engine.scrub.status.is_running
 
 
 def test_a_node_that_waits_for_its_database_reads_the_rest(tmp_path: Path) -> None:

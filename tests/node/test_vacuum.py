@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rsqlite.node.vacuum import Step
 from rsqlite.node.vacuums import VacuumReport
 from rsqlite.request import Answer, Failure, Outcome, ReadLevel, Request, RequestKind, Write
 from rsqlite.statemachine import generations, schema
+from rsqlite.statemachine.machine import StateMachine
 from rsqlite.testing.engines import EngineCluster, execute
 
 pytestmark = pytest.mark.slow
@@ -344,6 +346,78 @@ def test_a_copy_that_computes_something_else_is_not_used(
     assert folders(alone, 0) == ["1"]
 
 
+def during(
+    cluster: EngineCluster, monkeypatch: pytest.MonkeyPatch, apply: Callable[..., None]
+) -> list[Any]:
+    """A VACUUM under writes. `apply` stands in for what the copy does with entries."""
+    engine, original = cluster.leader(), StateMachine.apply
+
+    def applying(machine: StateMachine, entries: Any, done: Any, **options: Any) -> None:
+        if machine is engine.machine:
+            original(machine, entries, done, **options)
+        else:
+            apply(partial(original, machine, entries, done, **options), done)
+
+    monkeypatch.setattr(StateMachine, "apply", applying)
+    found = begin(cluster, engine)
+    for _ in range(4000):
+        if found:
+            break
+        engine.submit(execute("INSERT INTO bare VALUES(1)"), lambda _: None)
+        cluster.loop.advance(0.001)
+    return found
+
+
+def test_writes_are_not_held_for_as_long_as_an_entry_takes(
+    alone: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = alone.leader()
+    held_s: list[float] = []
+    hold, release = engine.hold_writes, engine.release_writes
+
+    def held() -> None:
+        held_s.append(-alone.loop.monotonic())
+        hold()
+
+    def released() -> None:
+        held_s[-1] += alone.loop.monotonic()
+        release()
+
+    monkeypatch.setattr(engine, "hold_writes", held)
+    monkeypatch.setattr(engine, "release_writes", released)
+
+    def apply(original: Callable[[], None], done: Any) -> None:
+        if engine.writer.is_held and len(held_s) == 1:
+            alone.loop.call_later(4 * vacuum.HOLD_MAX_S, original)  # as a thread would take
+        else:
+            original()
+
+    found = during(alone, monkeypatch, apply)
+    assert found[0].is_complete
+    assert held_s == [pytest.approx(vacuum.HOLD_MAX_S), pytest.approx(0.0)]
+    assert agree(alone)
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_whatever_goes_wrong_writes_are_not_held_for_good(
+    alone: EngineCluster, monkeypatch: pytest.MonkeyPatch, is_told: bool
+) -> None:
+    engine = alone.leader()
+
+    def apply(original: Callable[[], None], done: Any) -> None:
+        if not engine.writer.is_held:
+            original()
+        elif is_told:
+            done(MemoryError())
+        else:
+            raise MemoryError
+
+    found = during(alone, monkeypatch, apply)
+    assert "MemoryError" in found[0].nodes[0].error
+    assert engine.fault is None
+    assert isinstance(send(alone, engine, "INSERT INTO bare VALUES(1)"), Outcome)
+
+
 def test_the_leader_begins_one_by_itself(tmp_path: Path) -> None:
     cluster = EngineCluster(tmp_path, 3, auto_vacuum_int=30.0, join_interval=0.5, **SMALL)
     filled(cluster)
@@ -419,6 +493,27 @@ def test_a_disk_that_refuses_the_change_ends_the_node(
     begin(alone, alone.leader())
     alone.until(lambda: bool(alone.faults), 60.0)
     assert isinstance(alone.faults[0][1], DiskFault)
+
+
+def test_a_node_that_cannot_take_the_copy_up_ends_and_its_next_start_does(
+    alone: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would hold writes for good: the copy counts already."""
+    engine = alone.leader()
+
+    def raises(*_: object) -> object:
+        raise MemoryError
+
+    monkeypatch.setattr(engine, "change_machine", raises)
+    begin(alone, engine)
+    alone.until(lambda: bool(alone.faults))
+    ((_, fault),) = alone.faults
+    assert isinstance(fault, MemoryError)
+    alone.kill(0)
+    again = alone.start_node(0)
+    alone.until(lambda: again.is_leader and again.is_synced)
+    assert folders(alone, 0) == ["2"]
+    assert alone.rows(again, "SELECT count(*) FROM t") == [(15,)]
 
 
 def test_questions_that_no_node_asks_are_refused(alone: EngineCluster) -> None:
