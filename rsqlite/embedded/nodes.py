@@ -105,7 +105,10 @@ class EmbeddedNode:
         if request.freshness_s or not node.may_read_aside(request.level):
             return None
         machine = node.machine
-        reader = self._reader(machine.path)
+        try:
+            reader = self._reader(machine.path)
+        except RsqliteError:
+            return None  # as where it reads
         machine.reads_beside.add(reader)
         try:
             outcome = reader.query(request, timeout_s)

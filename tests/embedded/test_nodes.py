@@ -262,3 +262,22 @@ def test_a_directory_whose_loop_has_ended_is_opened_anew(tmp_path: Path) -> None
     asyncio.run(write())
     with closing(rsqlite.connect(tmp_path / "data")) as db:
         assert db.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
+def test_a_page_that_cannot_be_read_beside_the_loop_is_the_nodes_business(tmp_path: Path) -> None:
+    """Also where it is met while the connection for that is being opened."""
+    with closing(rsqlite.connect(tmp_path / "data")) as db:
+        db.execute("CREATE TABLE t(x)")
+    with closing(rsqlite.connect(tmp_path / "data")) as db:
+        db.execute("INSERT INTO t VALUES(1)")
+        # By another process: to close the file here drops SQLite's locks on it.
+        program = (
+            "import os, sys; fd = os.open(sys.argv[1], os.O_RDWR);"
+            "os.pwrite(fd, bytes([os.pread(fd, 1, 2000)[0] ^ 1]), 2000)"
+        )
+        path = tmp_path / "data" / "db" / "1" / "main.db"
+        subprocess.run([sys.executable, "-c", program, str(path)], check=True)
+        with pytest.raises(rsqlite.OperationalError, match="the database is damaged"):
+            db.execute("SELECT count(*) FROM t")
+        (opened,) = NODES._open.values()
+        assert isinstance(opened._node.machine.fault, DamagedFile)
