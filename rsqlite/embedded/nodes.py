@@ -145,10 +145,12 @@ class EmbeddedNode:
         return self._loop.is_closed()
 
     def bury(self) -> None:
-        """Close the files of one that has died."""
+        """What `stop` does, for one that has died."""
         self.close_readers()
-        self._node.close_files()
-        self._node.loop.close()
+        try:
+            self._node.bury()
+        finally:
+            self.directory.remove()
 
     def release(self) -> None:
         if self._process != os.getpid():
@@ -248,7 +250,10 @@ class Nodes:
         if node is not None and node.has_died:
             # Its loop has ended without it: what it answered is in the log.
             del self._open[directory.path]
-            node.bury()
+            try:
+                node.bury()
+            except RsqliteError as error:
+                raise OperationalError(f"unable to open database file: {error}") from error
             node = None
         if node is not None:
             node.references += 1
