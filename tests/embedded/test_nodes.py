@@ -340,6 +340,32 @@ def test_a_directory_whose_loop_has_ended_in_the_midst_of_writes_is_opened_anew(
 
 
 @ends_badly
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_connection_whose_loop_has_ended_is_closed_elsewhere(
+    tmp_path: Path, is_async: bool
+) -> None:
+    async def connect() -> rsqlite.aio.Connection:
+        return await rsqlite.aio.connect(tmp_path / "data")
+
+    async def connect_thread() -> rsqlite.Connection:
+        return await asyncio.to_thread(rsqlite.connect, tmp_path / "data", check_same_thread=False)
+
+    async def connect_both() -> tuple[rsqlite.aio.Connection, rsqlite.Connection]:
+        return await connect(), await connect_thread()
+
+    first, other = asyncio.run(connect_both())
+    if is_async:
+        other.close()
+        asyncio.run(first.close())
+    else:
+        asyncio.run(first.close())
+        other.close()
+    assert NODES._open == {}
+    with closing(rsqlite.connect(tmp_path / "data")) as db:
+        assert db.execute("SELECT 1").fetchone() == (1,)
+
+
+@ends_badly
 def test_a_node_whose_loop_has_ended_gives_back_what_it_had_of_the_kernel(tmp_path: Path) -> None:
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("this system does not list what a process has open")
@@ -348,6 +374,29 @@ def test_a_node_whose_loop_has_ended_gives_back_what_it_had_of_the_kernel(tmp_pa
         leave_writes_under_way(tmp_path / "data")
     rsqlite.connect(tmp_path / "data").close()
     assert eventfds() <= before + 1, "one is that of the loop of threads"
+
+
+@ends_badly
+def test_a_node_whose_stop_was_cut_short_by_the_end_of_its_loop_is_opened_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rsqlite.node.node import Node
+
+    async def never(self: Node) -> None:
+        await asyncio.Event().wait()
+
+    async def close() -> None:
+        db = await rsqlite.aio.connect(tmp_path / "data")
+        closing = asyncio.ensure_future(db.close())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not closing.done()
+
+    monkeypatch.setattr(Node, "_hand_over", never)
+    asyncio.run(close())
+    monkeypatch.undo()
+    with closing(rsqlite.connect(tmp_path / "data")) as db:
+        assert db.execute("SELECT 1").fetchone() == (1,)
 
 
 @ends_badly
