@@ -122,6 +122,16 @@ def _submit(
         done(error, 0)
 
 
+def _hand_over(
+    node: LocalNode, command: Command, timeout_s: float, min_index: int, done: Done
+) -> None:
+    """The same from anywhere else. ProgrammingError when the node's loop is no more."""
+    try:
+        node.loop.call_soon_threadsafe(_submit, node, command, timeout_s, min_index, done)
+    except RuntimeError as error:
+        raise ProgrammingError(f"the node's event loop has ended: {error}") from error
+
+
 class LocalChannel(_Local):
     """For blocking connections: the node's loop runs in another thread."""
 
@@ -151,13 +161,7 @@ class LocalChannel(_Local):
             replies.append((reply, index))
             answered.release()
 
-        node = self._node
-        try:
-            node.loop.call_soon_threadsafe(
-                _submit, node, command, left_s, self._min_index(command), done
-            )
-        except RuntimeError as error:
-            raise ProgrammingError(f"the node's event loop has ended: {error}") from error
+        _hand_over(self._node, command, left_s, self._min_index(command), done)
         if not answered.acquire(timeout=left_s + GRACE_S):
             return _silence(command, left_s + GRACE_S), 0
         return replies[0]
@@ -202,7 +206,7 @@ class AsyncLocalChannel(_Local):
                     here.call_soon_threadsafe(settle, reply, index)
             elif future is None:
                 replies.append((reply, index))  # before submit returned: most reads are
-            else:
+            elif not here.is_closed():
                 settle(reply, index)
 
         min_index = self._min_index(command)
@@ -213,7 +217,7 @@ class AsyncLocalChannel(_Local):
             future = here.create_future()
         else:
             future = here.create_future()
-            node.loop.call_soon_threadsafe(_submit, node, command, left_s, min_index, done)
+            _hand_over(node, command, left_s, min_index, done)
         try:
             async with asyncio.timeout(left_s + GRACE_S):
                 return await future

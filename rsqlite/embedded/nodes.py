@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rsqlite_client.dsn import MEMORY, Options
@@ -105,7 +105,10 @@ class EmbeddedNode:
         if request.freshness_s or not node.may_read_aside(request.level):
             return None
         machine = node.machine
-        reader = self._reader(machine.path)
+        try:
+            reader = self._reader(machine.path)
+        except RsqliteError:
+            return None  # as where it reads
         machine.reads_beside.add(reader)
         try:
             outcome = reader.query(request, timeout_s)
@@ -141,11 +144,18 @@ class EmbeddedNode:
         """The loop that it lived on was closed."""
         return self._loop.is_closed()
 
+    @property
+    def is_closed(self) -> bool:
+        """It has let go of its directory."""
+        return not self._node.open_parts
+
     def bury(self) -> None:
-        """Close the files of one that has died."""
+        """What `stop` does, for one that has died."""
         self.close_readers()
-        self._node.close_files()
-        self._node.loop.close()
+        try:
+            self._node.bury()
+        finally:
+            self.directory.remove()
 
     def release(self) -> None:
         if self._process != os.getpid():
@@ -215,23 +225,35 @@ class Nodes:
 
     def close(self, node: EmbeddedNode) -> None:
         """One connection less; the last one stops the node."""
-        with self._turns.turn(node.directory.path):
-            node.references -= 1
-            if not node.references and self._open.get(node.directory.path) is node:
-                del self._open[node.directory.path]
+        with self._turns.turn(node.directory.path), self._one_less(node) as is_last:
+            if is_last and node.has_died:
+                node.bury()
+            elif is_last:
                 _run_on(node.loop, node.stop())
 
     async def close_async(self, node: EmbeddedNode) -> None:
         """The same, in a task."""
         async with self._turns.turn_async(node.directory.path):
-            node.references -= 1
-            if not node.references and self._open.get(node.directory.path) is node:
-                del self._open[node.directory.path]
-                if node.loop is asyncio.get_running_loop():
+            with self._one_less(node) as is_last:
+                if is_last and node.has_died:
+                    node.bury()
+                elif is_last and node.loop is asyncio.get_running_loop():
                     await node.stop()
-                else:
+                elif is_last:
                     stopped = asyncio.run_coroutine_threadsafe(node.stop(), node.loop)
                     await asyncio.wrap_future(stopped)
+
+    @contextlib.contextmanager
+    def _one_less(self, node: EmbeddedNode) -> Iterator[bool]:
+        """Whether it was the last connection, whose caller stops the node. One whose stop is cut
+        short is kept: if that was the end of its loop, it is to be buried."""
+        node.references -= 1
+        is_last = not node.references and self._open.get(node.directory.path) is node
+        try:
+            yield is_last
+        finally:
+            if is_last and node.is_closed:
+                self._open.pop(node.directory.path, None)
 
     def _of_somebody(self, node: Any) -> EmbeddedNode:
         """What somebody else's node is for a connection."""
@@ -242,13 +264,19 @@ class Nodes:
     def _find(self, directory: Directory) -> EmbeddedNode | None:
         """The node that is open on this directory, for one more connection."""
         node = self._open.get(directory.path)
-        if node is not None and node.has_died:
+        if node is None:
+            return None
+        if node.has_died:
             # Its loop has ended without it: what it answered is in the log.
             del self._open[directory.path]
-            node.bury()
-            node = None
-        if node is not None:
-            node.references += 1
+            try:
+                node.bury()
+            except RsqliteError as error:
+                raise OperationalError(f"unable to open database file: {error}") from error
+            return None
+        if not node.references:
+            return None  # its stop goes on in the background
+        node.references += 1
         return node
 
     async def _start(self, directory: Directory) -> EmbeddedNode:
@@ -270,6 +298,9 @@ class Nodes:
         with self._lock:
             if not self._open:
                 atexit.register(self._close_all)
+            for path, other in list(self._open.items()):
+                if other.is_closed:  # whoever stopped it has not waited for the end
+                    self._open.pop(path, None)
             self._open[directory.path] = found
         return found
 

@@ -21,8 +21,8 @@ class AsyncioLoop:
     def __init__(self, *, threads: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rsqlite")
-        self.call_soon = self._loop.call_soon
-        self.call_later = self._loop.call_later
+        self.call_soon: Callable[..., Handle] = self._loop.call_soon
+        self.call_later: Callable[..., Handle] = self._loop.call_later
         self.monotonic = time.monotonic
         self.wall = time.time
 
@@ -37,12 +37,28 @@ class AsyncioLoop:
     def worker(self, name: str) -> ThreadWorker:
         return ThreadWorker(self._loop, name)
 
+    def end(self) -> None:
+        """The event loop was closed: what it is given from now on is dropped without a word, as it
+        has dropped what it was given before. Who stops now must not fail at that."""
+        self.call_soon = self.call_later = _drop
+
     def close(self) -> None:
         """Wait for the threads of the pool."""
         self._pool.shutdown(wait=True)
 
     def _run(self, work: Callable[[], T], done: Done[T]) -> None:
         _run_and_report(self._loop, work, done)
+
+
+class _Dropped:
+    """The handle of what never runs."""
+
+    def cancel(self) -> None:
+        """It is."""
+
+
+def _drop(*_: object) -> Handle:
+    return _Dropped()
 
 
 class ThreadWorker:

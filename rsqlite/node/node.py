@@ -177,6 +177,28 @@ class Node(Engine):
                 self.loop.close()
                 self._is_in_use = False
 
+    def bury(self) -> None:
+        """Stop a node without a network after its event loop was closed, in any thread: the files
+        are closed as by `stop`, and nobody is told anything on that loop. NodeFault says what went
+        wrong; all is closed then as well."""
+        self.is_started = False
+        self.loop.end()
+        if self._syncs is not None:
+            self._syncs.take_over()
+        try:
+            with contextlib.ExitStack() as closing:
+                closing.callback(self.loop.close)
+                if self._syncs is not None:
+                    closing.callback(self._syncs.close)
+                for part in self.open_parts:
+                    # After one that failed at more than its disk: the lock must not stay.
+                    closing.callback(part.close)
+                closing.callback(self.close_files)
+                self.halt(lambda: None)
+        finally:
+            self.open_parts.clear()
+            self._is_in_use = False
+
     async def _until(self, holds: Callable[[], bool], deadline: float) -> bool:
         """Wait until `holds()`; False when the deadline came first."""
         changed = asyncio.Event()

@@ -17,6 +17,7 @@ from rsqlite.config import Settings
 from rsqlite.request import Outcome, Request
 from rsqlite.statemachine import results
 from rsqlite.statemachine.connection import Reader
+from rsqlite.statemachine.opening import open_error
 from rsqlite.statemachine.read_run import ReadRun
 from rsqlite.statemachine.rows import RowLimits
 
@@ -26,11 +27,15 @@ class AsideReader:
     results, leaves it unfit: close it."""
 
     def __init__(self, path: str, settings: Settings, monotonic: Callable[[], float]) -> None:
+        """NodeFault when the database cannot be opened so, as from `query`."""
         self.path = path
         self._monotonic = monotonic
         self._time_max_s = settings.read_time_max
         self._limits = RowLimits(settings.rows_max, settings.result_bytes_max)
-        self._reader = Reader(path, settings)
+        try:
+            self._reader = Reader(path, settings)
+        except apsw.Error as error:
+            raise open_error(error, path) from error
         self._reader.clock = monotonic
         self._schema_version = -1
 

@@ -119,6 +119,10 @@ class KernelSync:
         while self._under_way:
             self._take(1)
 
+    def take_over(self) -> None:
+        """The loop has ended: this thread does what is left to do, and hears of the ends."""
+        self._thread = threading.get_ident()
+
     def close(self) -> None:
         """Wait, and give everything back. Stop watching `eventfd` before."""
         self.wait()

@@ -165,6 +165,8 @@ def test_a_loop_that_has_ended_is_told() -> None:
         pass
     with pytest.raises(ProgrammingError, match="event loop has ended"):
         LocalChannel(FakeNode(loop), 5.0).run(command())
+    with pytest.raises(ProgrammingError, match="event loop has ended"):
+        asyncio.run(AsyncLocalChannel(FakeNode(loop), 5.0).run(command()))
 
 
 async def test_on_the_nodes_own_loop_nothing_is_handed_over() -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gc
+import logging
 import os
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,10 +20,24 @@ import pytest
 
 import rsqlite
 from rsqlite.embedded.nodes import NODES
-from rsqlite.errors import DamagedFile
+from rsqlite.errors import DamagedFile, InvariantViolation
 from rsqlite.request import ReadLevel
+from rsqlite.storage.writer import LogWriter
 
 pytestmark = pytest.mark.slow
+
+
+def ends_badly(test: Callable[..., None]) -> Callable[..., None]:
+    """A loop that ends without its node leaves tasks and connections behind, of which Python warns
+    when it collects them."""
+    expected = "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:.*was (not|deleted|never)"
+    return pytest.mark.usefixtures("collected")(pytest.mark.filterwarnings(*expected)(test))
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 def test_memory_is_ones_own_and_leaves_nothing(
@@ -253,7 +271,7 @@ def test_a_forked_child_leaves_its_parents_nodes_alone(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (0, "True\n(2,)\n[(1,)]\n"), result.stderr
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:.*was not")
+@ends_badly
 def test_a_directory_whose_loop_has_ended_is_opened_anew(tmp_path: Path) -> None:
     async def write() -> None:
         db = await rsqlite.aio.connect(tmp_path / "data")
@@ -262,3 +280,162 @@ def test_a_directory_whose_loop_has_ended_is_opened_anew(tmp_path: Path) -> None
     asyncio.run(write())
     with closing(rsqlite.connect(tmp_path / "data")) as db:
         assert db.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
+async def until(holds: Callable[[], object]) -> None:
+    for _ in range(10_000):
+        if holds():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it never came to that")
+
+
+def leave_writes_under_way(data: Path) -> list[Any]:
+    """What there is of tasks and connections after the loop was closed in their midst."""
+
+    async def write() -> list[Any]:
+        connections = [await rsqlite.aio.connect(data) for _ in range(4)]
+        await connections[0].execute("CREATE TABLE IF NOT EXISTS t(x)")
+        node = NODES._open[str(data)]._node
+        await until(lambda: node.log.is_idle)
+        if node._syncs is not None:
+            # From here on the loop does not hear that a sync has ended.
+            loop.remove_reader(node._syncs.eventfd)
+        insert = "INSERT INTO t VALUES(1)"
+        tasks = [asyncio.ensure_future(one.execute(insert)) for one in connections]
+        await until(lambda: node.log._in_kernel or node._syncs is None)
+        return [*connections, *tasks]
+
+    loop = asyncio.new_event_loop()
+    left = loop.run_until_complete(write())
+    loop.close()
+    return left
+
+
+def eventfds() -> int:
+    """How many of them this process has open."""
+    paths = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    return sum(os.path.islink(path) and "eventfd" in os.readlink(path) for path in paths)
+
+
+@ends_badly
+@pytest.mark.parametrize("is_another_thread", [False, True])
+def test_a_directory_whose_loop_has_ended_in_the_midst_of_writes_is_opened_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_another_thread: bool
+) -> None:
+    left: list[Any] = []
+    if is_another_thread:
+        thread = threading.Thread(
+            target=lambda: left.extend(leave_writes_under_way(tmp_path / "data"))
+        )
+        thread.start()
+        thread.join()
+    else:
+        left = leave_writes_under_way(tmp_path / "data")
+    with closing(rsqlite.connect(tmp_path / "data")) as db:
+        assert db.execute("SELECT count(*) FROM t").fetchone()[0] in range(1, 5)
+        db.execute("INSERT INTO t VALUES(2)")
+    assert NODES._open == {}
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+@ends_badly
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_connection_whose_loop_has_ended_is_closed_elsewhere(
+    tmp_path: Path, is_async: bool
+) -> None:
+    async def connect() -> rsqlite.aio.Connection:
+        return await rsqlite.aio.connect(tmp_path / "data")
+
+    async def connect_thread() -> rsqlite.Connection:
+        return await asyncio.to_thread(rsqlite.connect, tmp_path / "data", check_same_thread=False)
+
+    async def connect_both() -> tuple[rsqlite.aio.Connection, rsqlite.Connection]:
+        return await connect(), await connect_thread()
+
+    first, other = asyncio.run(connect_both())
+    if is_async:
+        other.close()
+        asyncio.run(first.close())
+    else:
+        asyncio.run(first.close())
+        other.close()
+    assert NODES._open == {}
+    with closing(rsqlite.connect(tmp_path / "data")) as db:
+        assert db.execute("SELECT 1").fetchone() == (1,)
+
+
+@ends_badly
+def test_a_node_whose_loop_has_ended_gives_back_what_it_had_of_the_kernel(tmp_path: Path) -> None:
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("this system does not list what a process has open")
+    before = eventfds()
+    for _ in range(3):
+        leave_writes_under_way(tmp_path / "data")
+    rsqlite.connect(tmp_path / "data").close()
+    assert eventfds() <= before + 1, "one is that of the loop of threads"
+
+
+@ends_badly
+def test_a_node_whose_stop_was_cut_short_by_the_end_of_its_loop_is_opened_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rsqlite.node.node import Node
+
+    async def never(self: Node) -> None:
+        await asyncio.Event().wait()
+
+    async def close() -> None:
+        db = await rsqlite.aio.connect(tmp_path / "data")
+        closing = asyncio.ensure_future(db.close())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not closing.done()
+
+    monkeypatch.setattr(Node, "_hand_over", never)
+    asyncio.run(close())
+    monkeypatch.undo()
+    with closing(rsqlite.connect(tmp_path / "data")) as db:
+        assert db.execute("SELECT 1").fetchone() == (1,)
+
+
+@ends_badly
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "no"), InvariantViolation("no")])
+def test_a_node_that_cannot_be_closed_well_lets_go_of_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    errors = [error]
+    close = LogWriter.close
+
+    def close_badly(self: LogWriter) -> None:
+        close(self)
+        if errors:
+            raise errors.pop()
+
+    left = leave_writes_under_way(tmp_path / "data")
+    monkeypatch.setattr(LogWriter, "close", close_badly)
+    with pytest.raises((rsqlite.OperationalError, InvariantViolation), match="no"):
+        rsqlite.connect(tmp_path / "data")
+    assert errors == []
+    with closing(rsqlite.connect(tmp_path / "data")) as db:
+        assert db.execute("SELECT count(*) FROM t").fetchone()[0] in range(1, 5)
+    left.clear()
+
+
+def test_a_page_that_cannot_be_read_beside_the_loop_is_the_nodes_business(tmp_path: Path) -> None:
+    """Also where it is met while the connection for that is being opened."""
+    with closing(rsqlite.connect(tmp_path / "data")) as db:
+        db.execute("CREATE TABLE t(x)")
+    with closing(rsqlite.connect(tmp_path / "data")) as db:
+        db.execute("INSERT INTO t VALUES(1)")
+        # By another process: to close the file here drops SQLite's locks on it.
+        program = (
+            "import os, sys; fd = os.open(sys.argv[1], os.O_RDWR);"
+            "os.pwrite(fd, bytes([os.pread(fd, 1, 2000)[0] ^ 1]), 2000)"
+        )
+        path = tmp_path / "data" / "db" / "1" / "main.db"
+        subprocess.run([sys.executable, "-c", program, str(path)], check=True)
+        with pytest.raises(rsqlite.OperationalError, match="the database is damaged"):
+            db.execute("SELECT count(*) FROM t")
+        (opened,) = NODES._open.values()
+        assert isinstance(opened._node.machine.fault, DamagedFile)

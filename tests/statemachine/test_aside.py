@@ -86,3 +86,12 @@ def test_a_damaged_page_is_no_answer(lab: Lab) -> None:
     with pytest.raises(DamagedDatabase):
         query(reader, "SELECT sum(length(v)) FROM t")
     reader.close()
+
+
+def test_a_damaged_first_page_stops_it_from_being_opened(lab: Lab) -> None:
+    lab.replica.close()
+    with open(lab.replica.path, "r+b") as file:
+        file.seek(2000)
+        file.write(b"\xff" * 8)
+    with pytest.raises(DamagedDatabase):
+        AsideReader(lab.replica.path, lab.settings, time.monotonic)

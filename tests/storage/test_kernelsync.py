@@ -99,6 +99,24 @@ def test_ends_are_told_in_the_thread_that_began(syncs: KernelSync, tmp_path: Pat
     file.close()
 
 
+def test_another_thread_tells_the_ends_where_it_has_taken_over(
+    syncs: KernelSync, tmp_path: Path
+) -> None:
+    file = RealDisk(syncs).open(str(tmp_path / "f"), create=True)
+    ends: list[BaseException | None] = []
+    if not file.sync_soon(ends.append):
+        pytest.skip("this file system has no asynchronous fdatasync")
+
+    def close() -> None:
+        syncs.take_over()
+        file.close()
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    thread.join()
+    assert ends == [None]
+
+
 def test_a_file_that_cannot_be_synced_is_not_begun(syncs: KernelSync) -> None:
     reader, writer = os.pipe()
     ends: list[BaseException | None] = []

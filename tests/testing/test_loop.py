@@ -181,6 +181,19 @@ def test_real_work_runs_beside_the_loop() -> None:
     run_asyncio(scenario)
 
 
+def test_what_is_given_to_a_loop_after_its_end_is_dropped() -> None:
+    async def make() -> AsyncioLoop:
+        return AsyncioLoop(threads=1)
+
+    loop = asyncio.run(make())
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.call_soon(print)
+    loop.end()
+    loop.call_soon(print, "never").cancel()
+    loop.call_later(1.0, print, "never").cancel()
+    loop.close()
+
+
 def test_a_paused_worker_holds_its_work_back() -> None:
     loop = ManualLoop()
     worker = loop.worker("log")
