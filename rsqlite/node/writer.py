@@ -243,8 +243,10 @@ class Writer:
             self._running_long = []
             if error is not None or batch is None:
                 self._could_not_run(error or Stopped("no batch"), [waiting])
-                return
-            self._sort_out(batch, [waiting], is_long=True)
+            else:
+                self._sort_out(batch, [waiting], is_long=True)
+            if not self.holds_slot:
+                self._on_slot_free()  # what was committed meanwhile is applied
 
         self._machine.speculate_long(waiting.request, done)
 

@@ -140,6 +140,24 @@ def test_what_is_committed_while_a_commit_is_put_off_is_applied_after_it(
     three.until(lambda: leader.machine.applied_index == before + 2, GATHER)
 
 
+def test_what_is_committed_while_a_long_write_runs_in_vain_is_applied_after_it(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = three.leader()
+    before, run = leader.machine.applied_index, leader.machine.speculate_long
+
+    def slowly(request: Request, done: Any) -> None:
+        run(request, lambda *answer: three.loop.call_later(0.1, done, *answer))
+
+    monkeypatch.setattr(leader.machine, "speculate_long", slowly)
+    request = execute("INSERT INTO nowhere VALUES(1)")
+    request.is_long = True
+    leader.submit(request, lambda _: None)
+    three.loop.advance(0.01)
+    leader.verify(lambda *_: None, 10.0)
+    three.until(lambda: leader.machine.applied_index == before + 1, 1.0)
+
+
 def test_who_comes_while_a_commit_runs_is_waited_for_no_longer(
     three: EngineCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
