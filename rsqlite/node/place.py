@@ -348,7 +348,7 @@ class Place:
         is_fed = core.leader_id is not None and not self._was_member
         if is_fed or str(own.node_id) in members:
             self._denied_since = None  # whoever says no may be behind our own beginning
-            self._home.look_for_twin(str(members[str(own.node_id)]), lambda: None)
+            self._home.look_for_twin(str(members.get(str(own.node_id), "")), lambda: None)
             return
         if index < core.configurations.index:
             return  # it is behind us
