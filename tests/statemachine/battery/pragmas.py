@@ -48,7 +48,10 @@ pragmas.case(
 )
 pragmas.case("table_info in a read", ask("PRAGMA table_info(val)", kind="query"), setup=V)
 pragmas.case(
-    "integrity checks", ask("PRAGMA integrity_check", "PRAGMA quick_check"), setup=(V, ONE)
+    "integrity checks",
+    ask("PRAGMA integrity_check", "PRAGMA quick_check"),
+    setup=(V, ONE),
+    alone=True,  # of all tables, also one with a CHECK that rolls dice
 )
 pragmas.case(
     "what a client asks at the start",
