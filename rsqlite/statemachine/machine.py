@@ -213,7 +213,7 @@ class StateMachine:
         try:
             speculation = self._speculate([request], is_long=True)
         except Exception as error:  # noqa: BLE001 - whoever waits holds the write slot
-            done(None, results.node_fault(error) or error)
+            done(None, self._fault_in(error) or error)
             return
         self._speculation = speculation
         self._is_in_thread = True
@@ -221,9 +221,8 @@ class StateMachine:
 
         def finish(batch: Batch | None, error: BaseException | None) -> None:
             self._is_in_thread = False
-            if error is not None and (fault := results.node_fault(error)) is not None:
-                self._fail(fault)  # those who asked may be gone
-                error = fault
+            if error is not None:
+                error = self._fault_in(error) or error  # those who asked may be gone
             if self._rollback_done is not None:
                 rolled_back, self._rollback_done = self._rollback_done, None
                 self._take_back()
@@ -357,8 +356,8 @@ class StateMachine:
         try:
             speculation.abandon()
         except Exception as error:  # noqa: BLE001 - who loses leadership, or stops, goes on
-            text = f"a transaction cannot be taken back: {error}"
-            self._fail(results.node_fault(error) or NodeFault(text))
+            if self._fault_in(error) is None:
+                self._fail(NodeFault(f"a transaction cannot be taken back: {error}"))
 
     # Following
 
@@ -533,10 +532,8 @@ class StateMachine:
         try:
             self._known_pages = self._readers.page_count()
         except apsw.Error as error:
-            fault = results.node_fault(error)
-            if fault is None:
+            if self._fault_in(error) is None:
                 raise
-            self._fail(fault)
         return self._known_pages
 
     @property
@@ -608,11 +605,16 @@ class StateMachine:
     def _fail(self, fault: NodeFault) -> None:
         self._fault = self._fault or fault
 
-    def _raise_fault(self, error: apsw.Error) -> None:
-        """Raise the fault that the error tells of, if it tells of one."""
+    def _fault_in(self, error: BaseException) -> NodeFault | None:
+        """The fault that the error tells of, which is this database's from now on; None if it tells
+        of none."""
         fault = results.node_fault(error)
         if fault is not None:
             self._fail(fault)
+        return fault
+
+    def _raise_fault(self, error: apsw.Error) -> None:
+        if (fault := self._fault_in(error)) is not None:
             raise fault from error
 
 
