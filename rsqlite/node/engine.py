@@ -35,7 +35,7 @@ from rsqlite.node.cluster import Discovery, first_configuration
 from rsqlite.node.compaction import Compaction, Snapshotted
 from rsqlite.node.content import ContentChecks, Verified
 from rsqlite.node.driver import Driver
-from rsqlite.node.forwarding import Forwarding
+from rsqlite.node.forwarding import FIRST_ID_BITS, Forwarding
 from rsqlite.node.images import Images
 from rsqlite.node.installer import Installer, has_others
 from rsqlite.node.membership import Granted, Membership
@@ -268,6 +268,7 @@ class Engine:
             is_leader=lambda: self.is_leader,
             tell_commit=self._tell_commit,
             when_applied=lambda *arguments: self.reader.when_applied(*arguments),
+            first_id=self._random_bits(FIRST_ID_BITS),
         )
         self.membership = Membership(
             network=self.network,

@@ -32,6 +32,9 @@ from rsqlite.raft.types import Member
 from rsqlite.request import Answer, Done, Outcome, Request, RequestKind
 from rsqlite.transport.codec import ANSWER, CALL, encode_call
 
+FIRST_ID_BITS = 62
+"""A number has eight bytes in its frame: as many again are left to count."""
+
 
 class WireError(msgspec.Struct, array_like=True, tag=2):
     """An error on its way back: the class's name, its text, what became of the write."""
@@ -81,7 +84,10 @@ class Forwarding:
         is_leader: Callable[[], bool],
         tell_commit: Callable[[], None],
         when_applied: Callable[[int, float, Callable[[], None]], None],
+        first_id: int,
     ) -> None:
+        """`first_id`, of `FIRST_ID_BITS` random bits: a leader may still answer the calls of this
+        node's previous life, and those numbers must not be given again."""
         self._network = network
         self._loop = loop
         self._settings = settings
@@ -93,7 +99,7 @@ class Forwarding:
         self._when_applied = when_applied
         # The rest of the longest frame is for the head, and for urgent ones that come between.
         self._bytes_max = settings.peer_frame_bytes_max - PEER_PIECE_BYTES_MAX
-        self._ids = itertools.count(1)
+        self._ids = itertools.count(first_id)
         self._calls: dict[int, Call] = {}
         self._waiting: list[Call] = []
         self._applying = 0

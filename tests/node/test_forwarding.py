@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -20,7 +21,7 @@ from rsqlite.errors import (
     TimedOut,
     Unavailable,
 )
-from rsqlite.node.forwarding import Forwarding
+from rsqlite.node.forwarding import FIRST_ID_BITS, Forwarding
 from rsqlite.ports import Done as PortDone
 from rsqlite.raft.types import Member, NodeId
 from rsqlite.request import Answer, Done, Outcome, Request, RequestKind, Rows, Write
@@ -41,6 +42,7 @@ class Wire:
 
     def __init__(self, **settings: float) -> None:
         self.loop = ManualLoop()
+        self.random = random.Random(1)
         self.settings = Settings(**settings)
         self.ends: dict[int, End] = {}
         self.frames: list[tuple[int, int, bytes]] = []
@@ -97,6 +99,7 @@ class End:
             is_leader=lambda: wire.leader is not None and wire.leader.node_id == number,
             tell_commit=lambda: self.told.append(len(wire.frames)),
             when_applied=lambda index, deadline, then: self.held.append((index, then)),
+            first_id=wire.random.getrandbits(FIRST_ID_BITS),
         )
 
     def serve(self, request: Request, done: Done) -> None:
@@ -429,3 +432,18 @@ def test_an_answer_from_somebody_else_is_not_taken() -> None:
     follower.forwarding.answered(1, *decode_call(answer[1:]))
     follower.held[0][1]()
     assert len(follower.answers) == 1
+
+
+def test_an_answer_to_a_nodes_previous_life_is_none_to_a_call_of_this_one() -> None:
+    wire = Wire()
+    wire.lead(1)
+    wire.end(1)
+    before = wire.end(2)
+    before.submit(execute())
+    call = wire.frames.pop()
+    now = wire.end(2)  # it was killed, and started again
+    now.submit(execute("INSERT INTO t VALUES(2)"))
+    wire.frames = [call]  # the second one is still on its way
+    wire.deliver()
+    wire.exchange()
+    assert not now.answers
