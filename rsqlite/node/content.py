@@ -4,13 +4,16 @@ The leader appends an entry of the kind CHECK. Whoever comes to it, in its turn 
 hashes the content as of that index (`statemachine/content.py`) while it goes on, and asks the
 others what they found. A content that a quorum of the voters shares is right: a node with another
 one gives its database up, the leader too, and fetches theirs (design 6). Nobody is believed alone.
+
+A database that came as an image is like that of its sender, and would be wrong with it: where the
+contents differ it does not count. So its node asks for a check soon, and counts once all voters
+were found alike.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +28,17 @@ from rsqlite.errors import (
     TimedOut,
     Unavailable,
 )
-from rsqlite.node.findings import Finding, NodeReport, Report, finding_of
+from rsqlite.node.findings import (
+    Finding,
+    NodeReport,
+    Report,
+    Round,
+    Verified,
+    finding_of,
+    shared_content,
+)
 from rsqlite.node.membership import refusal_of
 from rsqlite.node.questions import ask_member
-from rsqlite.raft.quorum import quorum_choice
 from rsqlite.raft.types import EntryKind, Index, Member, NodeId
 from rsqlite.statemachine.content import Content
 
@@ -46,22 +56,12 @@ KEPT_MAX = 4
 TELL_S = 4 * ASK_PAUSE_S
 """A node that is found to differ answers the others for so long before it gives its database up."""
 
+LOOK_PAUSE_S = 30.0
+LOOK_PAUSE_MAX_S = 3600.0
+"""Pause before a node with a copy asks for another check, doubled each time up to the second one:
+while a voter is away no check can be complete."""
+
 Begun = Callable[["Index | None", "RsqliteError | None"], None]
-Verified = Callable[["Report | None", RsqliteError | None], None]
-
-
-@dataclass(slots=True)
-class Round:
-    """One check, as this node sees it."""
-
-    index: Index
-    began: float
-    found: dict[NodeId, Finding] = field(default_factory=dict)
-    silences: dict[NodeId, int] = field(default_factory=dict)
-    waiting: list[tuple[float, Verified]] = field(default_factory=list)
-    next_question: float = 0.0
-    is_settled: bool = False
-    """What it says of this node has been acted on."""
 
 
 class ContentChecks:
@@ -72,6 +72,8 @@ class ContentChecks:
         self._own: dict[Index, Finding] = {}
         self._rounds: dict[Index, Round] = {}
         self._next_check = engine.loop.monotonic() + engine.settings.verify_interval
+        self._next_look = 0.0
+        self._look_pause = LOOK_PAUSE_S
         self._earlier = Index(0)
         self._proposed = Index(0)
         """The last check that this node began, as leader."""
@@ -104,7 +106,7 @@ class ContentChecks:
             if content is None:
                 finding = Finding(state="failed", error=str(error), seconds=seconds)
             else:
-                finding = finding_of(content, seconds)
+                finding = finding_of(content, seconds, is_copy=engine.installer.is_copy)
             if index in self._own:
                 self._own[index] = finding
             log.info("content hashed", extra={"index": index, "state": finding.state})
@@ -172,8 +174,9 @@ class ContentChecks:
                 refusal = {"error": "Unavailable", "text": str(error), "fate": "NOT_APPLIED"}
                 answer(refusal if index is None else {"index": index})
 
-            timeout_s = min(float(timeout_s), self._engine.settings.verify_timeout)
-            self._begin(begun, self._engine.loop.monotonic() + timeout_s)
+            engine = self._engine
+            timeout_s = min(float(timeout_s), engine.settings.verify_timeout)
+            self._begin(begun, engine.loop.monotonic() + timeout_s)
         elif type(what) is int:
             answer(msgspec.to_builtins(self._finding(Index(what))))
         else:
@@ -246,6 +249,12 @@ class ContentChecks:
             late = TimedOut("another check took too long", fate=Fate.NOT_APPLIED)
             waiting[1](None, late if engine.is_leader else NotLeader())
         self._begin_next()
+        if not engine.installer.is_copy:
+            self._next_look, self._look_pause = 0.0, LOOK_PAUSE_S
+        elif engine.is_synced and now >= self._next_look:
+            self._next_look = now + self._look_pause
+            self._look_pause = min(self._look_pause * 2, LOOK_PAUSE_MAX_S)
+            self.verify(lambda *_: None)
         for one in list(self._rounds.values()):
             self._carry_on(one, now)
 
@@ -310,12 +319,12 @@ class ContentChecks:
             or configuration.member(engine.node_id) is None
         ):
             return
-        own, chosen = self._finding(one.index), self._chosen(one)
+        own = one.found[engine.node_id] = self._finding(one.index)
+        chosen = self._chosen(one)
         is_sick = chosen is not None and own.state == "done" and own.digest != chosen
         if not is_sick or one.is_settled or engine.fault is not None or engine.is_stopping:
             return
         one.is_settled = True
-        one.found[engine.node_id] = own
         (report,) = (node for node in self._report(one).nodes if node.node_id == engine.node_id)
         self._end(one)
         tables = f" (tables {', '.join(report.tables)})" if report.tables else ""
@@ -336,6 +345,8 @@ class ContentChecks:
         if self._rounds.pop(one.index, None) is None:
             return
         self.last = report = self._report(one)
+        if all(node.verdict == "agrees" for node in report.nodes if node.is_voter):
+            self._engine.installer.found_alike()
         level = logging.INFO if report.agreed else logging.ERROR
         log.log(
             level,
@@ -352,10 +363,7 @@ class ContentChecks:
     def _chosen(self, one: Round) -> str | None:
         core = self._engine.core
         assert core is not None
-        digests = {
-            node_id: found.digest for node_id, found in one.found.items() if found.state == "done"
-        }
-        return quorum_choice(core.configuration, digests)
+        return shared_content(core.configuration, one.found)
 
     def _report(self, one: Round) -> Report:
         chosen = self._chosen(one)

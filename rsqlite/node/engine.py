@@ -33,8 +33,9 @@ from rsqlite.node.applier import Applier
 from rsqlite.node.changes import Wish
 from rsqlite.node.cluster import Discovery, first_configuration
 from rsqlite.node.compaction import Compaction, Snapshotted
-from rsqlite.node.content import ContentChecks, Verified
+from rsqlite.node.content import ContentChecks
 from rsqlite.node.driver import Driver
+from rsqlite.node.findings import Verified
 from rsqlite.node.forwarding import FIRST_ID_BITS, Forwarding
 from rsqlite.node.images import Images
 from rsqlite.node.installer import Installer, has_others

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 
+from rsqlite.errors import RsqliteError
+from rsqlite.raft.quorum import quorum_choice
+from rsqlite.raft.types import Configuration, Index, NodeId
 from rsqlite.statemachine.content import Content
 
 TABLES_BYTES_MAX = 16 << 10
@@ -15,7 +19,8 @@ PROBLEM_CHARS_MAX = 200
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """What one node says of one check. `state`: waiting (it has not come to that index), running,
-    done, failed, or none (it never came to it: an image brought it further)."""
+    done, failed, or none (it never came to it: an image brought it further). `is_copy`: its
+    database came from another node, and no check has found it like all others since."""
 
     state: str
     digest: str = ""
@@ -23,6 +28,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[str] = []
     seconds: float = 0.0
     error: str = ""
+    is_copy: bool = False
 
     @property
     def is_final(self) -> bool:
@@ -32,7 +38,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 @dataclass(frozen=True, slots=True)
 class NodeReport:
     """One node in a `Report`. `verdict`: agrees, differs, undecided (no content is shared by a
-    quorum), or no answer."""
+    quorum, copies not counted), or no answer."""
 
     node_id: int
     label: str
@@ -55,7 +61,33 @@ class Report:
     nodes: tuple[NodeReport, ...]
 
 
-def finding_of(content: Content, seconds: float) -> Finding:
+Verified = Callable[[Report | None, RsqliteError | None], None]
+
+
+@dataclass(slots=True)
+class Round:
+    """One check, as this node sees it."""
+
+    index: Index
+    began: float
+    found: dict[NodeId, Finding] = field(default_factory=dict)
+    silences: dict[NodeId, int] = field(default_factory=dict)
+    waiting: list[tuple[float, Verified]] = field(default_factory=list)
+    next_question: float = 0.0
+    is_settled: bool = False
+    """What it says of this node has been acted on."""
+
+
+def shared_content(configuration: Configuration, found: Mapping[NodeId, Finding]) -> str | None:
+    """The hash of the content that a quorum shares, None if there is none (yet). Where contents
+    differ a copy does not count: it is right or wrong with the one that it was made from."""
+    done = {node_id: one for node_id, one in found.items() if one.state == "done"}
+    if len({one.digest for one in done.values()}) > 1:
+        done = {node_id: one for node_id, one in done.items() if not one.is_copy}
+    return quorum_choice(configuration, {node_id: one.digest for node_id, one in done.items()})
+
+
+def finding_of(content: Content, seconds: float, *, is_copy: bool) -> Finding:
     """What a node says of the content that it has hashed."""
     tables = content.tables
     if sum(len(name.encode()) + 40 for name in tables) > TABLES_BYTES_MAX:
@@ -66,4 +98,5 @@ def finding_of(content: Content, seconds: float) -> Finding:
         tables=tables,
         problems=[text[:PROBLEM_CHARS_MAX] for text in content.problems],
         seconds=seconds,
+        is_copy=is_copy,
     )

@@ -12,10 +12,13 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from rsqlite.errors import (
     DamagedDatabase,
     DamagedFile,
     DiskFault,
+    DiskFull,
     RsqliteError,
     Unavailable,
 )
@@ -44,6 +47,11 @@ log = logging.getLogger(__name__)
 
 IDLE_LOOK_S = 0.005
 """Pause between two looks whether the log and the database are at rest."""
+
+
+def _is_of(one: Installed, other: Installed) -> bool:
+    """Of the same entry."""
+    return (one.last_index, one.last_term) == (other.last_index, other.last_term)
 
 
 def has_others(path: str, disk: Disk) -> bool:
@@ -143,6 +151,24 @@ class Installer:
         if self.installed is not None:
             self._installed = database, self.installed
 
+    @property
+    def is_copy(self) -> bool:
+        """The database in use was made by another node, and may be wrong as that one is."""
+        return self.installed is not None and self.installed.is_copy
+
+    def found_alike(self) -> None:
+        """All voters hold what this node does: its database stands for itself from now on."""
+        installed = self.installed
+        if installed is None or not installed.is_copy or self._engine.vacuum.replacing:
+            return
+        path, alike = self._engine.machine.path, msgspec.structs.replace(installed, is_copy=False)
+        try:
+            write_installed(path, alike)
+        except DiskFull as full:
+            log.warning("%s; the next check of the contents will do", full)
+            return
+        self._installed = path, alike
+
     def _read_installed(self) -> None:
         """Learn that. It is needed until the log begins behind; where log and database agree, it
         can be written again. DamagedDatabase where they do not."""
@@ -151,7 +177,7 @@ class Installer:
         held = Installed(machine.applied_index, machine.applied_term)
         try:
             installed = installed_of(machine.path)
-            if installed and installed != held and not self._is_reset(installed):
+            if installed and not _is_of(installed, held) and not self._is_reset(installed):
                 # Until the log is reset, nothing is added to what came.
                 raise DamagedDatabase(f"{machine.path} is not what is noted beside it: {installed}")
         except DamagedDatabase as damage:

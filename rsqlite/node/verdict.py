@@ -14,8 +14,9 @@ question as well, and if a quorum computed something else it stops at once, also
 gives its database up. An image of the others takes its place.
 
 What came with an image was computed by its sender: who holds it has no vote of its own, or one sick
-node and its copy would be a majority of three. What a quorum has overruled is another matter; who
-holds that may say so.
+node and its copy would be a majority of three; nor has it on what it computed from that, until a
+check of the contents has found all alike (`content.py`). What a quorum has overruled is another
+matter; who holds that may say so.
 """
 
 from __future__ import annotations
@@ -62,11 +63,10 @@ class Verdict:
 
     def vote(self, index: Index) -> str | None:
         """What this node computed for the entry; None when it has not come to it, or holds what
-        another one computed."""
+        another one computed, or made its own of that."""
         installed, overruled = self._engine.installer.installed, self._engine.machine.overruled
-        if installed is not None and index <= installed.last_index and index not in overruled:
-            return None
-        return self._held(index)
+        is_copied = installed is not None and (installed.is_copy or index <= installed.last_index)
+        return None if is_copied and index not in overruled else self._held(index)
 
     def _held(self, index: Index) -> str | None:
         """What this node's database holds of the entry; None when it has not come to it."""

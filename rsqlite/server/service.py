@@ -6,7 +6,7 @@ from typing import Protocol
 
 from rsqlite.node.changes import Wish
 from rsqlite.node.compaction import Snapshotted
-from rsqlite.node.content import Verified
+from rsqlite.node.findings import Verified
 from rsqlite.node.membership import Granted
 from rsqlite.node.status import Status
 from rsqlite.node.vacuums import Vacuumed

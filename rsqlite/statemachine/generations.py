@@ -34,6 +34,9 @@ class Installed(msgspec.Struct, frozen=True):
 
     last_index: int
     last_term: int
+    is_copy: bool = True
+    """It may have the faults of the one that it was made from: no check of the contents has found
+    it like all others since."""
 
 
 def install(root: str, image: str, installed: Installed) -> str:
@@ -116,7 +119,8 @@ def write_installed(database: str, installed: Installed) -> None:
     """Write beside the database what it held when it came. The caller syncs the folder."""
     path = os.path.join(os.path.dirname(database), INSTALLED)
     try:
-        _write(path, schema.encode_note(msgspec.json.encode(installed).decode()))
+        _write(f"{path}.new", schema.encode_note(msgspec.json.encode(installed).decode()))
+        os.replace(f"{path}.new", path)
     except OSError as error:
         raise disk_fault(f"cannot write {path}: {error}", error) from error
 

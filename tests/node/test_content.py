@@ -15,6 +15,7 @@ from rsqlite.node.changes import Remove
 from rsqlite.node.engine import Engine
 from rsqlite.node.findings import Report
 from rsqlite.request import ReadLevel, Request
+from rsqlite.statemachine.generations import note_damage
 from rsqlite.statemachine.vfs import load_checksum_vfs
 from rsqlite.testing.engines import EngineCluster, execute
 
@@ -48,6 +49,14 @@ def tamper_file(path: str | Path, sql: str, *, timeout_ms: int = 1000) -> None:
         connection.execute(sql)
     finally:
         connection.close()
+
+
+def lose_database(cluster: EngineCluster, engine: Engine) -> int:
+    """End a node, which is to come back without a database; its number."""
+    number = cluster.number(engine)
+    cluster.kill(number)
+    note_damage(engine.machine.path, "for this test", wants_image=True)
+    return number
 
 
 def verify(cluster: EngineCluster, engine: Engine, timeout_s: float = 0.0) -> Report | RsqliteError:
@@ -249,3 +258,52 @@ def test_a_node_that_was_removed_meanwhile_acts_on_no_answer(three: EngineCluste
         answer()
     three.loop.advance(2.0)
     assert [type(fault) for _, fault in three.faults] == [RemovedFromCluster]
+
+
+def test_a_sick_node_and_its_copy_are_no_majority(three: EngineCluster) -> None:
+    sick, (healthy, other) = three.leader(), three.followers()
+    lost = lose_database(three, other)
+    tamper(sick)
+    copy = three.start_node(lost)
+    three.until(lambda: copy.is_synced)
+    report = verify(three, healthy)
+    assert set(verdicts(report).values()) == {"undecided"}
+    assert isinstance(report, Report)
+    assert not report.agreed
+    three.kill(lost)
+    three.start_node(lost)
+    three.wait_leader()
+    assert set(verdicts(verify(three, three.leader())).values()) == {"undecided"}
+    three.loop.advance(3.0)
+    assert not three.faults
+    assert three.rows(healthy, "SELECT v FROM t", ReadLevel.NONE) == [("a",), ("b",)]
+
+
+def test_a_copy_that_is_found_like_all_others_counts_from_then_on(three: EngineCluster) -> None:
+    other = three.followers()[1]
+    lost = lose_database(three, other)
+    copy = three.start_node(lost)
+    three.until(lambda: copy.installer.installed is not None)
+    three.until(lambda: not copy.installer.is_copy)  # it asks for the check by itself
+    three.kill(lost)
+    copy = three.start_node(lost)
+    three.wait_leader()
+    assert not copy.installer.is_copy
+    sick = three.leader()
+    tamper(sick)
+    report = verify(three, sick)
+    assert verdicts(report)[sick.label] == "differs"
+    three.until(lambda: bool(three.faults))
+    assert [number for number, _ in three.faults] == [three.number(sick)]
+
+
+def test_a_check_that_a_voter_missed_says_nothing_of_a_copy(three: EngineCluster) -> None:
+    healthy, other = three.followers()
+    lost = lose_database(three, other)
+    three.kill(three.number(healthy))
+    copy = three.start_node(lost)
+    three.until(lambda: copy.is_synced and copy.installer.installed is not None)
+    report = verify(three, copy)
+    assert isinstance(report, Report)
+    assert (report.agreed, report.complete) == (True, False)
+    assert copy.installer.is_copy

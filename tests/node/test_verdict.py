@@ -13,9 +13,8 @@ from rsqlite.node.engine import Engine
 from rsqlite.node.vacuum import Step
 from rsqlite.raft.types import Index
 from rsqlite.request import ReadLevel, Request
-from rsqlite.statemachine.generations import note_damage
 from rsqlite.testing.engines import EngineCluster, execute
-from tests.node.test_content import tamper_file
+from tests.node.test_content import lose_database, tamper_file
 
 ROWS = "SELECT * FROM t ORDER BY id"
 
@@ -169,14 +168,6 @@ def test_a_question_is_not_passed_round_for_ever(tmp_path: Path) -> None:
     assert asked == []
     assert "error" in cluster.running()[0].verdict.asked(True)
     cluster.close()
-
-
-def lose_database(cluster: EngineCluster, engine: Engine) -> int:
-    """End a node, which is to come back without a database; its number."""
-    number = cluster.number(engine)
-    cluster.kill(number)
-    note_damage(engine.machine.path, "for this test", wants_image=True)
-    return number
 
 
 def test_who_is_in_doubt_gives_its_database_to_nobody(three: EngineCluster) -> None:

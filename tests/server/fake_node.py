@@ -16,8 +16,7 @@ import apsw.ext
 from rsqlite.errors import RsqliteError
 from rsqlite.node.changes import Wish
 from rsqlite.node.compaction import Snapshotted
-from rsqlite.node.content import Verified
-from rsqlite.node.findings import Report
+from rsqlite.node.findings import Report, Verified
 from rsqlite.node.membership import Granted
 from rsqlite.node.scrub import ScrubStatus
 from rsqlite.node.status import MemberStatus, Status
