@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from rsqlite.statemachine.command import Command, decode
+from rsqlite.statemachine.digest import digest_changes
 from tests.statemachine.lab import Lab, ask
 
 INSERT = "INSERT INTO t(v) VALUES(?)"
@@ -125,3 +128,46 @@ def test_changes_that_take_too_much_memory_carry_no_digest(tmp_path: Path) -> No
     lab.do(*[(INSERT, "x" * 100) for _ in range(1000)])
     assert last(lab).digest_from == -1
     lab.close()
+
+
+def changeset(*changes: tuple[str, Any]) -> bytes:
+    """Of rows that are inserted and changed in a table of ids and values."""
+    connection = apsw.Connection(":memory:")
+    connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES(1, 'a')")
+    session = apsw.Session(connection, "main")
+    session.attach()
+    for sql, value in changes:
+        connection.execute(sql, (value,))
+    return session.changeset()
+
+
+LONG = "x" * 100_000
+
+
+@pytest.mark.parametrize("form", [str, str.encode])
+def test_each_byte_of_a_long_value_counts(form: Any) -> None:
+    insert, update = "INSERT INTO t VALUES(2, ?)", "UPDATE t SET v = ? WHERE id = 1"
+    values = [LONG, LONG[:-1] + "y", LONG[:-1], "y" + LONG[1:]]
+    digests = [digest_changes(changeset((insert, form(one)))) for one in values]
+    digests.append(digest_changes(changeset((insert, "2"), (update, form(LONG)))))
+    assert len(set(digests)) == len(digests)
+    one, other = (insert, form(LONG)), (update, form(LONG))
+    assert digest_changes(changeset(one, other)) == digest_changes(changeset(other, one))
+
+
+def test_text_and_a_blob_of_the_same_bytes_differ() -> None:
+    insert = "INSERT INTO t VALUES(2, ?)"
+    forms = (LONG, LONG.encode())
+    one, other = (digest_changes(changeset((insert, form))) for form in forms)
+    assert one != other
+
+
+def test_a_long_value_is_not_written_out() -> None:
+    changes = changeset(("INSERT INTO t VALUES(2, ?)", bytes(8_000_000)))
+    tracemalloc.start()
+    try:
+        digest_changes(changes)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
