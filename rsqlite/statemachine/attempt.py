@@ -185,7 +185,7 @@ class Attempt:
         try:
             self.writer.cursor.execute(shape.text, parameters)
         except Exception as error:  # noqa: BLE001 - told apart in failed()
-            return self._end_plain(shape, error)
+            return self._end_plain(shape, results.kept(error))
         return self._end_plain(shape, None)
 
     def _begin_plain(self, ticks: int | None) -> None:

@@ -13,7 +13,7 @@ import apsw
 
 from rsqlite.config import Settings
 from rsqlite.errors import DamagedDatabase
-from rsqlite.statemachine import functions, schema
+from rsqlite.statemachine import functions, results, schema
 from rsqlite.statemachine.authorizer import Guard
 from rsqlite.statemachine.fingerprint import BEHAVIOUR
 from rsqlite.statemachine.opening import (
@@ -152,7 +152,7 @@ class Writer:
         try:
             self.cursor.executemany(sql, self._noting(values, changes, rowids, ticks))
         except Exception as error:  # noqa: BLE001 - the caller tells them apart
-            return changes, rowids, error
+            return changes, rowids, results.kept(error)
         return changes, rowids, None
 
     def _noting(

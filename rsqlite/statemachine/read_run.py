@@ -109,7 +109,7 @@ class ReadRun:
         try:
             cursor.execute(shape.text, parameters)
         except Exception as caught:  # noqa: BLE001 - told apart in _failed
-            error = caught
+            error = results.kept(caught)
         return self._answer(shape, cursor, error)
 
     def _answer(self, shape: Shape, cursor: apsw.Cursor, error: BaseException | None) -> Result:

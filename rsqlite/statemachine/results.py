@@ -7,10 +7,14 @@ replica alike (design 4). I/O errors and corruption are this node's own and stop
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import apsw
 
 from rsqlite.errors import DamagedDatabase, DiskFault, DiskFull, NodeFault
 from rsqlite.request import Failure
+
+Error = TypeVar("Error", bound=BaseException)
 
 _RESULT_CODES = frozenset(
     {
@@ -35,6 +39,13 @@ VACUUM_TEXT = (
     "VACUUM is sent alone, as a request of its own (or as POST /vacuum), and VACUUM INTO is not"
     " replicated"
 )
+
+
+def kept(error: Error) -> Error:
+    """The error, to be kept as a value: without its traceback, whose frames hold the error, and so
+    would hold each other, and the values of the request, until the garbage collector comes. That
+    counts objects, and not how large they are."""
+    return error.with_traceback(None)
 
 
 def extended_code(error: BaseException) -> int:

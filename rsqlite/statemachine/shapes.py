@@ -222,7 +222,7 @@ class Shapes:
         except apsw.ExecTraceAbort:
             pass
         except Exception as error:  # noqa: BLE001 - whatever SQLite objects to is an answer
-            caught = error
+            caught = results.kept(error)
         finally:
             self._guard.end()
         if self._found is not None:
