@@ -12,12 +12,15 @@
 #                           memory, log and restart
 #   make accept-client      50,000 random calls in each of the client's shapes beside sqlite3; a
 #                           writer while leaders are killed and paused
+#   make sim SEEDS=100      whole clusters under faults on virtual time, a seed each; SEED=7 prints
+#                           what happened in that one
 #   make bench              how fast it is on this machine, beside what the machine could do
 
 PYTHON ?= python3
 VENV ?= .venv
 T ?=
 MINUTES ?= 10
+SEEDS ?= 100
 RUN ?= accept
 ARGS ?=
 
@@ -33,7 +36,7 @@ BY_FILE := tests/cli tests/conformance tests/bench tests/testing
 FLOORS := PYTHONPATH=.:client $(BIN)/lint-imports --no-logo
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test quick check fix accept accept-client bench clean
+.PHONY: help venv demo test quick check fix accept accept-client sim bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -90,6 +93,10 @@ accept: $(READY)
 accept-client: $(READY)
 	$(BIN)/python tests/client/test_differential.py --calls 50000
 	$(BIN)/python tests/e2e/client_failover.py --kills 10 --pauses 10
+
+sim: $(READY)
+	$(BIN)/python -m rsqlite.testing.simulator \
+		$(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS)) $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m bench $(ARGS)

@@ -44,7 +44,15 @@ class CrampedDisk(RealDisk):
 class EngineCluster:
     """`size` nodes that know each other's addresses; `start` forms them into a cluster."""
 
-    def __init__(self, directory: Path, size: int, *, seed: int = 0, **settings: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        size: int,
+        *,
+        seed: int = 0,
+        disk: Callable[[], RealDisk] = CrampedDisk,
+        **settings: Any,
+    ) -> None:
         self.loop = ManualLoop()
         chosen = os.environ.get("RSQLITE_TEST_SEED", "1")
         self.random = random.Random(f"{chosen} {seed} {directory.name}")
@@ -52,7 +60,9 @@ class EngineCluster:
         self.directory = directory
         addresses = [f"node{number}:4002" for number in range(size)]
         base = dataclasses.replace(
-            QUIET, bootstrap_expect=size if size > 1 else 0, join=",".join(addresses)
+            QUIET,
+            bootstrap_expect=size if size > 1 else 0,
+            join=",".join(addresses) if size > 1 else "",
         )
         self.settings = dataclasses.replace(base, **settings)
         self.addresses = addresses
@@ -64,7 +74,7 @@ class EngineCluster:
         """Nodes that compute SQL as another release does."""
         self.engines: list[Engine | None] = [None] * size
         self.networks: list[MemoryNetwork | None] = [None] * size
-        self.disks: defaultdict[int, CrampedDisk] = defaultdict(CrampedDisk)
+        self.disks: defaultdict[int, Any] = defaultdict(disk)
         self.faults: list[tuple[int, BaseException]] = []
 
     def start(self) -> Engine:
@@ -98,7 +108,11 @@ class EngineCluster:
             random_bits=self.random.getrandbits,
         )
         engine.machine_class = self.releases.get(number, StateMachine)
-        engine.open_files()
+        try:
+            engine.open_files()
+        except BaseException:
+            engine.close_files()
+            raise
         network = self.board.network(
             node_id=engine.node_id,
             address=address,
@@ -162,7 +176,7 @@ class EngineCluster:
 
     def disk(self, engine: Engine) -> CrampedDisk:
         """The disk of a node."""
-        return self.disks[self.number(engine)]
+        return self.disks[self.number(engine)]  # type: ignore[no-any-return]
 
     def number(self, engine: Engine) -> int:
         """Its place in `engines`."""

@@ -105,6 +105,14 @@ class ManualLoop:
                 callback(*args)
         raise AssertionError(f"still busy after {steps_max} steps")
 
+    def step(self) -> None:
+        """Run the next thing alone, moving the clock to when it is due."""
+        if self._heap:
+            due, _, handle, callback, args = heapq.heappop(self._heap)
+            self._now = max(self._now, due)
+            if not handle.is_cancelled:
+                callback(*args)
+
     def run_turn(self) -> None:
         """Run what is due now, and nothing that this itself makes due."""
         due = len([item for item in self._heap if item[0] <= self._now])

@@ -1,9 +1,10 @@
-"""The real disk and the one in memory keep the same contract."""
+"""The real disk, the one in memory and the frail one keep the same contract."""
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from rsqlite.ports import Disk
 from rsqlite.storage.disk import RealDisk
 from rsqlite.testing.disk import RamDisk
+from rsqlite.testing.frail import FrailDisk
 
 
 def refused(number: int) -> AbstractContextManager[object]:
@@ -19,10 +21,13 @@ def refused(number: int) -> AbstractContextManager[object]:
     return pytest.raises(OSError, match=rf"\[Errno {number}\]")
 
 
-@pytest.fixture(params=["real", "ram"])
+DISKS: dict[str, Callable[[], Disk]] = {"real": RealDisk, "ram": RamDisk, "frail": FrailDisk}
+
+
+@pytest.fixture(params=list(DISKS))
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Disk, str]:
     """A disk and an empty directory on it."""
-    disk: Disk = RealDisk() if request.param == "real" else RamDisk()
+    disk = DISKS[request.param]()
     disk.mkdir(str(tmp_path))
     return disk, str(tmp_path)
 

@@ -1,0 +1,164 @@
+"""The real file system as one bad day has it: a process dies in the midst of a call, the power
+goes, a call fails, a volume has no room.
+
+What a node wrote and did not sync is known, and a power loss takes it back, or the later part of
+it. Only the log, the hard state and the small files beside them are written through here; SQLite
+writes its own file, whose loss is made good from the log.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rsqlite.storage.disk import RealDisk, RealFile
+
+
+class Died(BaseException):
+    """The process ended in the midst of a call. Nobody catches it but whoever runs the nodes."""
+
+
+class Overwritten(NamedTuple):
+    """What a write replaced: `before` was at `offset` of a file of `size` bytes."""
+
+    offset: int
+    before: bytes
+    size: int
+
+
+class FrailDisk(RealDisk):
+    """The disk of one node, through all its lives. `die_after` and `fail_after` count its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free: dict[str, int] = {}
+        """Room, by the last part of the path that is asked for: `log`, `db`."""
+        self.unsynced: dict[str, list[Overwritten]] = {}
+        self.is_dead = False
+        """Nothing that the node does gets here any more, until `revive`."""
+        self._left = 0
+        self._end: Callable[[], None] | None = None
+
+    def die_after(self, calls: int) -> None:
+        """Raise `Died` in the call of that number, which is not carried out."""
+        self._left, self._end = calls, self._die
+
+    def fail_after(self, calls: int) -> None:
+        """Raise EIO, once, in the call of that number."""
+        self._left, self._end = calls, self._fail
+
+    def spare(self) -> None:
+        """Take that back, and give room."""
+        self._end = None
+        self.free.clear()
+
+    def kill(self) -> None:
+        """The process has ended."""
+        self.is_dead, self._end = True, None
+
+    def revive(self, power: random.Random | None = None) -> int:
+        """Another process begins on this disk; with `power` it had no power meanwhile. How many
+        writes were taken back."""
+        lost = 0
+        for path, writes in self.unsynced.items():
+            if power is not None and writes and os.path.exists(path):
+                kept = power.randint(0, len(writes)) if power.random() < 0.5 else 0
+                lost += len(writes) - kept
+                _take_back(path, writes[kept:])
+            writes.clear()
+        self.is_dead, self._end = False, None
+        return lost
+
+    def called(self) -> bool:
+        """A call begins: is it carried out?"""
+        if self._end is not None:
+            self._left -= 1
+            if self._left <= 0:
+                end, self._end = self._end, None
+                end()
+        return not self.is_dead
+
+    def _die(self) -> None:
+        self.is_dead = True
+        raise Died
+
+    def _fail(self) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    # ports.Disk
+
+    @property
+    def syncs_in_background(self) -> bool:
+        return False
+
+    def open(self, path: str, *, create: bool = False, writable: bool = True) -> RealFile:
+        flags = os.O_RDWR if writable else os.O_RDONLY
+        return FrailFile(self, path, flags | (os.O_CREAT if create else 0))
+
+    def rename(self, source: str, target: str) -> None:
+        if self.called():
+            super().rename(source, target)
+            for path in [path for path in self.unsynced if f"{path}/".startswith(f"{source}/")]:
+                self.unsynced[target + path[len(source) :]] = self.unsynced.pop(path)
+
+    def unlink(self, path: str) -> None:
+        if self.called():
+            super().unlink(path)
+            self.unsynced.pop(path, None)
+
+    def mkdir(self, path: str) -> None:
+        if self.called():
+            super().mkdir(path)
+
+    def remove_tree(self, path: str) -> None:
+        if self.called():
+            super().remove_tree(path)
+
+    def free_bytes(self, path: str) -> int:
+        told = self.free.get(os.path.basename(path))
+        return super().free_bytes(path) if told is None else told
+
+
+class FrailFile(RealFile):
+    """An open file of a `FrailDisk`."""
+
+    __slots__ = ("_disk", "_unsynced")
+
+    def __init__(self, disk: FrailDisk, path: str, flags: int) -> None:
+        super().__init__(path, flags)
+        self._disk = disk
+        self._unsynced = disk.unsynced.setdefault(path, [])
+
+    def pwrite(self, data: bytes, offset: int) -> None:
+        if self._disk.called():
+            self._note(offset, len(data))
+            super().pwrite(data, offset)
+
+    def sync(self) -> None:
+        # No real one: no power is lost but the simulated.
+        if self._disk.called():
+            self._unsynced.clear()
+
+    def allocate(self, length: int) -> None:
+        if self._disk.called():
+            self._note(0, 0)
+            super().allocate(length)
+
+    def truncate(self, length: int) -> None:
+        if self._disk.called():
+            self._note(length, max(0, self.size() - length))
+            super().truncate(length)
+
+    def _note(self, offset: int, length: int) -> None:
+        self._unsynced.append(Overwritten(offset, self.pread(length, offset), self.size()))
+
+
+def _take_back(path: str, writes: list[Overwritten]) -> None:
+    with open(path, "r+b") as file:
+        for offset, before, size in reversed(writes):
+            file.seek(offset)
+            file.write(before)
+            file.truncate(size)

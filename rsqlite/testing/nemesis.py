@@ -1,0 +1,242 @@
+"""What befalls a simulated cluster. Each run draws which kinds there are, and how often.
+
+Faults are bounded so that the data survives somewhere: a disk is lost, changed or put back only
+while all other members are up and have everything. A cluster that does not come back is then a
+defect.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rsqlite.config import MIB
+from rsqlite.errors import (
+    DamagedFile,
+    DiskFault,
+    NodeFault,
+    RemovedFromCluster,
+    RequestError,
+    RsqliteError,
+)
+from rsqlite.node.changes import Remove, Transfer
+from rsqlite.node.engine import Engine
+from rsqlite.testing.lanes import Weather
+
+if TYPE_CHECKING:
+    from rsqlite.testing.simulator import Simulation
+
+NODES_MAX = 7
+REPAIR_S = 5.0
+"""Before another disk is lost, the last one has so long to be made good."""
+
+
+class Nemesis:
+    """That of one run."""
+
+    def __init__(self, simulation: Simulation, chance: random.Random) -> None:
+        self._simulation = simulation
+        self._cluster = simulation.cluster
+        self._chance = chance
+        self._copies: dict[int, Path] = {}
+        self._next_loss = 0.0
+        self.done: Counter[str] = Counter()
+        self.excused: tuple[type[NodeFault] | type[RequestError], ...] = (RemovedFromCluster,)
+        """What nodes may end with."""
+        self._kinds: dict[str, Callable[[int, Engine], None]] = {
+            "kill": self._kill,
+            "cut the power": self._cut_power,
+            "kill all": self._kill_all,
+            "die in a call": self._die_in_call,
+            "fail a call": self._fail_call,
+            "fill the volume": self._fill,
+            "isolate": self._isolate,
+            "cut one way": self._cut_one_way,
+            "bad weather": self._change_weather,
+            "transfer": self._transfer,
+            "snapshot": self._snapshot,
+            "vacuum": self._vacuum,
+            "verify": self._verify,
+            "scrub": self._scrub,
+            "add": self._add,
+            "remove": self._remove,
+            "wipe": self._wipe,
+            "put back": self._put_back,
+            "flip a bit": self._flip,
+            "define": self._define,
+        }
+        self._weights = {kind: chance.choice((0, 0, 1, 3)) for kind in self._kinds}
+
+    @property
+    def kinds(self) -> list[str]:
+        """Those of this run."""
+        return [kind for kind, weight in self._weights.items() if weight]
+
+    def act(self) -> None:
+        """Do one thing, of the kinds that there are."""
+        running = self._simulation.running
+        if not running or not any(self._weights.values()):
+            return
+        (kind,) = self._chance.choices(list(self._weights), weights=list(self._weights.values()))
+        number = self._chance.choice(running)
+        engine = self._cluster.engines[number]
+        assert engine is not None
+        self._say(f"{kind}: n{number}")
+        self._kinds[kind](number, engine)
+
+    def end(self) -> None:
+        """Everything that can be made good is."""
+        self._cluster.board.heal()
+        self._cluster.board.weather = Weather()
+        for disk in self._cluster.disks.values():
+            disk.spare()
+
+    def _say(self, what: str) -> None:
+        self.done[what.partition(":")[0]] += 1
+        self._simulation.say(what)
+
+    def _excuse(self, *errors: type[NodeFault] | type[RequestError]) -> None:
+        self.excused = tuple({*self.excused, *errors})
+
+    def _later(self, seconds: Iterable[float], work: Callable[[], object]) -> None:
+        self._cluster.loop.call_later(self._chance.choice(tuple(seconds)), work)
+
+    # Processes
+
+    def _kill(self, number: int, engine: Engine) -> None:
+        self._simulation.crash(number, self._pause())
+
+    def _cut_power(self, number: int, engine: Engine) -> None:
+        self._simulation.crash(number, self._pause(), has_power=False)
+
+    def _kill_all(self, number: int, engine: Engine) -> None:
+        has_power = self._chance.random() < 0.5
+        for each in self._simulation.running:
+            self._simulation.crash(each, self._pause(), has_power=has_power)
+
+    def _die_in_call(self, number: int, engine: Engine) -> None:
+        self._cluster.disks[number].die_after(self._chance.choice((1, 3, 10, 30, 100)))
+
+    def _pause(self) -> float:
+        return self._chance.choice((0.05, 0.5, 3.0))
+
+    # Disks
+
+    def _fail_call(self, number: int, engine: Engine) -> None:
+        self._excuse(DiskFault)
+        self._cluster.disks[number].fail_after(self._chance.choice((1, 3, 10, 30)))
+
+    def _fill(self, number: int, engine: Engine) -> None:
+        disk = self._cluster.disks[number]
+        disk.free[self._chance.choice(("log", "db"))] = self._chance.choice((0, MIB))
+        self._later((0.5, 3.0), disk.free.clear)
+
+    def _may_lose(self) -> bool:
+        """Can the data of one node be lost, and nothing else?"""
+        now = self._cluster.loop.monotonic()
+        if now < self._next_loss or not self._simulation.is_whole:
+            return False
+        core = self._cluster.leader().core
+        if core is None or len(core.configuration.voters) < 3:
+            return False
+        self._next_loss = now + REPAIR_S
+        # It comes back as another node, or is told that it was replaced.
+        self._excuse(RemovedFromCluster, DamagedFile, RequestError)
+        return True
+
+    def _wipe(self, number: int, engine: Engine) -> None:
+        if self._may_lose():
+            self._simulation.crash(number, self._pause())
+            shutil.rmtree(self._simulation.directory_of(number))
+            self._simulation.join_again(number)
+
+    def _put_back(self, number: int, engine: Engine) -> None:
+        directory = self._simulation.directory_of(number)
+        copy = self._copies.get(number)
+        if copy is None:
+            self._simulation.crash(number, self._pause())
+            self._copies[number] = copy = directory.with_suffix(".copy")
+            shutil.copytree(directory, copy)
+        elif self._may_lose():
+            self._simulation.crash(number, self._pause())
+            shutil.rmtree(directory)
+            self._copies.pop(number).rename(directory)
+
+    def _flip(self, number: int, engine: Engine) -> None:
+        if not self._may_lose():
+            return
+        self._simulation.crash(number, self._pause())
+        directory = self._simulation.directory_of(number)
+        files = sorted(
+            path
+            for path in directory.rglob("*")
+            if path.is_file() and path.stat().st_size and "quarantine" not in path.parts
+        )
+        path = self._chance.choice(files)
+        data = bytearray(path.read_bytes())
+        at = self._chance.randrange(len(data))
+        data[at] ^= 1 << self._chance.randrange(8)
+        path.write_bytes(data)
+        self._say(f"flipped: byte {at} of {path.relative_to(directory)}")
+
+    # The network
+
+    def _isolate(self, number: int, engine: Engine) -> None:
+        self._cluster.isolate(engine)
+        self._later((0.3, 2.0, 5.0), self._cluster.board.heal)
+
+    def _cut_one_way(self, number: int, engine: Engine) -> None:
+        other = self._cluster.engines[self._chance.choice(self._simulation.running)]
+        assert other is not None
+        self._cluster.board.cut(engine.node_id, other.node_id)
+        self._later((0.3, 2.0, 5.0), self._cluster.board.heal)
+
+    def _change_weather(self, number: int, engine: Engine) -> None:
+        board = self._cluster.board
+        board.weather = Weather(
+            delay_max_s=self._chance.choice((1e-4, 1e-2, 0.1)),
+            loss=self._chance.choice((0.0, 0.01, 0.1)),
+            bytes_per_s=self._chance.choice((float("inf"), 1e6)),
+        )
+        self._later((0.3, 2.0, 5.0), lambda: setattr(board, "weather", Weather()))
+
+    # What an operator does
+
+    def _transfer(self, number: int, engine: Engine) -> None:
+        engine.change_membership(Transfer(), self._simulation.told)
+
+    def _snapshot(self, number: int, engine: Engine) -> None:
+        engine.snapshot(self._simulation.told)
+
+    def _vacuum(self, number: int, engine: Engine) -> None:
+        engine.vacuum_all(self._simulation.told, 5.0)
+
+    def _verify(self, number: int, engine: Engine) -> None:
+        engine.verify(self._simulation.told, 5.0)
+
+    def _scrub(self, number: int, engine: Engine) -> None:
+        try:
+            engine.begin_scrub()
+        except RsqliteError as error:
+            self._simulation.told(error)
+
+    def _add(self, number: int, engine: Engine) -> None:
+        if self._simulation.wanted < NODES_MAX:
+            # It gives up when nobody lets it in for long, and its supervisor starts it again.
+            self._excuse(RequestError)
+            self._cluster.grow(raft_non_voter=self._chance.random() < 0.3)
+
+    def _remove(self, number: int, engine: Engine) -> None:
+        if self._simulation.is_whole and self._simulation.wanted > 3:
+            self._next_loss = self._cluster.loop.monotonic() + REPAIR_S
+            gone = self._cluster.engines[self._chance.choice(self._simulation.running)]
+            assert gone is not None
+            wish = Remove(str(gone.node_id))
+            engine.change_membership(wish, self._simulation.told)
+
+    def _define(self, number: int, engine: Engine) -> None:
+        self._simulation.workload.define(engine)

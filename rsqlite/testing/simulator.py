@@ -1,0 +1,339 @@
+"""A cluster of whole nodes under faults, in one thread, on virtual time, from one seed.
+
+    python -m rsqlite.testing.simulator --seeds 100 --from 1 --steps 1000
+    python -m rsqlite.testing.simulator --seed 7 --trace
+
+Everything but sockets and HTTP is the real thing: Raft, the log, SQLite, images, membership,
+forwarding. Files are real ones too, on a disk that loses what was not synced (`frail.py`); give
+`--directory` in memory. A run has two phases. While clients work (`workload.py`), the nemesis does
+its worst (`nemesis.py`): no answer may be wrong, and no node may end with anything but what the
+nemesis excuses. Then everything is made good, and the cluster must be whole again, every request
+answered, all nodes equal and every directory clean, within a bound. Equal seeds give equal traces.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rsqlite.config import KIB, MIB
+from rsqlite.errors import NodeFault, RemovedFromCluster
+from rsqlite.node.engine import Engine
+from rsqlite.request import Outcome, ReadLevel, Request, RequestKind, Rows
+from rsqlite.statemachine.check import check_database
+from rsqlite.statemachine.machine import StateMachine
+from rsqlite.storage.check import check as check_files
+from rsqlite.storage.finding import Severity
+from rsqlite.testing.engines import EngineCluster
+from rsqlite.testing.frail import Died, FrailDisk
+from rsqlite.testing.nemesis import Nemesis
+from rsqlite.testing.workload import SCHEMA, Workload, Wrong, expect
+
+STEPS = 1000
+WHOLE_S = 120.0
+"""Virtual seconds that a cluster without faults has to be whole again, and to answer everybody."""
+ENDS_MAX = 50
+"""A node that ends so often in one run, without a fault that is new, does not come back."""
+
+
+class Simulation:
+    """One run."""
+
+    def __init__(self, seed: int, directory: Path) -> None:
+        self.seed = seed
+        self._chance = chance = random.Random(f"simulation {seed}")
+        self.size = chance.choice((1, 3, 3, 3, 3, 5))
+        is_small = chance.random() < 0.8
+        kept = {"raft_snap": chance.choice((16, 64, 256)), "raft_snap_int": 0.1}
+        self.cluster = EngineCluster(
+            directory,
+            self.size,
+            seed=seed,
+            disk=FrailDisk,
+            join_interval=0.5,
+            segment_bytes=chance.choice((64 * KIB, MIB)),
+            **({**kept, "log_keep_bytes": chance.choice((64, 256)) * KIB} if is_small else {}),
+        )
+        self.trace: list[str] = []
+        self.workload = Workload(chance)
+        self.nemesis = Nemesis(self, chance)
+        self._starts: dict[int, float] = {}
+        """When nodes that are down start again."""
+        self._removed: set[int] = set()
+        self._ends: Counter[int] = Counter()
+        self._faults_seen = 0
+
+    def __repr__(self) -> str:
+        return f"<Simulation {self.seed} at {self.cluster.loop.monotonic():.3f}>"
+
+    # What the nemesis uses
+
+    def say(self, what: str) -> None:
+        """A line of the trace."""
+        self.trace.append(f"{self.cluster.loop.monotonic():10.4f} {what}")
+
+    def told(self, *answer: object) -> None:
+        """What came of a wish of the operator."""
+        self.say(f"told: {', '.join(str(part)[:160] for part in answer)}")
+
+    @property
+    def running(self) -> list[int]:
+        """The numbers of the nodes that run."""
+        engines = enumerate(self.cluster.engines)
+        return [number for number, engine in engines if engine is not None]
+
+    @property
+    def wanted(self) -> int:
+        """Nodes that were not removed."""
+        return len(self.cluster.addresses) - len(self._removed)
+
+    @property
+    def is_whole(self) -> bool:
+        """Every node is a member, and has applied what the leader has."""
+        leader = self._leader()
+        if leader is None or leader.core is None or self._starts:
+            return False
+        members = {member.node_id for member in leader.members}
+        engines = self.cluster.running()
+        return not leader.core.configuration.is_joint and (
+            members == {engine.node_id for engine in engines}
+            and all(engine.is_synced and engine.fault is None for engine in engines)
+        )
+
+    def directory_of(self, number: int) -> Path:
+        """Where a node has its files."""
+        return self.cluster.directory / f"node{number}"
+
+    def join_again(self, number: int) -> None:
+        """A node starts without files next, and asks the others to take it in."""
+        others = ",".join(self.cluster.addresses)
+        self.cluster.own_settings[number] = {"bootstrap_expect": 0, "join": others}
+
+    def crash(self, number: int, pause_s: float, *, has_power: bool = True) -> None:
+        """End a process in the midst of what it does; it starts again after a pause."""
+        for _ in range(self._chance.choice((0, 0, 5, 30))):
+            with self._burying():
+                self.cluster.loop.step()
+        self._end(number, pause_s, has_power=has_power)
+
+    def _end(self, number: int, pause_s: float, *, has_power: bool = True) -> None:
+        engine, network = self.cluster.engines[number], self.cluster.networks[number]
+        if engine is None or network is None:
+            return
+        network.stop()
+        disk = self.cluster.disks[number]
+        disk.kill()
+        for part in engine.open_parts:
+            if isinstance(part, StateMachine):
+                part.leave_wal()
+        try:
+            self.cluster.kill(number)
+        except NodeFault as fault:
+            self.say(f"n{number} closed with {fault}")
+        lost = disk.revive(None if has_power else self._chance)
+        self.say(f"n{number} ended, {lost} writes lost")
+        self._starts[number] = self.cluster.loop.monotonic() + pause_s
+
+    # A run
+
+    def run(self, steps: int = STEPS) -> None:
+        """Both phases. `Wrong`, or whatever else a node raised that it must not."""
+        self.say(f"{self.size} nodes; {', '.join(self.nemesis.kinds)}")
+        leader = self.cluster.start()
+        self.cluster.execute(leader, *SCHEMA)
+        often = self._chance.choice((0.005, 0.02, 0.05, 0.1, 0.2))
+        for _ in range(steps):
+            self._advance(self._chance.choice((0.0005, 0.005, 0.02)))
+            for _ in range(self._chance.choice((0, 1, 1, 4))):
+                if self.running:
+                    engine = self.cluster.engines[self._chance.choice(self.running)]
+                    assert engine is not None
+                    self.workload.operate(engine)
+            if self._chance.random() < often:
+                self.nemesis.act()
+        self.nemesis.end()
+        self.say("everything is made good")
+        self._until_whole()
+        self._judge()
+        self._check_files()
+
+    def _advance(self, seconds: float) -> None:
+        end = self.cluster.loop.monotonic() + seconds
+        while (left := end - self.cluster.loop.monotonic()) > 0:
+            with self._burying():
+                self.cluster.loop.advance(left)
+        now = self.cluster.loop.monotonic()
+        while self._faults_seen < len(self.cluster.faults):
+            number, error = self.cluster.faults[self._faults_seen]
+            self._faults_seen += 1
+            self._failed(number, error)
+        for number in [number for number, due in self._starts.items() if due <= now]:
+            del self._starts[number]
+            if number not in self._removed:
+                self._start(number)
+
+    @contextmanager
+    def _burying(self) -> Iterator[None]:
+        """Whoever dies in a call is dead for the others as well."""
+        try:
+            yield
+        except Died:
+            pass
+        for number in self.running:
+            if self.cluster.disks[number].is_dead:
+                pause_s = self._chance.choice((0.05, 0.5, 3.0))
+                self._end(number, pause_s, has_power=self._chance.random() < 0.5)
+
+    def _failed(self, number: int, error: BaseException) -> None:
+        if isinstance(error.__cause__, Died):
+            return  # it has ended already
+        self.say(f"n{number} failed: {type(error).__name__}: {str(error)[:200]}")
+        if not isinstance(error, self.nemesis.excused):
+            raise Wrong(f"n{number} failed: {error!r}") from error
+        if isinstance(error, RemovedFromCluster):
+            self._removed.add(number)
+        self._end(number, 0.5)
+
+    def _start(self, number: int) -> None:
+        self._ends[number] += 1
+        try:
+            engine = self.cluster.start_node(number)
+        except NodeFault as fault:
+            self._failed(number, fault)
+            expect(self._ends[number] < ENDS_MAX, f"n{number} never starts: {fault}")
+            self._starts[number] = self.cluster.loop.monotonic() + 1.0
+            return
+        self.say(f"n{number} started as {engine.node_id}")
+
+    def _leader(self) -> Engine | None:
+        leaders = [engine for engine in self.cluster.running() if engine.is_leader]
+        return self.cluster.leader() if leaders else None
+
+    def _until_whole(self) -> None:
+        end = self.cluster.loop.monotonic() + WHOLE_S
+        times = 0
+        while times < 5 or self.workload.waiting:
+            expect(self.cluster.loop.monotonic() < end, f"not whole again: {self._picture()}")
+            self._advance(0.1)
+            times = times + 1 if self.is_whole else 0
+
+    def _picture(self) -> str:
+        nodes = [
+            f"n{self.cluster.number(one)} {one!r} applied {one.machine.applied_index}"
+            f" of {one.core.commit_index if one.core else None}, term"
+            f" {one.core.current_term if one.core else None}, fault {one.fault!r},"
+            f" members {[member.label for member in one.members]}"
+            for one in self.cluster.running()
+        ]
+        waiting = f"{self.workload.waiting} requests wait, removed {sorted(self._removed)}"
+        return "\n".join([waiting, *nodes])
+
+    def _judge(self) -> None:
+        leader = self.cluster.leader()
+        self.cluster.execute(leader, "UPDATE accounts SET n = n")
+        index = leader.machine.applied_index
+        engines = self.cluster.running()
+        self.cluster.until(lambda: all(one.machine.applied_index >= index for one in engines))
+        contents = {one.label: self._content(one) for one in engines}
+        model = contents[leader.label]
+        for label, content in contents.items():
+            for table, rows in content.items():
+                expect(rows == model.get(table), f"{label} has another {table} than {leader.label}")
+            expect(content.keys() == model.keys(), f"{label} has other tables than {leader.label}")
+        self.workload.judge(
+            [str(row[1]) for row in model["words"]],
+            [n for _, n in sorted(model["counters"])],
+            sum(n for _, n in model["accounts"]),
+        )
+
+    def _content(self, engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
+        """All rows of all tables."""
+        # Where a table begins in the file is each node's own business after a VACUUM.
+        schema = "SELECT name, type, tbl_name, sql FROM sqlite_master ORDER BY name"
+        content = {"sqlite_master": self.cluster.rows(engine, schema, ReadLevel.NONE)}
+        for name, kind, *_ in content["sqlite_master"]:
+            if kind == "table" and not str(name).startswith("_rsqlite"):
+                sql = f'SELECT * FROM "{name}"'
+                request = Request(RequestKind.QUERY, [sql], [None], level=ReadLevel.NONE)
+                answer = self.cluster.answer(engine, request)
+                assert isinstance(answer, Outcome), answer
+                (rows,) = answer.results
+                assert isinstance(rows, Rows), f"{engine.label}: {name}: {rows}"
+                content[str(name)] = [tuple(row) for row in rows.rows]
+        return content
+
+    def _check_files(self) -> None:
+        numbers = self.running
+        self.cluster.close()
+        for number in numbers:
+            directory = self.directory_of(number)
+            for finding in check_files(str(directory)):
+                expect(finding.severity is not Severity.DAMAGE, f"n{number}: {finding}")
+            problems = check_database(str(directory / "db"))
+            expect(not problems, f"n{number}: {problems}")
+
+
+@contextmanager
+def simulation(seed: int, root: Path | None = None) -> Iterator[Simulation]:
+    """A run in a directory of its own, which is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="rsqlite-sim-", dir=root) as folder:
+        directory = Path(folder) / "sim"
+        directory.mkdir()
+        run = Simulation(seed, directory)
+        try:
+            yield run
+        finally:
+            run.cluster.close()
+
+
+@click.command()
+@click.option("--seed", type=int, help="One run of this seed")
+@click.option("--seeds", default=100, help="So many runs", show_default=True)
+@click.option("--from", "first", default=1, help="The first seed", show_default=True)
+@click.option("--steps", default=STEPS, help="Steps of a run", show_default=True)
+@click.option("--trace", is_flag=True, help="Print what happened")
+@click.option("--directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def main(
+    seed: int | None, seeds: int, first: int, steps: int, trace: bool, directory: Path | None
+) -> None:
+    """Simulate clusters; exit code 1 when a run was wrong."""
+    logging.disable(logging.CRITICAL)
+    wrong: list[int] = []
+    faults: Counter[str] = Counter()
+    answers: Counter[str] = Counter()
+    began, virtual_s = time.monotonic(), 0.0
+    numbers = [seed] if seed is not None else range(first, first + seeds)
+    for number in numbers:
+        with simulation(number, directory) as run:
+            try:
+                run.run(steps)
+            except Exception as error:
+                wrong.append(number)
+                print(f"seed {number}: {type(error).__name__}: {error}")
+                print(f"    python -m rsqlite.testing.simulator --seed {number} --steps {steps}")
+                if trace:
+                    logging.exception("", exc_info=error)
+            if trace:
+                print("\n".join(run.trace))
+            faults += run.nemesis.done
+            answers += run.workload.answered
+            virtual_s += run.cluster.loop.monotonic()
+    took = time.monotonic() - began
+    print(f"{len(numbers)} runs, {virtual_s:.0f} s of theirs in {took:.0f} s, wrong: {wrong or 0}")
+    print("answers:", ", ".join(f"{name} {many}" for name, many in answers.most_common()))
+    print("faults:", ", ".join(f"{name} {many}" for name, many in faults.most_common()))
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
