@@ -236,6 +236,8 @@ class Membership:
         if step is Standing.LEARNING:
             one.answer(None)  # it goes on; whoever asked sees the rest in its own log
             return True
+        if step is Standing.UNHEARD:
+            return True
         assert not isinstance(step, Standing)
         if step.member(self._own().node_id) is None and not one.is_begun:
             # We are to go ourselves. The next leader sees to it: it has everything when it takes
@@ -346,13 +348,18 @@ class Membership:
         older = self._driver.core.configuration.older_voters
         return node_id not in older and any(map(self._is_reachable, older))
 
-    def _is_reachable(self, node_id: NodeId) -> bool:
+    def _is_reachable(self, node_id: NodeId) -> bool | None:
+        """Followers speak to their leader only. So one that was not heard is silent to whoever has
+        led for as long as that; before, nobody knows: its first answer may wait for its disk."""
         if node_id == self._own().node_id:
             return True
-        assert self._driver is not None
-        heard = self._driver.last_contact_s.get(node_id)
-        patience = 2 * self._settings.raft_election_timeout
-        return heard is not None and self._loop.monotonic() - heard < patience
+        driver = self._driver
+        assert driver is not None
+        heard = driver.last_contact_s.get(node_id, -math.inf)
+        now, patience = self._loop.monotonic(), 2 * self._settings.raft_election_timeout
+        if now - heard < patience:
+            return True
+        return None if now - driver.led_since_s < patience else False
 
 
 def refusal_of(value: Mapping[str, Any]) -> RsqliteError | None:

@@ -260,6 +260,27 @@ def test_a_leader_that_is_to_go_hands_over_first(three: EngineCluster, asked: st
     assert len(values(three, three.leader())) >= 1 + sum(applied)
 
 
+def test_a_new_leader_takes_nobody_for_silent_whom_it_could_not_have_heard(
+    tmp_path: Path,
+) -> None:
+    """The leader that leaves is followed by one, while the disk of the third voter takes a while:
+    that one speaks first when it has the entry of the new leader."""
+    cluster = EngineCluster(tmp_path, 3, log_inline_sync_max=0.0, log_sync="thread")
+    old = cluster.start()
+    cluster.loop.advance(1.0)
+    _, slow = sorted(cluster.followers(), key=lambda one: one.node_id)
+    answers: list[RsqliteError | None] = []
+    slow.log._worker.pause()  # type: ignore[attr-defined]
+    old.change_membership(Remove(old.label), answers.append)
+    cluster.until(lambda: any(one.is_leader for one in cluster.running() if one is not old))
+    cluster.loop.advance(0.2)
+    slow.log._worker.resume()  # type: ignore[attr-defined]
+    cluster.until(lambda: bool(answers))
+    assert answers == [None]
+    assert old.node_id not in voters(cluster.leader())
+    cluster.close()
+
+
 def test_a_leader_that_nobody_can_take_over_from_now_goes_all_the_same(
     three: EngineCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
