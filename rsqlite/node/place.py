@@ -4,7 +4,8 @@ A node asks to join until its own log says that it is a member, with the vote th
 addresses where it can be reached. Whether it was removed it cannot tell by itself: it may only be
 behind. So it asks the others: at its start, when the configuration it knows has no place for it,
 and when it has heard of no leader for a while; a committed configuration newer than all it has
-seen, and without it, is the answer.
+seen, and without it, is the answer. Where what it has seen has no place for it either (an image may
+be older than the entry that let it in), only one that leads can say.
 """
 
 from __future__ import annotations
@@ -338,7 +339,8 @@ class Place:
         try:
             is_ours = value["cluster_id"] == self._cluster_id()
             members = dict(value["members"])
-            index = int(value["configuration_index"])
+            index, term = int(value["configuration_index"]), int(value["term"])
+            is_settled, leader = bool(value["is_settled"]), str(value["leader"])
         except (KeyError, TypeError, ValueError):
             return
         if is_ours:
@@ -350,9 +352,14 @@ class Place:
             self._denied_since = None  # whoever says no may be behind our own beginning
             self._home.look_for_twin(str(members.get(str(own.node_id), "")), lambda: None)
             return
-        if index < core.configurations.index:
-            return  # it is behind us
-        if not core.configuration.members and not self._is_denied_for_long():
+        if self._was_member or core.configuration.member(own.node_id) is not None:
+            if index < core.configurations.index:
+                return  # it is behind us
+        elif not is_settled or term < core.current_term:
+            # We do not know where we came in, so it may be behind that. Who leads is not.
+            self._seeds = [leader]
+            return
+        elif not core.configuration.members and not self._is_denied_for_long():
             return
         self._is_stopped = True
         self._failed(
@@ -382,8 +389,9 @@ class Place:
         self._connect()
 
     def _is_denied_for_long(self) -> bool:
-        """We have no entry to tell by whether whoever says so is behind: it has time to catch up.
-        Were it wrong all the same, nothing would be lost: we have nothing."""
+        """Without an entry we may have no term either, to tell by whether the leader that says so
+        is one no more: it has time to learn it. Were it wrong all the same, nothing would be lost:
+        we have nothing."""
         now = self._loop.monotonic()
         if self._denied_since is None:
             self._denied_since = now

@@ -203,8 +203,9 @@ def test_a_node_that_is_removed_while_it_learns_stays_away(three: EngineCluster)
 def test_a_node_that_is_removed_before_it_has_anything_learns_it(
     three: EngineCluster,
 ) -> None:
-    """It was invited, and has no entry of the log yet: it may as well be early."""
-    new = three.grow(join_attempts=3)
+    """It was invited, and has no entry of the log yet: it may as well be early. Whom it asks is a
+    follower, which cannot say; it knows who leads."""
+    new = three.grow(join=three.followers()[0].raft_addr, join_attempts=3)
     three.until(lambda: new.core is not None)
     assert new.members == ()
     number = three.number(new)
@@ -213,7 +214,7 @@ def test_a_node_that_is_removed_before_it_has_anything_learns_it(
     assert three.change(three.leader(), Remove(f"n{number}")) is None
     three.start_node(number)
     three.loop.advance(0.6)
-    assert three.faults == [], "one answer is not enough: it may be of one that is behind"
+    assert three.faults == [], "one answer is not enough: it may be of one that leads no more"
     three.until(lambda: bool(three.faults))
     assert [(at, type(error)) for at, error in three.faults] == [(number, RemovedFromCluster)]
 
@@ -486,6 +487,46 @@ def test_a_joining_node_does_not_take_the_word_of_a_member_that_is_behind(
     three.until(lambda: has_vote(new), 30.0)
     three.loop.advance(10.0)
     assert three.faults == []
+
+
+def test_a_joining_node_that_has_only_what_was_before_it_is_not_told_that_it_was_removed(
+    tmp_path: Path,
+) -> None:
+    """By a member that is as far as it is. What it has may be an image, and a member that was just
+    started knows of no newer configuration either."""
+    cluster = EngineCluster(tmp_path, 3, join_interval=0.5, append_entries_max=1)
+    cluster.start()
+    cluster.loop.advance(1.0)
+    behind = cluster.followers()[0]
+    cluster.isolate(behind)
+    cluster.board.weather = Weather(delay_min_s=0.02, delay_max_s=0.02)
+    new = cluster.grow()
+    cluster.until(lambda: bool(new.members))
+    for other in cluster.running():
+        if other not in (new, behind):
+            cluster.board.cut(other.node_id, new.node_id)
+            cluster.board.cut(new.node_id, other.node_id)
+    assert new.node_id not in {one.node_id for one in new.members}
+    assert behind.members == new.members
+    cluster.loop.advance(3.0)
+    assert cluster.faults == []
+    cluster.board.heal()
+    cluster.until(lambda: has_vote(new))
+    cluster.close()
+
+
+def test_a_node_whose_log_tells_of_its_removal_is_told_at_each_start(three: EngineCluster) -> None:
+    gone = three.followers()[0]
+    number = three.number(gone)
+    assert three.change(three.leader(), Remove(gone.label)) is None
+    three.until(lambda: bool(three.faults))
+    three.kill(number)
+    three.faults.clear()
+    again = three.start_node(number)
+    assert again.core is not None
+    assert again.core.configuration.member(again.node_id) is None
+    three.until(lambda: bool(three.faults))
+    assert [(at, type(error)) for at, error in three.faults] == [(number, RemovedFromCluster)]
 
 
 def test_every_question_is_answered_and_none_waits_for_ever(three: EngineCluster) -> None:
