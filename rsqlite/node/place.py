@@ -33,7 +33,7 @@ from rsqlite.node.home import Home
 from rsqlite.node.membership import refusal_of
 from rsqlite.ports import Loop, Network
 from rsqlite.raft.core import Raft
-from rsqlite.raft.types import Member
+from rsqlite.raft.types import TERM_STEP, Member
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Place:
         self._refusal = ""
         self._is_leaders_word = False
         """The refusal is of one that leads: what the others say, who cannot know, is no news."""
-        self._home = Home(network, own=own, run=run, is_twin=self._is_twin)
+        self._home = Home(network, own=own, run=run, is_twin=self._end)
         self._let_in_since: float | None = None
         """A cluster said yes, and nothing else has come from it."""
         self._found_at: dict[Member, str] = {}
@@ -223,7 +223,7 @@ class Place:
         known = None if core is None else core.configuration.member(self._own().node_id)
         return "" if known is None else known.raft_addr
 
-    def _is_twin(self, error: RsqliteError) -> None:
+    def _end(self, error: RsqliteError) -> None:
         if not self._is_stopped:
             self._is_stopped = True
             self._failed(error)
@@ -320,8 +320,7 @@ class Place:
     def _refused(self, error: RsqliteError) -> None:
         """A node without a cluster ends with it; a member goes on as it is."""
         if self._joins:
-            self._is_stopped = True
-            self._failed(error)
+            self._end(error)
         else:
             log.error("the cluster does not change this node's place: %s", error)
 
@@ -341,6 +340,8 @@ class Place:
             members = dict(value["members"])
             index, term = int(value["configuration_index"]), int(value["term"])
             is_settled, leader = bool(value["is_settled"]), str(value["leader"])
+            # It may be newer at a lower index: those that forced it did not have all.
+            is_forced = int(value["committed_term"]) - core.current_term > TERM_STEP // 2
         except (KeyError, TypeError, ValueError):
             return
         if is_ours:
@@ -353,7 +354,7 @@ class Place:
             self._home.look_for_twin(str(members.get(str(own.node_id), "")), lambda: None)
             return
         if self._was_member or core.configuration.member(own.node_id) is not None:
-            if index < core.configurations.index:
+            if index < core.configurations.index and not is_forced:
                 return  # it is behind us
         elif not is_settled or term < core.current_term:
             # We do not know where we came in, so it may be behind that. Who leads is not.
@@ -361,8 +362,7 @@ class Place:
             return
         elif not core.configuration.members and not self._is_denied_for_long():
             return
-        self._is_stopped = True
-        self._failed(
+        self._end(
             RemovedFromCluster(
                 f"this node ({own.label}) was removed from its cluster, whose members are"
                 f" {', '.join(sorted(map(str, members.values())))}. To have it back, start it with"
@@ -389,9 +389,8 @@ class Place:
         self._connect()
 
     def _is_denied_for_long(self) -> bool:
-        """Without an entry we may have no term either, to tell by whether the leader that says so
-        is one no more: it has time to learn it. Were it wrong all the same, nothing would be lost:
-        we have nothing."""
+        """Without an entry we may have no term to tell by whether the leader that says so is one no
+        more: it has time to learn it. Were it wrong all the same, we have nothing to lose."""
         now = self._loop.monotonic()
         if self._denied_since is None:
             self._denied_since = now
