@@ -128,6 +128,25 @@ def test_leadership_goes_to_who_has_applied_what_is_committed(
     behind.applier.hurry()
 
 
+@pytest.mark.parametrize("wish", ["transfer", "remove"])
+def test_leadership_goes_to_who_has_a_database(three: EngineCluster, wish: str) -> None:
+    """It would be offered in vain to the other one, for an election timeout without writes."""
+    old = three.leader()
+    lost, other = sorted(three.followers(), key=lambda one: one.node_id)
+    number = three.number(lost)
+    lost.give_up_database("for this test")
+    three.kill(number)
+    three.disks[number].free["db"] = 0
+    lost = three.start_node(number)
+    three.loop.advance(1.0)
+    assert lost.installer.is_without_database
+    answers: list[RsqliteError | None] = []
+    old.change_membership(Transfer() if wish == "transfer" else Remove(old.label), answers.append)
+    three.until(lambda: other.is_leader, old.settings.raft_election_timeout / 2)
+    three.until(lambda: bool(answers))
+    assert answers == [None]
+
+
 def test_a_node_that_restarts_while_it_learns_gets_its_vote_all_the_same(
     three: EngineCluster,
 ) -> None:
