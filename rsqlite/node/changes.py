@@ -64,8 +64,8 @@ class Transfer(msgspec.Struct, tag="transfer", frozen=True):
 Change = Join | Remove | Declare | Abandon
 Wish = Change | Transfer
 
-IsReachable = Callable[[NodeId], bool | None]
-"""Does a member answer? None: it was not heard yet."""
+Heard = Callable[[NodeId], bool | None]
+"""Whether something is so of a member; None: it was not heard yet."""
 
 
 class Standing(enum.Enum):
@@ -111,25 +111,27 @@ def next_configuration(
     change: Change,
     *,
     is_caught_up: Callable[[NodeId], bool],
-    is_reachable: IsReachable,
+    is_reachable: Heard,
+    may_lead: Heard,
 ) -> Configuration | Standing:
     """What to propose next, if `current` is settled. RequestError or Unavailable: never, or not
     while things are as they are."""
     match change:
         case Remove():
-            return _remove(current, change, is_reachable)
+            return _remove(current, change, is_reachable, may_lead)
         case Declare():
             return declare(current, change.target) or Standing.DONE
         case Abandon():
             return abandon(current) or Standing.DONE
-    return _join(current, change, is_caught_up, is_reachable)
+    return _join(current, change, is_caught_up, is_reachable, may_lead)
 
 
 def _join(
     current: Configuration,
     change: Join,
     is_caught_up: Callable[[NodeId], bool],
-    is_reachable: IsReachable,
+    is_reachable: Heard,
+    may_lead: Heard,
 ) -> Configuration | Standing:
     member = change.member
     known = current.member(member.node_id)
@@ -168,10 +170,10 @@ def _join(
             voters=target.voters | {member.node_id},
             learners=target.learners - {member.node_id},
         )
-    return target if _have_quorum(target, is_reachable) else Standing.UNHEARD
+    return target if _can_go_on(target, is_reachable, may_lead) else Standing.UNHEARD
 
 
-def _are_silent(former: Collection[Member], is_reachable: IsReachable) -> bool:
+def _are_silent(former: Collection[Member], is_reachable: Heard) -> bool:
     """A member that answers is not replaced by whoever has its name or its place. False: that is
     not known yet."""
     found = [(one, is_reachable(one.node_id)) for one in former]
@@ -185,7 +187,7 @@ def _are_silent(former: Collection[Member], is_reachable: IsReachable) -> bool:
 
 
 def _remove(
-    current: Configuration, change: Remove, is_reachable: IsReachable
+    current: Configuration, change: Remove, is_reachable: Heard, may_lead: Heard
 ) -> Configuration | Standing:
     member = find_member(current, change.node)
     if member is None:
@@ -193,7 +195,7 @@ def _remove(
     target = _without(current, {member.node_id})
     if not target.voters:
         raise RequestError(f"{change.node} is the last voter: a cluster needs one")
-    return target if _have_quorum(target, is_reachable) else Standing.UNHEARD
+    return target if _can_go_on(target, is_reachable, may_lead) else Standing.UNHEARD
 
 
 def _without(configuration: Configuration, leaving: Collection[NodeId]) -> Configuration:
@@ -209,9 +211,9 @@ def _without(configuration: Configuration, leaving: Collection[NodeId]) -> Confi
     )
 
 
-def _have_quorum(target: Configuration, is_reachable: IsReachable) -> bool:
-    """Refuse what would leave no majority that answers: the change itself could commit with the
-    votes of today, and nothing after it. False: whether one does is not known yet."""
+def _can_go_on(target: Configuration, is_reachable: Heard, may_lead: Heard) -> bool:
+    """Refuse what would leave no majority that answers, or nobody in it to lead: the change itself
+    could commit with the votes of today, and nothing after it. False: that is not known yet."""
     found = {one: is_reachable(one) for one in sorted(target.voters)}
     silent = [one for one, answers in found.items() if answers is False]
     needed = len(found) // 2 + 1
@@ -221,4 +223,10 @@ def _have_quorum(target: Configuration, is_reachable: IsReachable) -> bool:
             f"of the {len(found)} voters that would be left, {len(silent)} do not answer"
             f" ({labels}): no majority could be had"
         )
-    return sum(map(bool, found.values())) >= needed
+    leading = {may_lead(one) for one in found if one not in silent}
+    if leading <= {False}:
+        raise Unavailable(
+            f"of the {len(found)} voters that would be left, none that answers could lead: they"
+            " wait for their databases, or for their disks"
+        )
+    return True in leading and sum(map(bool, found.values())) >= needed

@@ -284,7 +284,7 @@ def transfer(state: RaftState, target: NodeId | None) -> bool:
         target = _most_advanced(state)
     if target not in state.progress or not is_voter(state.configuration, target):
         return False
-    if not state.progress[target].may_lead:
+    if state.progress[target].may_lead is False:
         return False
     if state.transfer_target != target:
         state.transfer_target = target
@@ -309,7 +309,7 @@ def _most_advanced(state: RaftState) -> NodeId | None:
         return (is_older, has_room, -lag, progress.match_index, progress.is_active)
 
     voters = (one for one in sorted(state.progress) if is_voter(state.configuration, one))
-    willing = (one for one in voters if state.progress[one].may_lead)
+    willing = (one for one in voters if state.progress[one].may_lead is not False)
     return max(willing, key=merit, default=None)
 
 

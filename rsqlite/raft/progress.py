@@ -34,7 +34,7 @@ class ProgressView:
     inflight_bytes: int
     room: Room
     applied_index: Index
-    may_lead: bool
+    may_lead: bool | None
 
 
 class Progress:
@@ -87,7 +87,7 @@ class Progress:
         """How far it said that its database was, a heartbeat ago."""
         self.room = Room.AMPLE
         """What it said last of its disk."""
-        self.may_lead = True
+        self.may_lead: bool | None = None
         """What it said last of itself."""
         self.is_tried = False
         """It has no room, and was sent something all the same since the quorum was checked."""

@@ -147,6 +147,28 @@ def test_leadership_goes_to_who_has_a_database(three: EngineCluster, wish: str) 
     assert answers == [None]
 
 
+def test_the_last_voter_with_a_database_stays(three: EngineCluster) -> None:
+    lost, other = three.followers()
+    number = three.number(lost)
+    lost.give_up_database("for this test")
+    three.kill(number)
+    three.faults.clear()
+    three.disks[number].free["db"] = 0
+    lost = three.start_node(number)
+    three.loop.advance(1.0)
+    assert three.change(three.leader(), Remove(other.label)) is None
+    last = three.leader()
+    refusal = three.change(last, Remove(last.label))
+    assert isinstance(refusal, Unavailable)
+    assert "could lead" in str(refusal)
+    assert last.is_leader
+    three.disks[number].free.clear()
+    three.until(lambda: lost.is_synced and not lost.installer.is_without_database, 60.0)
+    assert three.change(last, Remove(last.label)) is None
+    three.until(lambda: lost.is_leader and lost.is_synced)
+    assert values(three, lost) == [("a",)]
+
+
 def test_a_node_that_restarts_while_it_learns_gets_its_vote_all_the_same(
     three: EngineCluster,
 ) -> None:
