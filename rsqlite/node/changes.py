@@ -10,6 +10,9 @@ join      an unknown node becomes a learner; when it has caught up, and wants a 
           a declared upgrade its fingerprint.
 remove    the member leaves, if those that remain can still agree.
 declare, abandon   an upgrade (`upgrade.py`).
+
+Who answers, a new leader does not know yet: nobody is silent to it before it has listened for a
+while, and what depends on that waits.
 """
 
 from __future__ import annotations
@@ -61,6 +64,9 @@ class Transfer(msgspec.Struct, tag="transfer", frozen=True):
 Change = Join | Remove | Declare | Abandon
 Wish = Change | Transfer
 
+Heard = Callable[[NodeId], bool | None]
+"""Whether something is so of a member; None: it was not heard yet."""
+
 
 class Standing(enum.Enum):
     """How far a change is that asks for no new configuration now."""
@@ -68,6 +74,8 @@ class Standing(enum.Enum):
     DONE = "done"
     LEARNING = "learning"
     """It is a learner and has not caught up."""
+    UNHEARD = "unheard"
+    """It depends on members that may answer, and were not heard yet."""
 
 
 def member_problem(member: Member) -> str:
@@ -103,25 +111,27 @@ def next_configuration(
     change: Change,
     *,
     is_caught_up: Callable[[NodeId], bool],
-    is_reachable: Callable[[NodeId], bool],
+    is_reachable: Heard,
+    may_lead: Heard,
 ) -> Configuration | Standing:
     """What to propose next, if `current` is settled. RequestError or Unavailable: never, or not
     while things are as they are."""
     match change:
         case Remove():
-            return _remove(current, change, is_reachable)
+            return _remove(current, change, is_reachable, may_lead)
         case Declare():
             return declare(current, change.target) or Standing.DONE
         case Abandon():
             return abandon(current) or Standing.DONE
-    return _join(current, change, is_caught_up, is_reachable)
+    return _join(current, change, is_caught_up, is_reachable, may_lead)
 
 
 def _join(
     current: Configuration,
     change: Join,
     is_caught_up: Callable[[NodeId], bool],
-    is_reachable: Callable[[NodeId], bool],
+    is_reachable: Heard,
+    may_lead: Heard,
 ) -> Configuration | Standing:
     member = change.member
     known = current.member(member.node_id)
@@ -135,7 +145,8 @@ def _join(
         and (one.label == member.label or one.raft_addr == member.raft_addr)
     ]
     if known is None:
-        _check_silent(former, is_reachable)
+        if not _are_silent(former, is_reachable):
+            return Standing.UNHEARD
         return replace(
             named,
             members=tuple(sorted((*current.members, member))),
@@ -150,7 +161,8 @@ def _join(
         return Standing.DONE
     if not is_caught_up(member.node_id):
         return Standing.LEARNING
-    _check_silent(former, is_reachable)
+    if not _are_silent(former, is_reachable):
+        return Standing.UNHEARD
     target = _without(current, {one.node_id for one in former})
     if change.is_voter:
         target = replace(
@@ -158,22 +170,24 @@ def _join(
             voters=target.voters | {member.node_id},
             learners=target.learners - {member.node_id},
         )
-    _check_quorum(target, is_reachable)
-    return target
+    return target if _can_go_on(target, is_reachable, may_lead) else Standing.UNHEARD
 
 
-def _check_silent(former: Collection[Member], is_reachable: Callable[[NodeId], bool]) -> None:
-    """A member that answers is not replaced by whoever has its name or its place."""
-    for one in former:
-        if is_reachable(one.node_id):
+def _are_silent(former: Collection[Member], is_reachable: Heard) -> bool:
+    """A member that answers is not replaced by whoever has its name or its place. False: that is
+    not known yet."""
+    found = [(one, is_reachable(one.node_id)) for one in former]
+    for one, answers in found:
+        if answers:
             raise Unavailable(
                 f"node {one.node_id} has the label {one.label!r} and the address {one.raft_addr},"
                 " and answers: a new node needs others of its own, or remove that one first"
             )
+    return all(answers is not None for _, answers in found)
 
 
 def _remove(
-    current: Configuration, change: Remove, is_reachable: Callable[[NodeId], bool]
+    current: Configuration, change: Remove, is_reachable: Heard, may_lead: Heard
 ) -> Configuration | Standing:
     member = find_member(current, change.node)
     if member is None:
@@ -181,8 +195,7 @@ def _remove(
     target = _without(current, {member.node_id})
     if not target.voters:
         raise RequestError(f"{change.node} is the last voter: a cluster needs one")
-    _check_quorum(target, is_reachable)
-    return target
+    return target if _can_go_on(target, is_reachable, may_lead) else Standing.UNHEARD
 
 
 def _without(configuration: Configuration, leaving: Collection[NodeId]) -> Configuration:
@@ -198,15 +211,22 @@ def _without(configuration: Configuration, leaving: Collection[NodeId]) -> Confi
     )
 
 
-def _check_quorum(target: Configuration, is_reachable: Callable[[NodeId], bool]) -> None:
-    """Refuse what would leave no majority that answers: the change itself could commit with the
-    votes of today, and nothing after it."""
-    voters = sorted(target.voters)
-    silent = [one for one in voters if not is_reachable(one)]
-    needed = len(voters) // 2 + 1
-    if len(voters) - len(silent) < needed:
+def _can_go_on(target: Configuration, is_reachable: Heard, may_lead: Heard) -> bool:
+    """Refuse what would leave no majority that answers, or nobody in it to lead: the change itself
+    could commit with the votes of today, and nothing after it. False: that is not known yet."""
+    found = {one: is_reachable(one) for one in sorted(target.voters)}
+    silent = [one for one, answers in found.items() if answers is False]
+    needed = len(found) // 2 + 1
+    if len(found) - len(silent) < needed:
         labels = ", ".join(member.label for member in target.members if member.node_id in silent)
         raise Unavailable(
-            f"of the {len(voters)} voters that would be left, {len(silent)} do not answer"
+            f"of the {len(found)} voters that would be left, {len(silent)} do not answer"
             f" ({labels}): no majority could be had"
         )
+    leading = {may_lead(one) for one in found if one not in silent}
+    if leading <= {False}:
+        raise Unavailable(
+            f"of the {len(found)} voters that would be left, none that answers could lead: they"
+            " wait for their databases, or for their disks"
+        )
+    return True in leading and sum(map(bool, found.values())) >= needed

@@ -83,6 +83,8 @@ class Driver:
         """The longest the loop came late to a tick: what a long callback or a pause costs."""
         self.last_contact_s: dict[int, float] = {}
         self.leader_contact_s = self._last_tick
+        self.led_since_s = self._last_tick
+        """Of a leader: when it was elected."""
         self.dropped_frames = 0
         self._next_warning = 0.0
         self.refused_appends = 0
@@ -220,6 +222,8 @@ class Driver:
         for message in output.send:
             self._send(message)
         if output.soft_state is not None:
+            if output.soft_state.role is Role.LEADER:
+                self.led_since_s = self._loop.monotonic()
             self._listener.role_changed(output.soft_state)
         if output.reads:
             self._listener.reads_confirmed(output.reads)

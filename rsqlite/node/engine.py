@@ -608,6 +608,11 @@ class Engine:
             "term": 0 if self.core is None else self.core.current_term,
             "leader": "" if self.leader is None else self.leader.raft_addr,
             "configuration_index": 0 if history is None else history.committed_index,
+            "committed_term": 0
+            if self.core is None
+            else self.log.term(self.core.commit_index) or 0,
+            # We lead, and there is none that is newer: who is not in it is in none.
+            "is_settled": self.core is not None and self.core.may_change_configuration,
         }
 
     @property

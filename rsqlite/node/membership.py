@@ -45,6 +45,7 @@ from rsqlite.node.changes import (
 from rsqlite.node.driver import Driver
 from rsqlite.node.upgrade import Abandon, Declare, by_itself
 from rsqlite.ports import Loop, Network
+from rsqlite.raft.core import Raft
 from rsqlite.raft.types import Configuration, Index, Member, NodeId, Role
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,12 @@ class Membership:
 
     @property
     def _leads(self) -> bool:
-        return self._driver is not None and self._driver.core.role is Role.LEADER
+        return self._driver is not None and self._core.role is Role.LEADER
+
+    @property
+    def _core(self) -> Raft:
+        assert self._driver is not None
+        return self._driver.core
 
     def submit(self, wish: Wish, granted: Granted, timeout_s: float = 0.0) -> None:
         """See to a wish, here or at the leader. The fate of an error is that of the change."""
@@ -178,7 +184,7 @@ class Membership:
             )
         self.advance()
         if self._driver is not None:
-            self._ends.append(self._driver.core.last_index)
+            self._ends.append(self._core.last_index)
 
     def advance(self) -> None:
         """Take the next steps that are possible now."""
@@ -205,13 +211,11 @@ class Membership:
     @property
     def _is_settled(self) -> bool:
         """May the next configuration be proposed (raft.md rule 24)?"""
-        assert self._driver is not None
-        return self._driver.core.may_change_configuration
+        return self._core.may_change_configuration
 
     def _see_to_itself(self) -> bool:
         """True when a configuration was proposed that nobody wished for."""
-        assert self._driver is not None
-        step = by_itself(self._driver.core.configuration, self._own(), self._fingerprint)
+        step = by_itself(self._core.configuration, self._own(), self._fingerprint)
         if step is not None:
             self._propose(step)
         return step is not None
@@ -226,6 +230,7 @@ class Membership:
                 change,
                 is_caught_up=self._is_caught_up,
                 is_reachable=self._is_reachable,
+                may_lead=self._may_lead,
             )
         except RsqliteError as error:
             self._close(one, error)
@@ -235,8 +240,8 @@ class Membership:
             return True
         if step is Standing.LEARNING:
             one.answer(None)  # it goes on; whoever asked sees the rest in its own log
+        if isinstance(step, Standing):
             return True
-        assert not isinstance(step, Standing)
         if step.member(self._own().node_id) is None and not one.is_begun:
             # We are to go ourselves. The next leader sees to it: it has everything when it takes
             # over, while those who are left by a leader wait until they miss one, and we would hear
@@ -250,8 +255,7 @@ class Membership:
 
     def _forget_joins(self, target: Configuration) -> None:
         """Who leaves is not to come back by what it asked before."""
-        assert self._driver is not None
-        leaving = {one.node_id for one in self._driver.core.configuration.members}
+        leaving = {one.node_id for one in self._core.configuration.members}
         leaving -= {one.node_id for one in target.members}
         for one in self._open.copy():
             if isinstance(one.wish, Join) and one.wish.node_id in leaving:
@@ -315,9 +319,7 @@ class Membership:
         """What became of a wish when this node ceased to lead."""
         if isinstance(wish, Transfer):
             return None
-        assert self._driver is not None
-        core = self._driver.core
-        committed = core.configurations.committed
+        committed = self._core.configurations.committed
         if isinstance(wish, Declare) and wish.target in committed.fingerprints:
             return None
         if isinstance(wish, Abandon) and committed.members and committed.upgrade is None:
@@ -334,25 +336,32 @@ class Membership:
         """Does it have what the log held a moment ago? Then the rest is as good as there. And has
         it applied what was there a second ago? If it were to lead it would serve nobody until then,
         and the log comes faster than it is applied."""
-        assert self._driver is not None
-        for one in self._driver.core.progress():
+        for one in self._core.progress():
             if one.node_id == node_id and self._ends:
                 return one.match_index >= self._ends[-1] and one.applied_index >= self._ends[0] > 0
         return False
 
     def _is_ahead(self, node_id: NodeId) -> bool:
         """Would it hand leadership back to a voter that answers?"""
-        assert self._driver is not None
-        older = self._driver.core.configuration.older_voters
+        older = self._core.configuration.older_voters
         return node_id not in older and any(map(self._is_reachable, older))
 
-    def _is_reachable(self, node_id: NodeId) -> bool:
+    def _is_reachable(self, node_id: NodeId) -> bool | None:
+        """Followers speak to their leader only. So one that was not heard is silent to whoever has
+        led for as long as that; before, nobody knows: its first answer may wait for its disk."""
         if node_id == self._own().node_id:
             return True
-        assert self._driver is not None
-        heard = self._driver.last_contact_s.get(node_id)
-        patience = 2 * self._settings.raft_election_timeout
-        return heard is not None and self._loop.monotonic() - heard < patience
+        driver = self._driver
+        assert driver is not None
+        heard = driver.last_contact_s.get(node_id, -math.inf)
+        now, patience = self._loop.monotonic(), 2 * self._settings.raft_election_timeout
+        if now - heard < patience:
+            return True
+        return None if now - driver.led_since_s < patience else False
+
+    def _may_lead(self, node_id: NodeId) -> bool | None:
+        said = {one.node_id: one.may_lead for one in self._core.progress()}
+        return node_id == self._own().node_id or said.get(node_id)
 
 
 def refusal_of(value: Mapping[str, Any]) -> RsqliteError | None:

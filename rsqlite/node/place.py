@@ -4,7 +4,8 @@ A node asks to join until its own log says that it is a member, with the vote th
 addresses where it can be reached. Whether it was removed it cannot tell by itself: it may only be
 behind. So it asks the others: at its start, when the configuration it knows has no place for it,
 and when it has heard of no leader for a while; a committed configuration newer than all it has
-seen, and without it, is the answer.
+seen, and without it, is the answer. Where what it has seen has no place for it either (an image may
+be older than the entry that let it in), only one that leads can say.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from rsqlite.node.home import Home
 from rsqlite.node.membership import refusal_of
 from rsqlite.ports import Loop, Network
 from rsqlite.raft.core import Raft
-from rsqlite.raft.types import Member
+from rsqlite.raft.types import TERM_STEP, Member
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class Place:
         self._refusal = ""
         self._is_leaders_word = False
         """The refusal is of one that leads: what the others say, who cannot know, is no news."""
-        self._home = Home(network, own=own, run=run, is_twin=self._is_twin)
+        self._home = Home(network, own=own, run=run, is_twin=self._end)
         self._let_in_since: float | None = None
         """A cluster said yes, and nothing else has come from it."""
         self._found_at: dict[Member, str] = {}
@@ -222,7 +223,7 @@ class Place:
         known = None if core is None else core.configuration.member(self._own().node_id)
         return "" if known is None else known.raft_addr
 
-    def _is_twin(self, error: RsqliteError) -> None:
+    def _end(self, error: RsqliteError) -> None:
         if not self._is_stopped:
             self._is_stopped = True
             self._failed(error)
@@ -319,8 +320,7 @@ class Place:
     def _refused(self, error: RsqliteError) -> None:
         """A node without a cluster ends with it; a member goes on as it is."""
         if self._joins:
-            self._is_stopped = True
-            self._failed(error)
+            self._end(error)
         else:
             log.error("the cluster does not change this node's place: %s", error)
 
@@ -338,7 +338,10 @@ class Place:
         try:
             is_ours = value["cluster_id"] == self._cluster_id()
             members = dict(value["members"])
-            index = int(value["configuration_index"])
+            index, term = int(value["configuration_index"]), int(value["term"])
+            is_settled, leader = bool(value["is_settled"]), str(value["leader"])
+            # It may be newer at a lower index: those that forced it did not have all.
+            is_forced = int(value["committed_term"]) - core.current_term > TERM_STEP // 2
         except (KeyError, TypeError, ValueError):
             return
         if is_ours:
@@ -350,12 +353,16 @@ class Place:
             self._denied_since = None  # whoever says no may be behind our own beginning
             self._home.look_for_twin(str(members.get(str(own.node_id), "")), lambda: None)
             return
-        if index < core.configurations.index:
-            return  # it is behind us
-        if not core.configuration.members and not self._is_denied_for_long():
+        if self._was_member or core.configuration.member(own.node_id) is not None:
+            if index < core.configurations.index and not is_forced:
+                return  # it is behind us
+        elif not is_settled or term < core.current_term:
+            # We do not know where we came in, so it may be behind that. Who leads is not.
+            self._seeds = [leader]
             return
-        self._is_stopped = True
-        self._failed(
+        elif not core.configuration.members and not self._is_denied_for_long():
+            return
+        self._end(
             RemovedFromCluster(
                 f"this node ({own.label}) was removed from its cluster, whose members are"
                 f" {', '.join(sorted(map(str, members.values())))}. To have it back, start it with"
@@ -382,8 +389,8 @@ class Place:
         self._connect()
 
     def _is_denied_for_long(self) -> bool:
-        """We have no entry to tell by whether whoever says so is behind: it has time to catch up.
-        Were it wrong all the same, nothing would be lost: we have nothing."""
+        """Without an entry we may have no term to tell by whether the leader that says so is one no
+        more: it has time to learn it. Were it wrong all the same, we have nothing to lose."""
         now = self._loop.monotonic()
         if self._denied_since is None:
             self._denied_since = now

@@ -215,7 +215,7 @@ class Space:
             return
         voters = core.configuration.voters
         if now < self._next_hand_over or not any(
-            one.room is Room.AMPLE and one.is_active and one.node_id in voters
+            one.room is Room.AMPLE and one.is_active and one.may_lead and one.node_id in voters
             for one in core.progress()
         ):
             return

@@ -126,10 +126,10 @@ class Vacuum:
             self._progress = msgspec.structs.replace(self._progress, token=token)
             return
         self._began = engine.loop.monotonic()
-        size = engine.machine.statistics().database_bytes
+        has_none = engine.core is None or engine.fault or engine.is_stopping or engine.refuses
+        size = 0 if has_none else engine.machine.statistics().database_bytes
         self._progress = Progress(token=token, step=Step.COPYING, bytes_before=size)
-        is_running = engine.core is not None and engine.fault is None and not engine.is_stopping
-        if not is_running or engine.refuses:
+        if has_none:
             self._fail("the node has no database to write anew now")
             return
         if engine.compaction.is_damaged:

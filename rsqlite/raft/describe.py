@@ -80,6 +80,7 @@ def message_text(message: Message) -> str:
             tail = f"commit={message.commit_index}"
         case HeartbeatReply():
             tail = f"room={message.room.name.lower()}" if message.room else ""
+            tail += "" if message.may_lead else " cannot lead"
         case TimeoutNow():
             tail = ""
         case InstallSnapshot():

@@ -284,6 +284,8 @@ def transfer(state: RaftState, target: NodeId | None) -> bool:
         target = _most_advanced(state)
     if target not in state.progress or not is_voter(state.configuration, target):
         return False
+    if state.progress[target].may_lead is False:
+        return False
     if state.transfer_target != target:
         state.transfer_target = target
         state.election_elapsed = 0
@@ -294,7 +296,8 @@ def transfer(state: RaftState, target: NodeId | None) -> bool:
 def _most_advanced(state: RaftState) -> NodeId | None:
     """The voter that has most of our log; of two that have the same, one heard lately. One that is
     to lead before others, if it has all that is committed; else one with room on its disk; else one
-    whose database is not far behind its log: it serves nobody before that has come up."""
+    whose database is not far behind its log: it serves nobody before that has come up. Nobody who
+    would not take over: nothing would be written until we gave it up."""
     first = state.configuration.older_voters
 
     def merit(one: NodeId) -> tuple[bool, bool, int, Index, bool]:
@@ -306,7 +309,8 @@ def _most_advanced(state: RaftState) -> NodeId | None:
         return (is_older, has_room, -lag, progress.match_index, progress.is_active)
 
     voters = (one for one in sorted(state.progress) if is_voter(state.configuration, one))
-    return max(voters, key=merit, default=None)
+    willing = (one for one in voters if state.progress[one].may_lead is not False)
+    return max(willing, key=merit, default=None)
 
 
 def handle_timeout_now(state: RaftState, message: TimeoutNow) -> None:

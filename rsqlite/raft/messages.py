@@ -78,7 +78,8 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatReply:
-    """`room` is the follower's own, and so is `applied_index`: how far its database is."""
+    """`room` is the follower's own, and so is `applied_index`: how far its database is. `may_lead`:
+    if it were asked to take over, it would."""
 
     source: NodeId
     target: NodeId
@@ -86,6 +87,7 @@ class HeartbeatReply:
     round: int = 0
     room: Room = Room.AMPLE
     applied_index: Index = Index(0)
+    may_lead: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import enum
 from collections import deque
 from dataclasses import dataclass
 
+from rsqlite.raft.messages import HeartbeatReply
 from rsqlite.raft.types import Index, NodeId, Room
 
 
@@ -33,6 +34,7 @@ class ProgressView:
     inflight_bytes: int
     room: Room
     applied_index: Index
+    may_lead: bool | None
 
 
 class Progress:
@@ -49,6 +51,7 @@ class Progress:
         "is_suspect",
         "is_tried",
         "match_index",
+        "may_lead",
         "next_index",
         "oldest_inflight",
         "owed_commit",
@@ -84,6 +87,8 @@ class Progress:
         """How far it said that its database was, a heartbeat ago."""
         self.room = Room.AMPLE
         """What it said last of its disk."""
+        self.may_lead: bool | None = None
+        """What it said last of itself."""
         self.is_tried = False
         """It has no room, and was sent something all the same since the quorum was checked."""
 
@@ -104,7 +109,14 @@ class Progress:
             inflight_bytes=self.inflight_bytes,
             room=self.room,
             applied_index=self.applied_index,
+            may_lead=self.may_lead,
         )
+
+    def heard(self, message: HeartbeatReply) -> None:
+        """It follows us, and says how it is."""
+        self.is_active = True
+        self.room, self.applied_index = message.room, message.applied_index
+        self.may_lead = message.may_lead
 
     def become_probe(self) -> None:
         """Forget what was sent ahead; ask again from what is known."""

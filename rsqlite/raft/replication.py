@@ -226,8 +226,7 @@ def handle_heartbeat_reply(state: RaftState, message: HeartbeatReply) -> None:
     progress = state.progress.get(message.source)
     if progress is None:
         return
-    progress.is_active = True
-    progress.room, progress.applied_index = message.room, message.applied_index
+    progress.heard(message)
     if progress.room is Room.NONE:
         _try(state, message.source, progress)
     elif progress.is_suspect and progress.state is not ProgressState.SNAPSHOT:
@@ -341,6 +340,7 @@ def handle_heartbeat(state: RaftState, message: Heartbeat) -> None:
             message.round,
             state.room,
             state.applied_index,
+            state.may_lead,
         )
     )
 

@@ -238,11 +238,13 @@ class RaftState:
         it may hold the longest log, and then nobody else can be elected. Its own vote does not
         count (thesis 4.2.2).
         """
-        return (
-            not self.is_disk_stalled
-            and self.configurations.is_voter_in_any(self.node_id)
-            and self.is_admitted
-        )
+        return self.may_lead and self.configurations.is_voter_in_any(self.node_id)
+
+    @property
+    def may_lead(self) -> bool:
+        """What a leader cannot know by itself of a voter: its disk answers, its database is good,
+        and it computes SQL as it should."""
+        return not self.is_disk_stalled and self.is_admitted
 
     @property
     def may_change_configuration(self) -> bool:

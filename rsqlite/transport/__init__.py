@@ -57,7 +57,8 @@ Frames
         4   AppendEntriesReply source target term match_index hint_index hint_term round
                                u8 flags: 1 success
         5   Heartbeat          source target term commit_index round
-        6   HeartbeatReply     source target term round, u8 room: 0 ample, 1 short, 2 none
+        6   HeartbeatReply     source target term round, u8 room: 0 ample, 1 short, 2 none;
+                               + 4 if it cannot lead; applied_index
         7   TimeoutNow         source target term
         8   ReadIndex          source target term context
         9   ReadIndexReply     source target term context index, u8 flags: 1 index is known

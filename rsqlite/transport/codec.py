@@ -50,6 +50,9 @@ _BULK = frozenset((APPEND_ENTRIES, CALL, ANSWER))
 
 _FLAG_1 = 1
 _FLAG_2 = 2
+_ROOM = 3
+_CANNOT_LEAD = 4
+"""Two parts of one byte."""
 
 # kind, source, target, term, …
 _VOTE = Struct(">BQQQQQB")
@@ -284,8 +287,9 @@ def _decode_heartbeat(payload: Buffer) -> Heartbeat:
 
 
 def _encode_heartbeat_reply(m: HeartbeatReply) -> bytes:
+    flags = m.room | (not m.may_lead) * _CANNOT_LEAD
     return _HEARTBEAT_REPLY.pack(
-        HEARTBEAT_REPLY, m.source, m.target, m.term, m.round, m.room, m.applied_index
+        HEARTBEAT_REPLY, m.source, m.target, m.term, m.round, flags, m.applied_index
     )
 
 
@@ -293,9 +297,10 @@ _HEARTBEAT_REPLY_BODY = Struct(">QQQQBQ")
 
 
 def _decode_heartbeat_reply(payload: Buffer) -> HeartbeatReply:
-    source, target, term, round_, room, applied = _HEARTBEAT_REPLY_BODY.unpack(payload)
-    _check(term)
-    return HeartbeatReply(source, target, term, round_, Room(room), Index(applied))
+    source, target, term, round_, flags, applied = _HEARTBEAT_REPLY_BODY.unpack(payload)
+    _check(term, flags, _ROOM | _CANNOT_LEAD)
+    room, may_lead = Room(flags & _ROOM), not flags & _CANNOT_LEAD
+    return HeartbeatReply(source, target, term, round_, room, Index(applied), may_lead)
 
 
 def _encode_timeout_now(m: TimeoutNow) -> bytes:

@@ -32,13 +32,20 @@ def join(one: Member, *, is_voter: bool = True, fingerprint: str = "f") -> Join:
 
 
 def step(
-    current: Configuration, change: Change, *, behind: tuple[int, ...] = (), down: Any = ()
+    current: Configuration,
+    change: Change,
+    *,
+    behind: tuple[int, ...] = (),
+    down: Any = (),
+    unheard: Any = (),
+    lame: Any = (),
 ) -> Configuration | Standing:
     return next_configuration(
         current,
         change,
         is_caught_up=lambda node_id: node_id not in behind,
-        is_reachable=lambda node_id: node_id not in down,
+        is_reachable=lambda node_id: None if node_id in unheard else node_id not in down,
+        may_lead=lambda node_id: None if node_id in unheard else node_id not in lame,
     )
 
 
@@ -154,6 +161,34 @@ def test_those_that_are_left_must_be_able_to_agree(
     else:
         with pytest.raises(Unavailable, match="no majority"):
             step(configuration(*numbers), Remove(leaves), down=down)
+
+
+def test_one_of_those_that_are_left_must_be_able_to_lead() -> None:
+    """Else nobody does ever again: whoever waits for a database gets it from a leader."""
+    current = configuration(1, 2, 3)
+    with pytest.raises(Unavailable, match="could lead"):
+        step(current, Remove("n1"), lame={2, 3})
+    with pytest.raises(Unavailable, match="could lead"):
+        step(configuration(1, 2, 3, 4), Remove("n1"), lame={2, 3}, down={4})
+    assert isinstance(step(current, Remove("n1"), lame={2}), Configuration)
+    assert isinstance(step(current, Remove("n3"), lame={2, 3}), Configuration)
+    four = configuration(1, 2, 3, 4)
+    assert step(four, Remove("n1"), lame={2, 3}, unheard={4}) is Standing.UNHEARD
+
+
+def test_what_depends_on_members_that_were_not_heard_yet_waits() -> None:
+    current, new = configuration(1, 2, 3), join(member(4, "n3"))
+    assert step(current, Remove("n1"), unheard={3}) is Standing.UNHEARD
+    assert isinstance(step(current, Remove("n3"), unheard={3}), Configuration)
+    assert isinstance(step(configuration(1, 2, 3, 4), Remove("n4"), unheard={3}), Configuration)
+    with pytest.raises(Unavailable, match="no majority"):
+        step(configuration(1, 2, 3, 4), Remove("n1"), down={2, 3}, unheard={4})
+    # Nor is a member replaced that may answer yet.
+    assert step(current, new, unheard={3}) is Standing.UNHEARD
+    learning = configuration(1, 2, 3, learners=(4,))
+    learning = replace(learning, members=(*current.members, member(4, "n3")))
+    assert step(learning, new, unheard={3}) is Standing.UNHEARD
+    assert isinstance(step(learning, new, down={3}), Configuration)
 
 
 def test_a_label_that_two_have_needs_a_number() -> None:

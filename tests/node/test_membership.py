@@ -128,6 +128,47 @@ def test_leadership_goes_to_who_has_applied_what_is_committed(
     behind.applier.hurry()
 
 
+@pytest.mark.parametrize("wish", ["transfer", "remove"])
+def test_leadership_goes_to_who_has_a_database(three: EngineCluster, wish: str) -> None:
+    """It would be offered in vain to the other one, for an election timeout without writes."""
+    old = three.leader()
+    lost, other = sorted(three.followers(), key=lambda one: one.node_id)
+    number = three.number(lost)
+    lost.give_up_database("for this test")
+    three.kill(number)
+    three.disks[number].free["db"] = 0
+    lost = three.start_node(number)
+    three.loop.advance(1.0)
+    assert lost.installer.is_without_database
+    answers: list[RsqliteError | None] = []
+    old.change_membership(Transfer() if wish == "transfer" else Remove(old.label), answers.append)
+    three.until(lambda: other.is_leader, old.settings.raft_election_timeout / 2)
+    three.until(lambda: bool(answers))
+    assert answers == [None]
+
+
+def test_the_last_voter_with_a_database_stays(three: EngineCluster) -> None:
+    lost, other = three.followers()
+    number = three.number(lost)
+    lost.give_up_database("for this test")
+    three.kill(number)
+    three.faults.clear()
+    three.disks[number].free["db"] = 0
+    lost = three.start_node(number)
+    three.loop.advance(1.0)
+    assert three.change(three.leader(), Remove(other.label)) is None
+    last = three.leader()
+    refusal = three.change(last, Remove(last.label))
+    assert isinstance(refusal, Unavailable)
+    assert "could lead" in str(refusal)
+    assert last.is_leader
+    three.disks[number].free.clear()
+    three.until(lambda: lost.is_synced and not lost.installer.is_without_database, 60.0)
+    assert three.change(last, Remove(last.label)) is None
+    three.until(lambda: lost.is_leader and lost.is_synced)
+    assert values(three, lost) == [("a",)]
+
+
 def test_a_node_that_restarts_while_it_learns_gets_its_vote_all_the_same(
     three: EngineCluster,
 ) -> None:
@@ -203,8 +244,9 @@ def test_a_node_that_is_removed_while_it_learns_stays_away(three: EngineCluster)
 def test_a_node_that_is_removed_before_it_has_anything_learns_it(
     three: EngineCluster,
 ) -> None:
-    """It was invited, and has no entry of the log yet: it may as well be early."""
-    new = three.grow(join_attempts=3)
+    """It was invited, and has no entry of the log yet: it may as well be early. Whom it asks is a
+    follower, which cannot say; it knows who leads."""
+    new = three.grow(join=three.followers()[0].raft_addr, join_attempts=3)
     three.until(lambda: new.core is not None)
     assert new.members == ()
     number = three.number(new)
@@ -213,7 +255,7 @@ def test_a_node_that_is_removed_before_it_has_anything_learns_it(
     assert three.change(three.leader(), Remove(f"n{number}")) is None
     three.start_node(number)
     three.loop.advance(0.6)
-    assert three.faults == [], "one answer is not enough: it may be of one that is behind"
+    assert three.faults == [], "one answer is not enough: it may be of one that leads no more"
     three.until(lambda: bool(three.faults))
     assert [(at, type(error)) for at, error in three.faults] == [(number, RemovedFromCluster)]
 
@@ -258,6 +300,27 @@ def test_a_leader_that_is_to_go_hands_over_first(three: EngineCluster, asked: st
     assert all(applied[:80])
     assert all(applied[200:])
     assert len(values(three, three.leader())) >= 1 + sum(applied)
+
+
+def test_a_new_leader_takes_nobody_for_silent_whom_it_could_not_have_heard(
+    tmp_path: Path,
+) -> None:
+    """The leader that leaves is followed by one, while the disk of the third voter takes a while:
+    that one speaks first when it has the entry of the new leader."""
+    cluster = EngineCluster(tmp_path, 3, log_inline_sync_max=0.0, log_sync="thread")
+    old = cluster.start()
+    cluster.loop.advance(1.0)
+    _, slow = sorted(cluster.followers(), key=lambda one: one.node_id)
+    answers: list[RsqliteError | None] = []
+    slow.log._worker.pause()  # type: ignore[attr-defined]
+    old.change_membership(Remove(old.label), answers.append)
+    cluster.until(lambda: any(one.is_leader for one in cluster.running() if one is not old))
+    cluster.loop.advance(0.2)
+    slow.log._worker.resume()  # type: ignore[attr-defined]
+    cluster.until(lambda: bool(answers))
+    assert answers == [None]
+    assert old.node_id not in voters(cluster.leader())
+    cluster.close()
 
 
 def test_a_leader_that_nobody_can_take_over_from_now_goes_all_the_same(
@@ -465,6 +528,46 @@ def test_a_joining_node_does_not_take_the_word_of_a_member_that_is_behind(
     three.until(lambda: has_vote(new), 30.0)
     three.loop.advance(10.0)
     assert three.faults == []
+
+
+def test_a_joining_node_that_has_only_what_was_before_it_is_not_told_that_it_was_removed(
+    tmp_path: Path,
+) -> None:
+    """By a member that is as far as it is. What it has may be an image, and a member that was just
+    started knows of no newer configuration either."""
+    cluster = EngineCluster(tmp_path, 3, join_interval=0.5, append_entries_max=1)
+    cluster.start()
+    cluster.loop.advance(1.0)
+    behind = cluster.followers()[0]
+    cluster.isolate(behind)
+    cluster.board.weather = Weather(delay_min_s=0.02, delay_max_s=0.02)
+    new = cluster.grow()
+    cluster.until(lambda: bool(new.members))
+    for other in cluster.running():
+        if other not in (new, behind):
+            cluster.board.cut(other.node_id, new.node_id)
+            cluster.board.cut(new.node_id, other.node_id)
+    assert new.node_id not in {one.node_id for one in new.members}
+    assert behind.members == new.members
+    cluster.loop.advance(3.0)
+    assert cluster.faults == []
+    cluster.board.heal()
+    cluster.until(lambda: has_vote(new))
+    cluster.close()
+
+
+def test_a_node_whose_log_tells_of_its_removal_is_told_at_each_start(three: EngineCluster) -> None:
+    gone = three.followers()[0]
+    number = three.number(gone)
+    assert three.change(three.leader(), Remove(gone.label)) is None
+    three.until(lambda: bool(three.faults))
+    three.kill(number)
+    three.faults.clear()
+    again = three.start_node(number)
+    assert again.core is not None
+    assert again.core.configuration.member(again.node_id) is None
+    three.until(lambda: bool(three.faults))
+    assert [(at, type(error)) for at, error in three.faults] == [(number, RemovedFromCluster)]
 
 
 def test_every_question_is_answered_and_none_waits_for_ever(three: EngineCluster) -> None:

@@ -239,6 +239,36 @@ def test_the_lost_ones_that_come_back_learn_that_they_were_left_out(tmp_path: Pa
     cluster.close()
 
 
+@pytest.mark.parametrize("grows", [True, False])
+def test_the_lost_ones_learn_it_that_were_ahead_of_those_that_went_on(
+    tmp_path: Path, grows: bool
+) -> None:
+    """Their newest configuration, or what they have applied, has the higher index; what was forced
+    has the later term. Else they would go on beside those that went on."""
+    cluster = EngineCluster(tmp_path, 3, join_interval=0.5)
+    cluster.start()
+    (kept,) = kill(cluster, cluster.number(cluster.followers()[0]))
+    if grows:
+        new = cluster.grow()
+        cluster.until(lambda: new.core is not None and new.node_id in new.core.configuration.voters)
+    else:
+        cluster.execute(cluster.leader(), "CREATE TABLE t(v)")
+        cluster.execute(cluster.leader(), "INSERT INTO t VALUES(1)")
+        cluster.loop.advance(1.0)
+    lost = [cluster.number(one) for one in cluster.running()]
+    kill(cluster, *lost)
+    (number,) = {0, 1, 2} - set(lost)
+    put(kept, peer(cluster, number))
+    again = cluster.start_node(number)
+    cluster.until(lambda: again.is_leader and again.is_synced)
+    for one in lost:
+        cluster.start_node(one)
+    cluster.until(lambda: len(cluster.faults) == len(lost))
+    assert {type(error) for _, error in cluster.faults} == {RemovedFromCluster}
+    assert again.is_leader
+    cluster.close()
+
+
 def test_a_crash_after_the_entry_does_not_force_it_once_more(
     five: EngineCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

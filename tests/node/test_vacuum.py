@@ -523,6 +523,17 @@ def test_questions_that_no_node_asks_are_refused(alone: EngineCluster) -> None:
     assert [answer["error"] for answer in answers] == [RequestError.__name__] * 2
 
 
+def test_a_node_that_is_asked_while_it_installs_an_image_says_no(three: EngineCluster) -> None:
+    engine = three.followers()[0]
+    engine.installer._is_installing = True  # and between two databases it has none that is open
+    engine.machine.close()
+    engine.open_parts.remove(engine.machine)
+    answers: list[Any] = []
+    engine.asked({"vacuum": "token"}, answers.append)
+    assert [answer["step"] for answer in answers] == [Step.FAILED]
+    assert "no database" in answers[0]["error"]
+
+
 def test_the_log_is_kept_behind_the_copy(
     three: EngineCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -450,6 +450,36 @@ def test_leadership_goes_to_other_voters_only(target: int) -> None:
     assert node.core.propose(b"x") is not None
 
 
+def test_leadership_goes_to_nobody_who_says_that_it_cannot_lead() -> None:
+    node = Lone()
+    node.lead()
+    node.step_and_sync(
+        AppendEntriesReply(2, 1, 1, True, 1),
+        HeartbeatReply(2, 1, 1, may_lead=False),
+        HeartbeatReply(3, 1, 1),
+    )
+    assert not node.core.transfer_leadership(2)
+    assert node.core.propose(b"x") is not None, "nothing is refused for it"
+    node.step(HeartbeatReply(3, 1, 1, may_lead=False))
+    assert not node.core.transfer_leadership(None)
+    node.step(HeartbeatReply(3, 1, 1))
+    assert node.core.transfer_leadership(None)
+    node.step_and_sync(AppendEntriesReply(2, 1, 1, True, 2), AppendEntriesReply(3, 1, 1, True, 2))
+    assert node.take(TimeoutNow) == [TimeoutNow(1, 3, 1)]
+
+
+def test_who_would_not_campaign_if_it_were_asked_says_so() -> None:
+    node = Lone()
+    node.step_and_sync(Heartbeat(2, 1, 1, 0))
+    assert [one.may_lead for one in node.take(HeartbeatReply)] == [True]
+    node.core.disk_stalled(True)
+    node.step_and_sync(Heartbeat(2, 1, 1, 0))
+    assert [one.may_lead for one in node.take(HeartbeatReply)] == [False]
+    other = Lone(initial=configuration([1, 2, 3], fingerprint="f"), fingerprint="g")
+    other.step_and_sync(Heartbeat(2, 1, 1, 0))
+    assert [one.may_lead for one in other.take(HeartbeatReply)] == [False]
+
+
 def test_a_node_alone_has_nobody_to_hand_over_to() -> None:
     node = Lone(voters=(1,))
     node.lead(voters=())

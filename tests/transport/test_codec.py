@@ -76,7 +76,14 @@ MESSAGES = st.one_of(
     ),
     st.builds(RequestVoteReply, **HEAD, granted=st.booleans(), pre_vote=st.booleans()),
     st.builds(Heartbeat, **HEAD, commit_index=U63, round=U64),
-    st.builds(HeartbeatReply, **HEAD, round=U64, room=st.sampled_from(Room)),
+    st.builds(
+        HeartbeatReply,
+        **HEAD,
+        round=U64,
+        room=st.sampled_from(Room),
+        applied_index=U63,
+        may_lead=st.booleans(),
+    ),
     st.builds(TimeoutNow, **HEAD),
     st.builds(ReadIndex, **HEAD, context=U64),
     st.builds(
