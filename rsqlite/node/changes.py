@@ -138,12 +138,7 @@ def _join(
     named = recorded(current, member.node_id, change.fingerprint)
     if known is None and change.is_member:
         raise Unavailable("it was removed, or this leader does not know of it yet")
-    former = [
-        one
-        for one in current.members
-        if one.node_id != member.node_id
-        and (one.label == member.label or one.raft_addr == member.raft_addr)
-    ]
+    former = former_selves(current, member)
     if known is None:
         if not _are_silent(former, is_reachable):
             return Standing.UNHEARD
@@ -171,6 +166,16 @@ def _join(
             learners=target.learners - {member.node_id},
         )
     return target if _can_go_on(target, is_reachable, may_lead) else Standing.UNHEARD
+
+
+def former_selves(configuration: Configuration, member: Member) -> list[Member]:
+    """Members that had its label or its raft address before it: it takes their place."""
+    return [
+        one
+        for one in configuration.members
+        if one.node_id != member.node_id
+        and (one.label == member.label or one.raft_addr == member.raft_addr)
+    ]
 
 
 def _are_silent(former: Collection[Member], is_reachable: Heard) -> bool:

@@ -27,7 +27,7 @@ from rsqlite.errors import (
     RsqliteError,
     Stopped,
 )
-from rsqlite.node.changes import Join
+from rsqlite.node.changes import Join, former_selves
 from rsqlite.node.cluster import join_addresses
 from rsqlite.node.home import Home
 from rsqlite.node.membership import refusal_of
@@ -184,6 +184,7 @@ class Place:
         if (
             known != own
             or wants_vote
+            or former_selves(configuration, own)
             or (has_changed and fingerprint in configuration.fingerprints)
         ):
             self._ask(self._addresses(core))

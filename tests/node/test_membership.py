@@ -83,6 +83,23 @@ def test_a_read_only_node_gets_everything_and_no_vote(three: EngineCluster) -> N
     assert not has_vote(again)
 
 
+def test_a_read_only_node_that_lost_its_files_takes_the_place_that_it_had(
+    three: EngineCluster,
+) -> None:
+    new = three.grow(raft_non_voter=True)
+    number = three.number(new)
+    three.until(lambda: new.is_synced)
+    three.kill(number)
+    shutil.rmtree(three.directory / f"node{number}")
+    three.loop.advance(2.0)
+    again = three.start_node(number)
+    three.until(lambda: again.is_synced)
+    three.until(lambda: len(three.leader().members) == 4)
+    core = three.leader().core
+    assert core is not None
+    assert core.configuration.learners == {again.node_id}
+
+
 def test_a_voter_that_is_started_as_a_read_only_node_is_told_that_it_votes(
     three: EngineCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
