@@ -253,12 +253,16 @@ class MemoryNetwork:
 
     def accept(self, link: MemoryLink) -> str:
         """Take a link; the answer is why not, or empty."""
-        refused = refusal(
-            link.hello(),
-            node_id=self.node_id,
-            cluster_id=self.cluster_id(),
-            accept_cluster=self.accept_cluster,
-        )
+        try:
+            refused = refusal(
+                link.hello(),
+                node_id=self.node_id,
+                cluster_id=self.cluster_id(),
+                accept_cluster=self.accept_cluster,
+            )
+        except BaseException as error:  # noqa: BLE001 - of this node, and not of the one that dials
+            self.board.loop.call_soon(_raise, error)
+            return "it ended"
         if refused is not None:
             return refused.reason
         source = link.origin.node_id
@@ -294,6 +298,10 @@ class MemoryNetwork:
         link = self._links.get(source)
         if link is not None:
             link.hurry()
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def _back(
