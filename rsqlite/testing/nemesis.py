@@ -7,6 +7,7 @@ defect.
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 from collections import Counter
@@ -14,10 +15,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import apsw
+
 from rsqlite.config import MIB
 from rsqlite.errors import (
+    DamagedDatabase,
     DamagedFile,
     DiskFault,
+    Divergence,
     NodeFault,
     RemovedFromCluster,
     RequestError,
@@ -25,6 +30,7 @@ from rsqlite.errors import (
 )
 from rsqlite.node.changes import Remove, Transfer
 from rsqlite.node.engine import Engine
+from rsqlite.statemachine.vfs import load_checksum_vfs
 from rsqlite.testing.lanes import Weather
 
 if TYPE_CHECKING:
@@ -45,6 +51,7 @@ class Nemesis:
         self._copies: dict[int, Path] = {}
         self._next_loss = 0.0
         self.done: Counter[str] = Counter()
+        self.has_tampered = False
         self.excused: tuple[type[NodeFault] | type[RequestError], ...] = (RemovedFromCluster,)
         """What nodes may end with."""
         self._kinds: dict[str, Callable[[int, Engine], None]] = {
@@ -67,6 +74,7 @@ class Nemesis:
             "wipe": self._wipe,
             "put back": self._put_back,
             "flip a bit": self._flip,
+            "tamper": self._tamper,
             "define": self._define,
         }
         self._weights = {kind: chance.choice((0, 0, 1, 3)) for kind in self._kinds}
@@ -145,7 +153,7 @@ class Nemesis:
             return False
         self._next_loss = now + REPAIR_S
         # It comes back as another node, or is told that it was replaced.
-        self._excuse(RemovedFromCluster, DamagedFile, RequestError)
+        self._excuse(DamagedFile, RequestError)
         return True
 
     def _wipe(self, number: int, engine: Engine) -> None:
@@ -169,6 +177,7 @@ class Nemesis:
     def _flip(self, number: int, engine: Engine) -> None:
         if not self._may_lose():
             return
+        self._excuse(DamagedDatabase)
         self._simulation.crash(number, self._pause())
         directory = self._simulation.directory_of(number)
         files = sorted(
@@ -182,6 +191,23 @@ class Nemesis:
         data[at] ^= 1 << self._chance.randrange(8)
         path.write_bytes(data)
         self._say(f"flipped: byte {at} of {path.relative_to(directory)}")
+
+    def _tamper(self, number: int, engine: Engine) -> None:
+        """Change rows behind a node's back, page checksums and all. What it answers is wrong until
+        somebody notices, so they are rows that nobody reads before the end. Who is right cannot be
+        told any more where others copied it: once in a run, the last loss, and no images."""
+        copies = any(each.installer.is_copy for each in self._cluster.running())
+        if self._simulation.has_images or copies or not self._may_lose():
+            return
+        self._excuse(DamagedDatabase, Divergence)
+        self.has_tampered, self._next_loss = True, math.inf
+        connection = apsw.Connection(engine.machine.path, vfs=load_checksum_vfs())
+        try:
+            connection.execute("UPDATE words SET noise = 'tampered' WHERE id % 7 = 0")
+        except apsw.BusyError:
+            self._say("tampered: not, a transaction is open")
+        finally:
+            connection.close()
 
     # The network
 
@@ -232,7 +258,7 @@ class Nemesis:
 
     def _remove(self, number: int, engine: Engine) -> None:
         if self._simulation.is_whole and self._simulation.wanted > 3:
-            self._next_loss = self._cluster.loop.monotonic() + REPAIR_S
+            self._next_loss = max(self._next_loss, self._cluster.loop.monotonic() + REPAIR_S)
             gone = self._cluster.engines[self._chance.choice(self._simulation.running)]
             assert gone is not None
             wish = Remove(str(gone.node_id))

@@ -27,8 +27,9 @@ from typing import Any
 import click
 
 from rsqlite.config import KIB, MIB
-from rsqlite.errors import NodeFault, RemovedFromCluster
+from rsqlite.errors import DamagedDatabase, NodeFault, RemovedFromCluster
 from rsqlite.node.engine import Engine
+from rsqlite.node.findings import Report
 from rsqlite.request import Outcome, ReadLevel, Request, RequestKind, Rows
 from rsqlite.statemachine.check import check_database
 from rsqlite.statemachine.machine import StateMachine
@@ -40,6 +41,8 @@ from rsqlite.testing.nemesis import Nemesis
 from rsqlite.testing.workload import SCHEMA, Workload, Wrong, expect
 
 STEPS = 1000
+LAG_MAX = 20
+"""Entries that a follower may be behind in a cluster that is whole."""
 WHOLE_S = 120.0
 """Virtual seconds that a cluster without faults has to be whole again, and to answer everybody."""
 ENDS_MAX = 50
@@ -53,8 +56,13 @@ class Simulation:
         self.seed = seed
         self._chance = chance = random.Random(f"simulation {seed}")
         self.size = chance.choice((1, 3, 3, 3, 3, 5))
-        is_small = chance.random() < 0.8
-        kept = {"raft_snap": chance.choice((16, 64, 256)), "raft_snap_int": 0.1}
+        self.has_images = chance.random() < 0.8
+        """The log is cut early, so followers that were away need them."""
+        kept = {
+            "raft_snap": chance.choice((16, 64, 256)),
+            "raft_snap_int": 0.1,
+            "log_keep_bytes": chance.choice((64, 256)) * KIB,
+        }
         self.cluster = EngineCluster(
             directory,
             self.size,
@@ -62,7 +70,11 @@ class Simulation:
             disk=FrailDisk,
             join_interval=0.5,
             segment_bytes=chance.choice((64 * KIB, MIB)),
-            **({**kept, "log_keep_bytes": chance.choice((64, 256)) * KIB} if is_small else {}),
+            **(
+                {**kept, "log_keep_bytes": chance.choice((64, 256)) * KIB}
+                if self.has_images
+                else {}
+            ),
         )
         self.trace: list[str] = []
         self.workload = Workload(chance)
@@ -108,6 +120,10 @@ class Simulation:
         return not leader.core.configuration.is_joint and (
             members == {engine.node_id for engine in engines}
             and all(engine.is_synced and engine.fault is None for engine in engines)
+            and all(
+                leader.machine.applied_index - engine.machine.applied_index < LAG_MAX
+                for engine in engines
+            )
         )
 
     def directory_of(self, number: int) -> Path:
@@ -164,6 +180,8 @@ class Simulation:
         self.nemesis.end()
         self.say("everything is made good")
         self._until_whole()
+        if self.nemesis.has_tampered:
+            self._until_verified()
         self._judge()
         self._check_files()
 
@@ -227,6 +245,19 @@ class Simulation:
             self._advance(0.1)
             times = times + 1 if self.is_whole else 0
 
+    def _until_verified(self) -> None:
+        """Checks of the contents must find whoever was tampered with, and repair it."""
+        end = self.cluster.loop.monotonic() + WHOLE_S
+        reports: list[Report | None] = []
+        while not (reports and reports[-1] and reports[-1].agreed and reports[-1].complete):
+            expect(self.cluster.loop.monotonic() < end, f"not repaired: {reports[-1:]}")
+            asked = len(reports)
+            self.cluster.leader().verify(lambda report, _: reports.append(report), 5.0)
+            while len(reports) == asked:
+                self._advance(0.1)
+            self._advance(2.0)  # whoever differs gives up soon
+            self._until_whole()
+
     def _picture(self) -> str:
         nodes = [
             f"n{self.cluster.number(one)} {one!r} applied {one.machine.applied_index}"
@@ -245,6 +276,12 @@ class Simulation:
         engines = self.cluster.running()
         self.cluster.until(lambda: all(one.machine.applied_index >= index for one in engines))
         contents = {one.label: self._content(one) for one in engines}
+        if any(one.fault for one in engines):
+            # A bit that was flipped, and that nobody had read before.
+            self._advance(1.0)
+            self._until_whole()
+            self._judge()
+            return
         model = contents[leader.label]
         for label, content in contents.items():
             for table, rows in content.items():
@@ -260,12 +297,16 @@ class Simulation:
         """All rows of all tables."""
         # Where a table begins in the file is each node's own business after a VACUUM.
         schema = "SELECT name, type, tbl_name, sql FROM sqlite_master ORDER BY name"
+        if engine.fault is not None:
+            return {}
         content = {"sqlite_master": self.cluster.rows(engine, schema, ReadLevel.NONE)}
         for name, kind, *_ in content["sqlite_master"]:
             if kind == "table" and not str(name).startswith("_rsqlite"):
                 sql = f'SELECT * FROM "{name}"'
                 request = Request(RequestKind.QUERY, [sql], [None], level=ReadLevel.NONE)
                 answer = self.cluster.answer(engine, request)
+                if isinstance(answer, DamagedDatabase):
+                    return {}
                 assert isinstance(answer, Outcome), answer
                 (rows,) = answer.results
                 assert isinstance(rows, Rows), f"{engine.label}: {name}: {rows}"
