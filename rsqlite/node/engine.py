@@ -194,8 +194,13 @@ class Engine:
             loop=self.loop,
             settings=settings,
             node_id=self.node_id,
+            held=self.installer.held_index,
         )
         self.open_parts.append(self.log)
+        for one in self.log.left_behind:
+            self.repaired(
+                f"{one.path} at byte {one.offset or 0}: {one.what}; the log begins behind it"
+            )
         self.installer.open_database()
         known = self.installer.configuration.fingerprint
         if known and behaviour_of(known) > self.machine.newest_behaviour:

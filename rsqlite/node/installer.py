@@ -35,6 +35,7 @@ from rsqlite.statemachine.generations import (
     write_installed,
 )
 from rsqlite.statemachine.image import Manifest
+from rsqlite.statemachine.walfile import is_unwritten
 from rsqlite.storage.directory import read_configuration
 
 if TYPE_CHECKING:
@@ -131,6 +132,21 @@ class Installer:
             self._lost = "its database is older than what is left of its log"
         if self._lost and not has_others(engine.path, engine.disk):
             raise DamagedDatabase(f"{self._lost}; and who has another one is not known here")
+
+    def held_index(self) -> Index:
+        """Up to which entry the database has everything for good; 0 if it cannot be relied on.
+        Where the log is damaged, this is asked before the database is opened for use."""
+        engine = self._engine
+        try:
+            if noted_damage(engine.directory.database_root) is not None:
+                return Index(0)
+            self._open()
+            path, index = engine.machine.path, engine.machine.applied_index
+            self._close()  # brings all of it into the file, unless there is no room
+        except DamagedFile:
+            self._close()
+            return Index(0)
+        return index if is_unwritten(f"{path}-wal") else Index(0)
 
     @property
     def installed(self) -> Installed | None:
