@@ -1035,6 +1035,22 @@ def test_an_image_that_is_fetched_is_not_taken_away_for_who_needs_a_newer_one(
     assert answers[-1]["last_index"] >= needed
 
 
+def test_an_image_that_was_fetched_to_its_end_keeps_nobody_waiting_for_a_newer_one(
+    three: EngineCluster,
+) -> None:
+    number = leave_behind(three)
+    again = three.start_node(number)
+    three.until(lambda: is_level(three, again))
+    leader = three.leader()
+    assert leader.images.parts_served > 1
+    write(three, 5)
+    needed, answers = leader.machine.applied_index, list[Any]()
+    for _ in range(2):
+        leader.asked({"image": leader.cluster_id, "from": needed}, answers.append)
+        three.loop.advance(1.0)
+    assert "last_index" in answers[-1]
+
+
 def test_a_log_that_fills_its_volume_gives_way_to_no_image(brief: EngineCluster) -> None:
     write(brief, 300)
     number = leave_behind(brief)
