@@ -31,7 +31,7 @@ from rsqlite.node import recovery
 from rsqlite.node.admission import Admission
 from rsqlite.node.applier import Applier
 from rsqlite.node.changes import Wish
-from rsqlite.node.cluster import Discovery, first_configuration
+from rsqlite.node.cluster import Discovery, expects_itself, first_configuration
 from rsqlite.node.compaction import Compaction, Snapshotted
 from rsqlite.node.content import ContentChecks, Verified
 from rsqlite.node.driver import Driver
@@ -408,7 +408,7 @@ class Engine:
                 failed=self.fail,
             )
             self._discovery.start()
-        elif self.settings.join:
+        elif self.settings.join and not expects_itself(self.settings, self.raft_addr):
             self.place.join()
         else:
             self._bootstrap([self.own_member()])
