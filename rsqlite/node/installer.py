@@ -25,6 +25,7 @@ from rsqlite.raft.types import Configuration, EntryId, Index, NodeId, Role, Term
 from rsqlite.statemachine import schema
 from rsqlite.statemachine.generations import (
     Installed,
+    finish_setting_aside,
     install,
     installed_of,
     note_damage,
@@ -97,6 +98,9 @@ class Installer:
         """Open the database. One that is damaged is set aside, if others can give it back."""
         engine = self._engine
         root = engine.directory.database_root
+        place = finish_setting_aside(root, engine.directory.quarantine_path)
+        if place is not None:
+            engine.repaired("a database that was given up is set aside now", place=place)
         try:
             reason = noted_damage(root)
             if reason is not None:

@@ -420,6 +420,31 @@ def test_a_damaged_database_comes_back_from_the_others(three: EngineCluster) -> 
     assert len(list(Path(again.directory.quarantine_path).iterdir())) == 1
 
 
+def test_a_database_that_was_being_set_aside_in_a_crash_is_kept(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    write(three, 5)
+    follower = three.followers()[0]
+    number, path = three.number(follower), Path(follower.machine.path)
+    root, quarantine = follower.directory.database_root, follower.directory.quarantine_path
+    three.kill(number)
+    damaged = path.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            generations.set_aside(root, quarantine)
+    assert schema.find_current_database(root) != str(path)
+    again = three.start_node(number)
+    assert (Path(quarantine) / "1" / "main.db").read_bytes() == damaged
+    assert len(again.repairs) == 1
+    three.until(lambda: again.is_synced and is_level(three, again), 30.0)
+    three.kill(number)
+    assert not three.start_node(number).repairs
+
+
 def test_a_node_that_cannot_say_that_its_database_is_damaged_is_not_started_again(
     three: EngineCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
