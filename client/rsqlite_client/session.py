@@ -242,7 +242,7 @@ class _Run:
             error = top_level_error(answer.body)
             result = None if error is not None else result_of(answer.body)
             index = int(answer.header(INDEX) or 0)
-        except (ValueError, LookupError, TypeError) as caught:
+        except (ValueError, LookupError, TypeError, RecursionError) as caught:
             # Not of a node, whatever its status: of something in between.
             error, result, index = f"{choice.host} answered nonsense: {caught!r}", None, 0
         if result is None:

@@ -249,7 +249,7 @@ def _read_file(path: str, table: Mapping[str, Option], problems: list[str]) -> d
     except OSError as error:
         problems.append(f"-config: cannot read {path}: {error.strerror}")
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         problems.append(f"-config: {path} is not TOML: {error}")
         return {}
     values: dict[str, Any] = {}

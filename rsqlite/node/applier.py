@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 
 from rsqlite.config import Settings
-from rsqlite.errors import DiskFull, Divergence, NodeFault
+from rsqlite.errors import DiskFull, Divergence
 from rsqlite.node.writer import Writer
 from rsqlite.ports import Handle, Loop
 from rsqlite.raft.types import Configuration, Entry, EntryKind, Index
@@ -193,8 +193,8 @@ class Applier:
 
         try:
             self._machine.apply(entries, done)
-        except NodeFault as fault:
-            done(fault)  # the database had failed before, under a read or a checkpoint
+        except Exception as error:  # noqa: BLE001 - the database had failed before, or a promise is broken
+            done(error)
 
     def _finish(self, index: Index, error: BaseException | None) -> None:
         if error is None:

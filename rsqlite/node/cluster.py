@@ -38,6 +38,12 @@ def join_addresses(settings: Settings) -> list[str]:
     return list(dict.fromkeys(one.strip() for one in settings.join.split(",") if one.strip()))
 
 
+def expects_itself(settings: Settings, own_address: str) -> bool:
+    """Is this node all that a cluster of one waits for, and `-join` names nobody else?"""
+    own = {own_address, settings.raft_addr}
+    return settings.bootstrap_expect == 1 and own.issuperset(join_addresses(settings))
+
+
 def founders(own: Member, found: Mapping[NodeId, Member], expect: int) -> list[Member] | None:
     """Whom the first configuration holds if this node is the one to write it, else None.
 

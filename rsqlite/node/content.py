@@ -95,8 +95,9 @@ class ContentChecks:
         engine = self._engine
         began = engine.loop.monotonic()
         self._next_check = began + engine.settings.verify_interval
-        if index in self._own or index <= self._earlier:
-            return
+        met = engine.driver.commit_index_met if engine.driver else 0
+        if index in self._own or index <= max(self._earlier, met):
+            return  # the others are done with it, and may have forgotten what they found
         self._own[index] = Finding(state="running")
         while len(self._own) > KEPT_MAX:
             del self._own[min(self._own)]

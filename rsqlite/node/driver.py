@@ -85,6 +85,8 @@ class Driver:
         self.leader_contact_s = self._last_tick
         self.led_since_s = self._last_tick
         """Of a leader: when it was elected."""
+        self.commit_index_met = Index(0)
+        """What a leader had committed when this node first heard of it."""
         self.dropped_frames = 0
         self._next_warning = 0.0
         self.refused_appends = 0
@@ -123,9 +125,11 @@ class Driver:
         self.last_contact_s[source] = now
         if source == core.leader_id:
             self.leader_contact_s = now
-        if type(message) is AppendEntries and message.entries and not self._takes(message.entries):
-            self.refused_appends += 1
-            return  # as if it had been lost; the leader hears of our room with the next heartbeat
+        if type(message) is AppendEntries:
+            self.commit_index_met = self.commit_index_met or message.commit_index
+            if message.entries and not self._takes(message.entries):
+                self.refused_appends += 1
+                return  # as if it had been lost; the leader hears of our room with a heartbeat
         if (
             type(message) is Heartbeat
             and message.source == core.leader_id

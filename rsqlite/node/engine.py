@@ -31,7 +31,7 @@ from rsqlite.node import recovery
 from rsqlite.node.admission import Admission
 from rsqlite.node.applier import Applier
 from rsqlite.node.changes import Wish
-from rsqlite.node.cluster import Discovery, first_configuration
+from rsqlite.node.cluster import Discovery, expects_itself, first_configuration
 from rsqlite.node.compaction import Compaction, Snapshotted
 from rsqlite.node.content import ContentChecks
 from rsqlite.node.driver import Driver
@@ -195,8 +195,13 @@ class Engine:
             loop=self.loop,
             settings=settings,
             node_id=self.node_id,
+            held=self.installer.held_index,
         )
         self.open_parts.append(self.log)
+        for one in self.log.left_behind:
+            self.repaired(
+                f"{one.path} at byte {one.offset or 0}: {one.what}; the log begins behind it"
+            )
         self.installer.open_database()
         known = self.installer.configuration.fingerprint
         if known and behaviour_of(known) > self.machine.newest_behaviour:
@@ -404,7 +409,7 @@ class Engine:
                 failed=self.fail,
             )
             self._discovery.start()
-        elif self.settings.join:
+        elif self.settings.join and not expects_itself(self.settings, self.raft_addr):
             self.place.join()
         else:
             self._bootstrap([self.own_member()])

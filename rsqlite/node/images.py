@@ -67,6 +67,8 @@ class Images:
         """Of an image that nobody took, and that is gone. Who asks for it gets another one."""
         self._served: set[int] = set()
         """The chunks of it that were asked for."""
+        self._awaited: dict[int, float] = {}
+        """The chunks that those who fetch it come to next, since when."""
         self._is_making = False
         self._made_at = 0.0
         self._served_at = -math.inf
@@ -169,7 +171,8 @@ class Images:
     @property
     def _is_fetched(self) -> bool:
         """May somebody have a chunk of it, and wait for more?"""
-        silent_s = self._loop.monotonic() - self._served_at
+        latest = max(self._awaited.values(), default=-math.inf)
+        silent_s = self._loop.monotonic() - latest
         return self._is_of_use and silent_s <= self._settings.image_part_timeout
 
     @property
@@ -200,6 +203,9 @@ class Images:
             is_checked = int(number) in self._served
             self._served_at = self._loop.monotonic()
             self._served.add(int(number))
+            self._awaited.pop(int(number), None)
+            if int(number) + 1 < len(manifest.digests):
+                self._awaited[int(number) + 1] = self._served_at
             digest = manifest.digests[int(number)]
 
             def read() -> bytes:
@@ -237,6 +243,7 @@ class Images:
                 return
             self._image, self._declined = found, None
             self._served.clear()
+            self._awaited.clear()
             self._made_at, self._served_at = self._loop.monotonic(), -math.inf
             self._next_offer = 0.0
             self.made += 1

@@ -28,6 +28,7 @@ from rsqlite.raft.types import Configuration, EntryId, Index, NodeId, Role, Term
 from rsqlite.statemachine import schema
 from rsqlite.statemachine.generations import (
     Installed,
+    finish_setting_aside,
     install,
     installed_of,
     note_damage,
@@ -38,6 +39,7 @@ from rsqlite.statemachine.generations import (
     write_installed,
 )
 from rsqlite.statemachine.image import Manifest
+from rsqlite.statemachine.walfile import is_unwritten
 from rsqlite.storage.directory import read_configuration
 
 if TYPE_CHECKING:
@@ -104,6 +106,9 @@ class Installer:
         """Open the database. One that is damaged is set aside, if others can give it back."""
         engine = self._engine
         root = engine.directory.database_root
+        place = finish_setting_aside(root, engine.directory.quarantine_path)
+        if place is not None:
+            engine.repaired("a database that was given up is set aside now", place=place)
         try:
             reason = noted_damage(root)
             if reason is not None:
@@ -139,6 +144,21 @@ class Installer:
             self._lost = "its database is older than what is left of its log"
         if self._lost and not has_others(engine.path, engine.disk):
             raise DamagedDatabase(f"{self._lost}; and who has another one is not known here")
+
+    def held_index(self) -> Index:
+        """Up to which entry the database has everything for good; 0 if it cannot be relied on.
+        Where the log is damaged, this is asked before the database is opened for use."""
+        engine = self._engine
+        try:
+            if noted_damage(engine.directory.database_root) is not None:
+                return Index(0)
+            self._open()
+            path, index = engine.machine.path, engine.machine.applied_index
+            self._close()  # brings all of it into the file, unless there is no room
+        except DamagedFile:
+            self._close()
+            return Index(0)
+        return index if is_unwritten(f"{path}-wal") else Index(0)
 
     @property
     def installed(self) -> Installed | None:

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from rsqlite.ports import Done, Handle
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 
 class AsyncioLoop:
-    """Everything runs on the event loop that is current when this is made."""
+    """Everything runs on the event loop that is current when this is made. What a callback raises
+    is told to `failed`: the event loop may be somebody else's, and would log it and go on."""
 
-    def __init__(self, *, threads: int) -> None:
+    def __init__(
+        self, *, threads: int, failed: Callable[[BaseException], None] | None = None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rsqlite")
-        self.call_soon: Callable[..., Handle] = self._loop.call_soon
-        self.call_later: Callable[..., Handle] = self._loop.call_later
+        self._failed = failed
+        call: Callable[..., object] = self.call
+        self.call_soon: Callable[..., Handle] = partial(self._loop.call_soon, call)
+        self.call_later: Callable[..., Handle] = self._call_later
         self.monotonic = time.monotonic
         self.wall = time.time
 
@@ -31,11 +40,24 @@ class AsyncioLoop:
         """For who must reach the node from another thread."""
         return self._loop
 
+    def call(self, callback: Callable[..., object], *args: Any) -> None:
+        """Run it now, as one that the loop was given is run."""
+        try:
+            callback(*args)
+        except Exception as error:
+            if self._failed is None:
+                raise
+            log.exception("a callback failed")
+            self._failed(error)
+
+    def _call_later(self, delay_s: float, callback: Callable[..., object], *args: Any) -> Handle:
+        return self._loop.call_later(delay_s, self.call, callback, *args)
+
     def submit(self, work: Callable[[], T], done: Done[T]) -> None:
         self._pool.submit(self._run, work, done)
 
     def worker(self, name: str) -> ThreadWorker:
-        return ThreadWorker(self._loop, name)
+        return ThreadWorker(self._run, name)
 
     def end(self) -> None:
         """The event loop was closed: what it is given from now on is dropped without a word, as it
@@ -47,7 +69,19 @@ class AsyncioLoop:
         self._pool.shutdown(wait=True)
 
     def _run(self, work: Callable[[], T], done: Done[T]) -> None:
-        _run_and_report(self._loop, work, done)
+        """In a thread."""
+        value: T | None = None
+        error: BaseException | None = None
+        try:
+            value = work()
+        except BaseException as caught:  # noqa: BLE001 - the edge of a thread: whoever submitted it must hear
+            error = caught
+        try:
+            self._loop.call_soon_threadsafe(self.call, done, value, error)
+        except RuntimeError:
+            # The loop is closed: nobody is left to tell, the process is ending.
+            if not self._loop.is_closed():
+                raise
 
 
 class _Dropped:
@@ -62,10 +96,11 @@ def _drop(*_: object) -> Handle:
 
 
 class ThreadWorker:
-    """A thread that takes work from a queue. `SimpleQueue` wakes it without a lock held."""
+    """A thread that takes work from a queue, and runs it by `run`. `SimpleQueue` wakes it without
+    a lock held."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
-        self._loop = loop
+    def __init__(self, run: Callable[[Callable[[], Any], Done[Any]], None], name: str) -> None:
+        self._run_one = run
         self._queue: queue.SimpleQueue[tuple[Callable[[], Any], Done[Any]] | None] = (
             queue.SimpleQueue()
         )
@@ -81,22 +116,7 @@ class ThreadWorker:
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
-            _run_and_report(self._loop, *item)
-
-
-def _run_and_report(loop: asyncio.AbstractEventLoop, work: Callable[[], T], done: Done[T]) -> None:
-    value: T | None = None
-    error: BaseException | None = None
-    try:
-        value = work()
-    except BaseException as caught:  # noqa: BLE001 - the edge of a thread: whoever submitted it must hear
-        error = caught
-    try:
-        loop.call_soon_threadsafe(done, value, error)
-    except RuntimeError:
-        # The loop is closed: nobody is left to tell, the process is ending.
-        if not loop.is_closed():
-            raise
+            self._run_one(*item)
 
 
 __all__ = ["AsyncioLoop", "Handle", "ThreadWorker"]

@@ -74,11 +74,14 @@ class Node(Engine):
         super().__init__(
             self._directory,
             settings,
-            loop=AsyncioLoop(threads=settings.read_threads),
+            loop=AsyncioLoop(threads=settings.read_threads, failed=self.fail),
             disk=RealDisk(self._kernel_sync(settings)),
             random=random.Random(),
             failed=self._report_fault,
         )
+        if self._syncs is not None:
+            watch = asyncio.get_running_loop().add_reader
+            watch(self._syncs.eventfd, self.loop.call, self._syncs.collect)
         self._peers: PeerNetwork | NoNetwork = NoNetwork()
         try:
             self.open_files()
@@ -96,9 +99,6 @@ class Node(Engine):
 
     def _kernel_sync(self, settings: Settings) -> KernelSync | None:
         self._syncs = KernelSync.open() if settings.log_sync == "auto" else None
-        if self._syncs is not None:
-            loop = asyncio.get_running_loop()
-            loop.add_reader(self._syncs.eventfd, self._syncs.collect)
         return self._syncs
 
     def _report_fault(self, error: BaseException) -> None:

@@ -70,7 +70,7 @@ def read_peers(path: str) -> list[Peer] | None:
             Peer(str(one["id"]), str(one["address"]), not one.get("non_voter", False))
             for one in value
         ]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RequestError(
             f'{path} is not [{{"id": "...", "address": "host:port"}}, ...]: {error!r}'
         ) from error

@@ -340,7 +340,10 @@ class Writer:
         if self._commit_due is None:
             return
         due, self._commit_due = self._commit_due, None
-        self._commit(*due)
+        try:
+            self._commit(*due)
+        except Exception as error:  # noqa: BLE001 - whose request comes next is not to blame for it
+            self._on_failed(error)
 
     def _commit(
         self,

@@ -185,7 +185,7 @@ class Configuration:
                 cluster_id=value["cluster_id"],
                 upgrade=upgrade,
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"not a configuration: {error}") from error
 
 

@@ -25,6 +25,8 @@ INSTALLED = "installed"
 DAMAGED = "damaged"
 WANTS_IMAGE = "wants-image"
 COMPACT = "compact"
+SETS_ASIDE = "sets-aside"
+"""In the folder of a database: the numbers of those that go to quarantine when it is in use."""
 STAT_BLOCK_BYTES = 512
 """The unit of `st_blocks`, whatever the blocks of the file system are."""
 
@@ -202,29 +204,53 @@ def set_aside(root: str, quarantine: str) -> str:
         except DamagedDatabase:
             folders = [os.path.join(root, str(one)) for one in numbers]
         number = max(numbers, default=0) + 1
-        os.makedirs(quarantine, mode=0o700, exist_ok=True)
-        kept = schema.generations_in(quarantine)
-        for old in kept[: max(0, len(kept) - QUARANTINED_MAX + 1)]:
-            shutil.rmtree(os.path.join(quarantine, str(old)))
-        target = os.path.join(quarantine, str(max(kept, default=0) + 1))
         begun = os.path.join(root, str(number))
         os.mkdir(begun, 0o700)
         for folder in folders:
             reason = _noted(os.path.join(folder, schema.DATABASE), WANTS_IMAGE)
             if reason is not None:
                 _write(os.path.join(begun, WANTS_IMAGE), reason.encode())
-                schema.sync_directory(begun)
+        _write(os.path.join(begun, SETS_ASIDE), " ".join(map(os.path.basename, folders)).encode())
+        schema.sync_directory(begun)
         schema.set_current(root, number)
-        if len(folders) > 1:
-            os.mkdir(target, 0o700)
-        for folder in folders:
-            place = target if len(folders) == 1 else os.path.join(target, os.path.basename(folder))
-            if os.path.exists(folder):
-                os.rename(folder, place)
-        schema.sync_directory(quarantine)
-        schema.sync_directory(root)
+        return _move_aside(folders, quarantine, begun)
     except OSError as error:
         raise disk_fault(f"cannot set the database in {root} aside: {error}", error) from error
+
+
+def finish_setting_aside(root: str, quarantine: str) -> str | None:
+    """Complete what a crash ended in the midst of `set_aside`; where it went. None: nothing did."""
+    try:
+        begun = os.path.dirname(schema.find_current_database(root))
+        with open(os.path.join(begun, SETS_ASIDE), encoding="ascii", errors="replace") as file:
+            names = file.read(4096).split()
+        folders = [os.path.join(root, name) for name in names if name.isdigit()]
+        place = _move_aside(folders, quarantine, begun)
+    except (FileNotFoundError, DamagedDatabase):
+        return None
+    except OSError as error:
+        raise disk_fault(f"cannot set the database in {root} aside: {error}", error) from error
+    return place if os.path.exists(place) else None
+
+
+def _move_aside(folders: list[str], quarantine: str, begun: str) -> str:
+    """Move those that are still there to the next place in quarantine, which it answers."""
+    os.makedirs(quarantine, mode=0o700, exist_ok=True)
+    kept = schema.generations_in(quarantine)
+    target = os.path.join(quarantine, str(max(kept, default=0) + 1))
+    left = [folder for folder in folders if os.path.exists(folder)]
+    if left:
+        for old in kept[: max(0, len(kept) - QUARANTINED_MAX + 1)]:
+            shutil.rmtree(os.path.join(quarantine, str(old)))
+        if len(folders) > 1:
+            os.mkdir(target, 0o700)
+    for folder in left:
+        place = target if len(folders) == 1 else os.path.join(target, os.path.basename(folder))
+        os.rename(folder, place)
+    schema.sync_directory(quarantine)
+    schema.sync_directory(os.path.dirname(begun))
+    os.unlink(os.path.join(begun, SETS_ASIDE))
+    schema.sync_directory(begun)
     return target
 
 

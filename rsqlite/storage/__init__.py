@@ -45,6 +45,8 @@ The last bad bytes are a torn tail, which is overwritten with zeros and reported
 this holds: they are in the last segment, beyond the durable mark, and no record of a later write
 stands after them. Anything else that fails its check is damage: `DamagedFile`, nothing is changed,
 for what was cut here could be the last copy of an acknowledged write (design 11, reliability 1.3).
+One exception: where the database holds all that is in the damaged segments, and everything behind
+them is sound, the log begins behind them (`recovery.py`).
 
 A disk that fails ends the log for good: no write or sync is tried twice. The volume being full is
 noticed ahead (`LogStore.has_room`), while the log still has prepared space and nothing has failed.

@@ -231,7 +231,7 @@ def read_configuration(directory: str, disk: Disk) -> bytes | None:
         return str(value["configuration"]).encode()
     except OSError as error:
         raise DiskFault(f"cannot read {path}: {error}") from error
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

@@ -71,7 +71,7 @@ def decode_identity(data: bytes, path: str) -> Identity:
             value["format"],
             bool(value.get("log_volume", False)),
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamagedFile(f"{path} is damaged: {error}. {REJOIN_ADVICE}") from error
 
 

@@ -64,7 +64,8 @@ class LogStore:
         disk: Disk,
         loop: Loop,
         settings: Settings,
-        node_id: int = 0,
+        node_id: int,
+        held: Callable[[], Index],
     ) -> None:
         directory = os.path.abspath(directory)
         self._directory = directory
@@ -73,11 +74,13 @@ class LogStore:
         self._reserve_bytes = settings.disk_reserve_bytes
         self._segment_bytes = settings.segment_bytes
         self._readers_max = settings.log_readers_max
-        opened = open_log(directory, disk, settings, node_id)
+        opened = open_log(directory, disk, settings, node_id, held)
         for finding in opened.findings:
             logger.warning("%s", finding)
         self.findings: tuple[Finding, ...] = opened.findings
         """What was found and mended when the log was opened."""
+        self.left_behind: tuple[Finding, ...] = opened.left_behind
+        """What was damaged then, and is no part of the log any more: the database has it."""
         self._terms = opened.terms
         self._places = opened.places
         self._writer: LogWriter = opened.writer
@@ -112,15 +115,25 @@ class LogStore:
 
     @staticmethod
     def open(
-        directory: str, *, disk: Disk, loop: Loop, settings: Settings, node_id: int = 0
+        directory: str,
+        *,
+        disk: Disk,
+        loop: Loop,
+        settings: Settings,
+        node_id: int = 0,
+        held: Callable[[], Index] = lambda: Index(0),
     ) -> LogStore:
         """Recover the log in `directory`, or begin one there. Everything in it is then durable.
 
-        `node_id` binds a new log to its node; a log of another one is refused. Raises
-        `DamagedFile`, `ForeignDirectory` or `DiskFault`, whose texts say what to do.
+        `node_id` binds a new log to its node; a log of another one is refused. `held` is asked if
+        something is damaged: up to which entry the database has everything for good. If that is
+        all that is damaged, the log begins behind it. Raises `DamagedFile`, `ForeignDirectory` or
+        `DiskFault`, whose texts say what to do.
         """
         try:
-            return LogStore(directory, disk=disk, loop=loop, settings=settings, node_id=node_id)
+            return LogStore(
+                directory, disk=disk, loop=loop, settings=settings, node_id=node_id, held=held
+            )
         except OSError as error:
             raise disk_fault(f"cannot open the log in {directory}: {error}", error) from error
 

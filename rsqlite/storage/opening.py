@@ -1,7 +1,7 @@
 """Opening a log: refuse what is damaged, mend what a crash may leave, begin a new one.
 
 Order matters, for a crash may come at each step. First the files are read and judged; only a log
-without damage is touched. Then:
+without damage is touched, or without what is damaged in it if the database has all of that. Then:
 
 1. names are synced: the file whose creation failed last time may be there in memory only;
 2. the hard state is written again under the next generation, and synced;
@@ -16,18 +16,19 @@ without damage is touched. Then:
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 from rsqlite.config import Settings
 from rsqlite.errors import DamagedFile, ForeignDirectory
 from rsqlite.ports import Disk, DiskFile
-from rsqlite.raft.types import HardState
+from rsqlite.raft.types import HardState, Index
 from rsqlite.storage import hardstate
 from rsqlite.storage.directory import make_directory
 from rsqlite.storage.finding import Finding
 from rsqlite.storage.hardstate import HardStateContent, HardStateFile
 from rsqlite.storage.index import PlaceTable, TermRuns
-from rsqlite.storage.recovery import LogImage, examine_log
+from rsqlite.storage.recovery import LogImage, examine_behind, examine_log
 from rsqlite.storage.segment import (
     PAGE_BYTES,
     WINDOW_BYTES,
@@ -48,15 +49,17 @@ class OpenedLog(NamedTuple):
     hard_state: HardState
     writer: LogWriter
     findings: tuple[Finding, ...]
+    left_behind: tuple[Finding, ...]
+    """What was damaged, and is no part of the log any more."""
 
 
-def open_log(directory: str, disk: Disk, settings: Settings, node_id: int) -> OpenedLog:
-    """Read, judge and mend the log in `directory`; begin one if there is none."""
+def open_log(
+    directory: str, disk: Disk, settings: Settings, node_id: int, held: Callable[[], Index]
+) -> OpenedLog:
+    """Read, judge and mend the log in `directory`; begin one if there is none. `held` is asked if
+    something is damaged: up to which entry the database has everything for good."""
     _begin(directory, disk, node_id)
-    image = examine_log(directory, disk)
-    damage = image.damage
-    if damage is not None:
-        raise DamagedFile(str(damage))
+    image, left_behind = _examine(directory, disk, held)
     assert image.hard is not None
     assert image.hard.slot is not None
     slot = image.hard.slot
@@ -98,7 +101,23 @@ def open_log(directory: str, disk: Disk, settings: Settings, node_id: int) -> Op
     except BaseException:
         file.close()
         raise
-    return OpenedLog(image.terms, image.places, slot.state, writer, tuple(image.findings))
+    findings = tuple(image.findings)
+    return OpenedLog(image.terms, image.places, slot.state, writer, findings, left_behind)
+
+
+def _examine(
+    directory: str, disk: Disk, held: Callable[[], Index]
+) -> tuple[LogImage, tuple[Finding, ...]]:
+    """What the log holds, and what is to be left behind: damage that is wholly within what the
+    database has is not needed here, as if a checkpoint had let it be cut."""
+    image = examine_log(directory, disk)
+    damage = image.damage
+    if damage is None:
+        return image, ()
+    behind = examine_behind(directory, disk, image)
+    if behind is None or behind.terms.first_index - 1 > held():
+        raise DamagedFile(str(damage))
+    return behind, (damage,)
 
 
 def _sequences(directory: str, disk: Disk) -> list[int]:

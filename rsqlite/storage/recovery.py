@@ -55,8 +55,9 @@ class LogImage:
         return None
 
 
-def examine_log(directory: str, disk: Disk) -> LogImage:
-    """Read everything in a log directory that holds a hard state."""
+def examine_log(directory: str, disk: Disk, *, first_segment: int = 0) -> LogImage:
+    """Read everything in a log directory that holds a hard state, or as if the log began with
+    `first_segment`."""
     image = LogImage()
     _read_hard_state(directory, disk, image)
     names = disk.listdir(directory)
@@ -64,7 +65,8 @@ def examine_log(directory: str, disk: Disk) -> LogImage:
     if image.damage is not None or image.hard is None or image.hard.slot is None:
         return image
     mark = image.hard.mark
-    headers = _read_headers(directory, disk, sequences, image)
+    first_segment = max(first_segment, image.hard.slot.first_segment)
+    headers = _read_headers(directory, disk, sequences, image, first_segment)
     for n, header in enumerate(headers):
         following = headers[n + 1] if n + 1 < len(headers) else None
         if image.damage is None:
@@ -73,6 +75,26 @@ def examine_log(directory: str, disk: Disk) -> LogImage:
     if image.damage is None and mark.segment > (image.tail.sequence if image.tail else 0):
         path = os.path.join(directory, segment_name(mark.segment))
         _damage(image, path, None, "the segment is missing, but it was in use")
+    return image
+
+
+def examine_behind(directory: str, disk: Disk, image: LogImage) -> LogImage | None:
+    """The same log without what is damaged in `image`, and without all that is before that: from
+    the first segment on behind which everything is sound. None if there is none, or if it is not
+    the segments that are damaged."""
+    first, damage = 0, image.damage
+    while damage is not None:
+        sequence = sequence_of(os.path.basename(damage.path))
+        if sequence is None or sequence < first:
+            return None  # term and vote, or the end of the log
+        first = sequence + 1
+        image = examine_log(directory, disk, first_segment=first)
+        damage = image.damage
+    state = image.hard.slot.state if image.hard and image.hard.slot else None
+    terms = image.terms
+    previous_term = terms.term(terms.first_index - 1)
+    if image.tail is None or state is None or (previous_term or 0) > state.term:
+        return None  # the last: what looked damaged stands beside an old copy of the hard state
     return image
 
 
@@ -96,16 +118,16 @@ def _read_hard_state(directory: str, disk: Disk, image: LogImage) -> None:
 
 
 def _read_headers(
-    directory: str, disk: Disk, sequences: list[int], image: LogImage
+    directory: str, disk: Disk, sequences: list[int], image: LogImage, first_segment: int
 ) -> list[SegmentHeader]:
-    """The headers of the segments in use, in order."""
+    """The headers of the segments in use from `first_segment` on, in order."""
     assert image.hard is not None
     assert image.hard.slot is not None
     slot = image.hard.slot
     headers: list[SegmentHeader] = []
-    expected = slot.first_segment
+    expected = first_segment
     for sequence in sequences:
-        if sequence < slot.first_segment:
+        if sequence < first_segment:
             continue  # cut away, and a crash kept its file
         name = segment_name(sequence)
         path = os.path.join(directory, name)

@@ -177,6 +177,8 @@ class Listener:
             return _refusal(413, "the question is too long")
         try:
             question = orjson.loads(await request.read())
+        except ConnectionError:
+            return _refusal(400, "the question was cut off")  # nobody reads it
         except ValueError as error:
             return _refusal(400, f"the question is no JSON: {error}")
         if not isinstance(question, dict):

@@ -117,6 +117,7 @@ def test_the_config_file_has_toml_types(tmp_path: Path) -> None:
         ("row-max = 1", "unknown setting row-max; did you mean rows-max?"),
         ("segment_bytes = 65536", "unknown setting segment_bytes"),
         ("fk = ", "is not TOML"),
+        ("fk = " + "[" * 100_000, "is not TOML"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(tmp_path: Path, content: str, problem: str) -> None:

@@ -354,7 +354,18 @@ def test_what_may_write_has_no_level() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>", b"\xff", b"{}", b"[]", b"1", b'{"results":1}', b'{"results":[{}]}']
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"\xff",
+        b"{}",
+        b"[]",
+        b"1",
+        b'{"results":1}',
+        b'{"results":[{}]}',
+        b"[" * 100_000,
+    ],
 )
 def test_an_answer_that_is_none_tells_nothing(body: bytes) -> None:
     with pytest.raises(AmbiguousResultError, match="nonsense"):

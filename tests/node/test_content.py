@@ -12,6 +12,7 @@ import pytest
 
 from rsqlite.errors import DamagedDatabase, Overloaded, RemovedFromCluster, RsqliteError
 from rsqlite.node.changes import Remove
+from rsqlite.node.content import KEPT_MAX
 from rsqlite.node.engine import Engine
 from rsqlite.node.findings import Report
 from rsqlite.request import ReadLevel, Request
@@ -162,6 +163,26 @@ def test_a_learner_is_checked_and_has_no_vote(three: EngineCluster) -> None:
     assert verdicts(verify(three, learner))[learner.label] == "differs"
     three.until(lambda: bool(three.faults))
     assert three.faults[0][0] == three.number(learner)
+
+
+@pytest.mark.parametrize("how", ["joins", "was down"])
+def test_who_catches_up_passes_over_checks_of_before(
+    three: EngineCluster, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    down = three.number(three.followers()[0])
+    if how == "was down":
+        three.kill(down)
+    for _ in range(KEPT_MAX + 2):
+        verify(three, three.leader())
+    engine = three.grow() if how == "joins" else three.start_node(down)
+    three.until(lambda: engine.is_synced)
+    applied_everywhere(three)
+    three.loop.advance(5.0)
+    assert engine.content.last is None
+    assert "content checked" not in [
+        record.message for record in caplog.records if record.levelname == "ERROR"
+    ]
+    assert verdicts(verify(three, three.leader()))[engine.label] == "agrees"
 
 
 def test_checks_are_made_as_often_as_the_setting_says(tmp_path: Path) -> None:

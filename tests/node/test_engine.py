@@ -51,6 +51,22 @@ def test_one_node_alone_serves(tmp_path: Path) -> None:
     cluster.close()
 
 
+def test_one_node_that_expects_only_itself_forms_a_cluster(tmp_path: Path) -> None:
+    cluster = EngineCluster(tmp_path, 1, bootstrap_expect=1)
+    assert cluster.settings.join == cluster.addresses[0]
+    cluster.execute(cluster.start(), "CREATE TABLE t(v)")
+    cluster.close()
+    assert cluster.faults == []
+
+
+def test_one_node_that_is_to_join_others_forms_no_cluster_of_its_own(tmp_path: Path) -> None:
+    cluster = EngineCluster(tmp_path, 1, bootstrap_expect=1, join="node0:4002,another:4002")
+    engine = cluster.start_node(0)
+    cluster.loop.advance(1.0)
+    assert engine.cluster_id is None
+    cluster.close()
+
+
 def test_a_write_through_a_follower_is_on_all_nodes(three: EngineCluster) -> None:
     follower = three.followers()[0]
     outcome = three.execute(follower, "INSERT INTO t(v) VALUES('x')")

@@ -10,10 +10,17 @@ from typing import Any
 import pytest
 
 from rsqlite.config import KIB, MIB
-from rsqlite.errors import DamagedDatabase, DamagedFile, DiskFault, DiskFull, Divergence
+from rsqlite.errors import (
+    DamagedDatabase,
+    DamagedFile,
+    DiskFault,
+    DiskFull,
+    Divergence,
+    InvariantViolation,
+)
 from rsqlite.node.engine import Engine
 from rsqlite.node.recovery import peers_path
-from rsqlite.raft.types import Index
+from rsqlite.raft.types import Entry, EntryKind, Index, Term
 from rsqlite.request import Outcome, ReadLevel, Request, RequestKind
 from rsqlite.statemachine import image
 from rsqlite.statemachine.apply import Application
@@ -248,3 +255,23 @@ def test_who_only_reads_is_looked_at_for_a_bounded_time(
     assert isinstance(answer, Outcome)
     assert len(answer.results) == len(texts)
     assert looks < 100
+
+
+def test_a_promise_that_is_broken_where_entries_are_applied(three: EngineCluster) -> None:
+    follower = three.followers()[0]
+    ahead = Index(follower.machine.applied_index + 5)
+    follower.applier.committed((Entry(Term(1), ahead, EntryKind.NOOP, b""),), is_urgent=True)
+    assert isinstance(fault_of(three), InvariantViolation)
+    assert not follower.is_synced
+
+
+def test_a_promise_that_is_broken_by_a_commit_that_was_put_off(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise InvariantViolation("COMMIT without a finished speculation")
+
+    leader = three.leader()
+    monkeypatch.setattr(leader.machine, "commit", broken)
+    three.ask(leader, execute("INSERT INTO t VALUES(1, 'a')"))
+    assert isinstance(fault_of(three), InvariantViolation)

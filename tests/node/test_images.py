@@ -420,6 +420,31 @@ def test_a_damaged_database_comes_back_from_the_others(three: EngineCluster) -> 
     assert len(list(Path(again.directory.quarantine_path).iterdir())) == 1
 
 
+def test_a_database_that_was_being_set_aside_in_a_crash_is_kept(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    write(three, 5)
+    follower = three.followers()[0]
+    number, path = three.number(follower), Path(follower.machine.path)
+    root, quarantine = follower.directory.database_root, follower.directory.quarantine_path
+    three.kill(number)
+    damaged = path.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            generations.set_aside(root, quarantine)
+    assert schema.find_current_database(root) != str(path)
+    again = three.start_node(number)
+    assert (Path(quarantine) / "1" / "main.db").read_bytes() == damaged
+    assert len(again.repairs) == 1
+    three.until(lambda: again.is_synced and is_level(three, again), 30.0)
+    three.kill(number)
+    assert not three.start_node(number).repairs
+
+
 def test_a_node_that_cannot_say_that_its_database_is_damaged_is_not_started_again(
     three: EngineCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -635,7 +660,9 @@ def test_a_node_whose_promises_are_damaged_comes_back_as_another_one(
     three.kill(number)
     path = Path(sick.path)
     if what == "segment":
-        file = min((path / "log").glob("*.log"))
+        # Not an old one: what is in those the database has as well.
+        files = sorted((path / "log").glob("*.log"))
+        file = [one for one in files if b"INSERT INTO t" in one.read_bytes()][-1]
         data = bytearray(file.read_bytes())
         data[data.index(b"INSERT INTO t")] ^= 1
     else:
@@ -1031,6 +1058,22 @@ def test_an_image_that_is_fetched_is_not_taken_away_for_who_needs_a_newer_one(
         leader.asked({"image": leader.cluster_id, "from": needed}, answers.append)
         brief.loop.advance(1.0)
     assert answers[-1]["last_index"] >= needed
+
+
+def test_an_image_that_was_fetched_to_its_end_keeps_nobody_waiting_for_a_newer_one(
+    three: EngineCluster,
+) -> None:
+    number = leave_behind(three)
+    again = three.start_node(number)
+    three.until(lambda: is_level(three, again))
+    leader = three.leader()
+    assert leader.images.parts_served > 1
+    write(three, 5)
+    needed, answers = leader.machine.applied_index, list[Any]()
+    for _ in range(2):
+        leader.asked({"image": leader.cluster_id, "from": needed}, answers.append)
+        three.loop.advance(1.0)
+    assert "last_index" in answers[-1]
 
 
 def test_a_log_that_fills_its_volume_gives_way_to_no_image(brief: EngineCluster) -> None:

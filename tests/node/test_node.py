@@ -382,6 +382,14 @@ async def test_a_cancelled_start_leaves_nothing_running(tmp_path: Path, turns: i
         await node.execute("CREATE TABLE IF NOT EXISTS t(v)")
 
 
+async def test_a_callback_that_dies_ends_the_node(tmp_path: Path) -> None:
+    async with Node(tmp_path, **ALONE) as node:
+        node.loop.call_soon([].pop)
+        assert isinstance(await asyncio.wait_for(node.failed, 10.0), IndexError)
+        with pytest.raises(Stopped):
+            await node.execute("CREATE TABLE t(v)")
+
+
 async def test_a_request_has_a_bounded_number_of_statements(tmp_path: Path) -> None:
     async with Node(tmp_path, statements_max=2) as node:
         with pytest.raises(RequestTooLarge, match="3 statements, at most 2"):

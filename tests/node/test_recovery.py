@@ -135,6 +135,7 @@ def test_those_that_were_given_up_come_back_and_cost_nobody_a_write(
         ("nonsense", "is not"),
         ('{"id": "n1"}', "is not"),
         ('[{"id": "n1"}]', "is not"),
+        ("[" * 100_000, "is not"),
         ("[]", "no node with a vote"),
         ('[{"id": "n1", "address": "a:1", "non_voter": true}]', "no node with a vote"),
         ('[{"id": "n1", "address": "a:1"}, {"id": "n1", "address": "b:1"}]', "'n1' twice"),

@@ -145,6 +145,28 @@ def test_a_damaged_part_of_the_log_is_let_go_of_once_the_database_holds_what_was
     assert three.faults == []
 
 
+def test_damage_of_old_parts_of_all_logs_that_a_start_finds_costs_nobody_its_identity(
+    three: EngineCluster,
+) -> None:
+    files = [log_files(three.engines[number])[1] for number in range(3)]  # type: ignore[arg-type]
+    ids = {engine.node_id for engine in three.running()}
+    for number, file in enumerate(files):
+        three.kill(number)
+        flip(file, 5000)
+    for number in range(3):
+        three.start_node(number)
+    three.wait_leader()
+    write(three, 1)
+    three.until(lambda: all(is_level(three, one) for one in three.running()), 30.0)
+    for engine, file in zip(three.running(), files, strict=True):
+        assert engine.node_id in ids
+        assert str(file) in engine.status().repairs[0]
+        assert engine.log.first_index > 1
+        assert not file.exists()
+        assert count(three, engine) == [(201, 201)]
+    assert three.faults == []
+
+
 def test_a_damaged_part_stays_while_something_in_it_is_not_in_the_database(
     three: EngineCluster,
 ) -> None:
@@ -436,7 +458,7 @@ def test_a_node_that_waits_for_its_database_reads_the_rest(tmp_path: Path) -> No
 # Damage that somebody reads before the scrub comes there
 
 
-def test_a_leader_that_cannot_read_what_a_follower_needs_stops_and_comes_back_as_another_node(
+def test_a_leader_that_cannot_read_what_a_follower_needs_stops_and_comes_back_without_it(
     three: EngineCluster,
 ) -> None:
     lagging = three.number(three.followers()[0])
@@ -455,6 +477,7 @@ def test_a_leader_that_cannot_read_what_a_follower_needs_stops_and_comes_back_as
     assert (at, type(fault)) == (number, DamagedFile)
     assert "checksum" in str(fault)
     again = restarted(three, number)
-    assert again.node_id != former
+    assert again.node_id == former
+    assert again.log.first_index > 250
     three.until(lambda: again.is_synced and is_level(three, again), 60.0)
     assert count(three, again) == [(300, 300)]

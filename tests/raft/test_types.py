@@ -72,6 +72,7 @@ def test_a_member_is_known_by_its_fingerprint() -> None:
         b"x",
         b"[]",
         b"3",
+        b"[" * 100_000,
         b"{}",
         b"\xff",
         json.dumps({"version": 2}).encode(),

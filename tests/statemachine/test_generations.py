@@ -5,9 +5,12 @@ Installing and the steps of it are tested with whole nodes in tests/node/test_im
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,6 +115,39 @@ def test_the_oldest_gives_way_where_all_that_was_set_aside_is_enough(tmp_path: P
     assert generations.remove_oldest(str(tmp_path), 2 * 8192) == str(tmp_path / "2")
     assert [one.name for one in tmp_path.iterdir()] == ["10"]
     assert generations.remove_oldest(str(tmp_path / "none"), 0) is None
+
+
+@pytest.mark.parametrize("names", [("3",), ("3", "4")])
+@pytest.mark.parametrize("step", range(10))
+def test_what_is_set_aside_is_kept_whenever_the_process_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], step: int
+) -> None:
+    root, quarantine = tmp_path / "db", tmp_path / "quarantine"
+    for name in names:
+        (root / name).mkdir(parents=True)
+        (root / name / "main.db").write_text(name, encoding="ascii")
+    left = step
+
+    def die_at(call: Callable[..., None]) -> Callable[..., None]:
+        def called(*arguments: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            call(*arguments)
+
+        return called
+
+    with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+        for name in ("rename", "replace", "mkdir", "unlink"):
+            patched.setattr(os, name, die_at(getattr(os, name)))
+        generations.set_aside(str(root), str(quarantine))
+    generations.finish_setting_aside(str(root), str(quarantine))
+    assert generations.finish_setting_aside(str(root), str(quarantine)) is None
+    with contextlib.suppress(DamagedDatabase):
+        generations.remove_others(schema.current_database(str(root)))
+    kept = sorted(path.read_text() for path in tmp_path.rglob("main.db"))
+    assert kept == list(names)
 
 
 def test_where_it_is_not_known_which_one_is_in_use_all_are_set_aside(tmp_path: Path) -> None:

@@ -51,9 +51,15 @@ class Rig:
         self.answers: list[tuple[int, BaseException | None]] = []
         self._numbers = itertools.count()
 
-    def open(self) -> LogStore:
+    def open(self, held: int = 0) -> LogStore:
+        """`held`: up to which entry the database has everything."""
         self.log = LogStore.open(
-            DIRECTORY, disk=self.disk, loop=self.loop, settings=self.settings, node_id=NODE_ID
+            DIRECTORY,
+            disk=self.disk,
+            loop=self.loop,
+            settings=self.settings,
+            node_id=NODE_ID,
+            held=lambda: Index(held),
         )
         return self.log
 

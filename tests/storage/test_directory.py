@@ -179,6 +179,8 @@ def test_the_last_configuration_is_kept_and_believed_only_whole() -> None:
         disk.flip_bit(path, bit)
         assert read_configuration(PATH, disk) in (None, b'{"members": 2}')
         disk.flip_bit(path, bit)
+    disk.open(path).pwrite(b"[" * 100_000, 0)
+    assert read_configuration(PATH, disk) is None
 
 
 def test_a_log_on_a_volume_that_is_not_mounted_is_not_taken_for_lost() -> None:

@@ -217,6 +217,66 @@ def test_an_emptied_segment_is_damage() -> None:
             rig_with(files | {segment(2): content}).open()
 
 
+def several_segments() -> Rig:
+    """A log of three segments, whose hard state has a vote."""
+    rig = Rig(segment_bytes=PAGE_BYTES + 400)
+    rig.open()
+    rig.append(entries(1, 4), term=3, voted_for=9)
+    while rig.log._writer.mark.segment < 3:
+        rig.append([entry(rig.log.last_index + 1)])
+    return rig
+
+
+@pytest.mark.parametrize("place", ["header", "record", "file"])
+def test_the_log_begins_behind_damage_that_the_database_holds(place: str) -> None:
+    rig = several_segments()
+    last, first = rig.log.last_index, rig.log.first_index_after(2)
+    assert first is not None
+    files = rig.disk.files()
+    if place == "file":
+        del files[segment(2)]
+    rig = rig_with(files)
+    if place != "file":
+        rig.disk.flip_bit(segment(2), (20 if place == "header" else PAGE_BYTES + 50) * 8)
+    with pytest.raises(DamagedFile, match=r"0002\.log"):
+        rig.open(held=first - 2)
+    assert segment(1) in rig.disk.files()
+    log = rig.open(held=first - 1)
+    assert (log.first_index, log.last_index) == (first, last)
+    assert log.hard_state.voted_for == 9
+    assert [one.path for one in log.left_behind] == [segment(2)]
+    rig.append([entry(last + 1)])
+    again = rig.reopen()
+    assert (again.first_index, again.last_index) == (first, last + 1)
+    assert again.left_behind == ()
+
+
+def test_damage_of_the_newest_segment_or_of_the_promises_is_never_left_behind() -> None:
+    files = several_segments().disk.files()
+    for name, pages in ((segment(3), 1), (HARD_STATE, 6)):
+        rig = rig_with(files)
+        for page in range(pages):
+            rig.disk.flip_bit(name, (page * HARD_PAGE_BYTES + 20) * 8)
+        with pytest.raises(DamagedFile):
+            rig.open(held=1000)
+
+
+def test_an_old_copy_of_the_hard_state_is_not_taken_for_damage_of_a_segment() -> None:
+    rig = Rig(segment_bytes=PAGE_BYTES + 400)
+    rig.open()
+    rig.append([entry(1)], term=1)
+    old = rig.disk.files()[HARD_STATE]
+    while rig.log._writer.mark.segment < 2:
+        rig.append([entry(rig.log.last_index + 1, 2)], term=2)
+    image = rig_with(rig.disk.files() | {HARD_STATE: old})
+    # Only the header of the newest segment was written, say.
+    image.disk.open(segment(2)).pwrite(
+        bytes(len(rig.disk.files()[segment(2)]) - PAGE_BYTES), PAGE_BYTES
+    )
+    with pytest.raises(DamagedFile, match="stored term is 1"):
+        image.open(held=1000)
+
+
 def test_an_old_copy_of_the_hard_state_is_seen() -> None:
     """Restored from a backup, it would take a vote back."""
     rig = Rig()

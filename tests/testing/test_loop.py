@@ -7,6 +7,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -179,6 +180,34 @@ def test_real_work_runs_beside_the_loop() -> None:
         return check
 
     run_asyncio(scenario)
+
+
+def test_what_dies_on_the_loop_is_told() -> None:
+    async def main() -> None:
+        ended = asyncio.Event()
+        told: list[str] = []
+
+        def failed(error: BaseException) -> None:
+            told.append(str(error))
+            if len(told) == 5:
+                ended.set()
+
+        def die(text: str, *_: object) -> None:
+            raise ValueError(text)
+
+        loop = AsyncioLoop(threads=1, failed=failed)
+        worker = loop.worker("log")
+        loop.call_soon(die, "soon")
+        loop.call_later(0.0, die, "later")
+        loop.submit(int, partial(die, "pool"))
+        worker.submit(int, partial(die, "worker"))
+        loop.call(die, "now")
+        await asyncio.wait_for(ended.wait(), TIME_MAX_S)
+        worker.close()
+        loop.close()
+        assert sorted(told) == ["later", "now", "pool", "soon", "worker"]
+
+    asyncio.run(main())
 
 
 def test_what_is_given_to_a_loop_after_its_end_is_dropped() -> None:

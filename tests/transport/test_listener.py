@@ -326,6 +326,13 @@ def test_what_strangers_send_is_not_logged(
         a = await world.peer(1)
         for data in (b"nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x00" * 100 + b"\r\n\r\n"):
             await talk(a.address, data)
+        # A question that breaks off in its body. The answers to others say that it was seen.
+        asks = b"GET /raft/v1/identity HTTP/1.1\r\nHost: x\r\n\r\n"
+        _, writer = await asyncio.open_connection(*parse_address(a.address))
+        writer.write(b"POST /raft/v1/ask HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        await talk(a.address, asks)
+        writer.transport.abort()
+        await talk(a.address, asks)
 
     play_sockets(scenario)
     assert [record.getMessage() for record in caplog.records if record.levelname != "DEBUG"] == []
