@@ -58,8 +58,7 @@ TELL_S = 4 * ASK_PAUSE_S
 
 LOOK_PAUSE_S = 30.0
 LOOK_PAUSE_MAX_S = 3600.0
-"""Pause before a node with a copy asks for another check, doubled each time up to the second one:
-while a voter is away no check can be complete."""
+"""Pause before a node with a copy asks for another check, doubled each time up to the second."""
 
 Begun = Callable[["Index | None", "RsqliteError | None"], None]
 

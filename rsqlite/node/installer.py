@@ -12,8 +12,6 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from rsqlite.errors import (
     DamagedDatabase,
     DamagedFile,
@@ -49,11 +47,6 @@ log = logging.getLogger(__name__)
 
 IDLE_LOOK_S = 0.005
 """Pause between two looks whether the log and the database are at rest."""
-
-
-def _is_of(one: Installed, other: Installed) -> bool:
-    """Of the same entry."""
-    return (one.last_index, one.last_term) == (other.last_index, other.last_term)
 
 
 def has_others(path: str, disk: Disk) -> bool:
@@ -181,7 +174,7 @@ class Installer:
         installed = self.installed
         if installed is None or not installed.is_copy or self._engine.vacuum.replacing:
             return
-        path, alike = self._engine.machine.path, msgspec.structs.replace(installed, is_copy=False)
+        path, alike = self._engine.machine.path, installed.found_alike()
         try:
             write_installed(path, alike)
         except DiskFull as full:
@@ -197,7 +190,7 @@ class Installer:
         held = Installed(machine.applied_index, machine.applied_term)
         try:
             installed = installed_of(machine.path)
-            if installed and not _is_of(installed, held) and not self._is_reset(installed):
+            if installed and not installed.is_of(held) and not self._is_reset(installed):
                 # Until the log is reset, nothing is added to what came.
                 raise DamagedDatabase(f"{machine.path} is not what is noted beside it: {installed}")
         except DamagedDatabase as damage:

@@ -40,6 +40,14 @@ class Installed(msgspec.Struct, frozen=True):
     """It may have the faults of the one that it was made from: no check of the contents has found
     it like all others since."""
 
+    def found_alike(self) -> Installed:
+        """The same, and no copy any more."""
+        return Installed(self.last_index, self.last_term, is_copy=False)
+
+    def is_of(self, other: Installed) -> bool:
+        """Do both name the same entry?"""
+        return (self.last_index, self.last_term) == (other.last_index, other.last_term)
+
 
 def install(root: str, image: str, installed: Installed) -> str:
     """Steps 1 and 2: make the file `image`, which is on the same volume, synced and nobody's, the

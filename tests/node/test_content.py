@@ -292,8 +292,8 @@ def test_a_sick_node_and_its_copy_are_no_majority(three: EngineCluster) -> None:
     assert isinstance(report, Report)
     assert not report.agreed
     three.kill(lost)
-    three.start_node(lost)
-    three.wait_leader()
+    copy = three.start_node(lost)
+    three.until(lambda: copy.is_synced)
     assert set(verdicts(verify(three, three.leader())).values()) == {"undecided"}
     three.loop.advance(3.0)
     assert not three.faults
@@ -308,7 +308,7 @@ def test_a_copy_that_is_found_like_all_others_counts_from_then_on(three: EngineC
     three.until(lambda: not copy.installer.is_copy)  # it asks for the check by itself
     three.kill(lost)
     copy = three.start_node(lost)
-    three.wait_leader()
+    three.until(lambda: copy.is_synced)
     assert not copy.installer.is_copy
     sick = three.leader()
     tamper(sick)
