@@ -18,6 +18,7 @@ import random
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -178,7 +179,7 @@ class Simulation:
             if self._chance.random() < often:
                 self.nemesis.act()
         self.nemesis.end()
-        self.say("everything is made good")
+        self.say(f"everything is made good, after {self.cluster.board.delivered} frames")
         self._until_whole()
         if self.nemesis.has_tampered:
             self._until_verified()
@@ -337,6 +338,17 @@ def simulation(seed: int, root: Path | None = None) -> Iterator[Simulation]:
             run.cluster.close()
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No log: what nodes say of their faults is no news here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
 @click.command()
 @click.option("--seed", type=int, help="One run of this seed")
 @click.option("--seeds", default=100, help="So many runs", show_default=True)
@@ -348,22 +360,21 @@ def main(
     seed: int | None, seeds: int, first: int, steps: int, trace: bool, directory: Path | None
 ) -> None:
     """Simulate clusters; exit code 1 when a run was wrong."""
-    logging.disable(logging.CRITICAL)
     wrong: list[int] = []
     faults: Counter[str] = Counter()
     answers: Counter[str] = Counter()
     began, virtual_s = time.monotonic(), 0.0
     numbers = [seed] if seed is not None else range(first, first + seeds)
     for number in numbers:
-        with simulation(number, directory) as run:
+        with _quiet(), simulation(number, directory) as run:
             try:
                 run.run(steps)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - told, and the next run begins
                 wrong.append(number)
                 print(f"seed {number}: {type(error).__name__}: {error}")
                 print(f"    python -m rsqlite.testing.simulator --seed {number} --steps {steps}")
                 if trace:
-                    logging.exception("", exc_info=error)
+                    traceback.print_exception(error)
             if trace:
                 print("\n".join(run.trace))
             faults += run.nemesis.done
