@@ -93,6 +93,7 @@ class Simulation:
 
     def say(self, what: str) -> None:
         """A line of the trace."""
+        what = what.replace(f"{self.cluster.directory}/", "")
         self.trace.append(f"{self.cluster.loop.monotonic():10.4f} {what}")
 
     def told(self, *answer: object) -> None:
