@@ -71,6 +71,7 @@ OUTCOMES = {
     "the other is used": "other copy used",
     "a durable mark is unreadable": "hint lost",
     "the log will begin behind it": "log let go",
+    "the log begins behind it": "log let go",
     "torn write": "torn tail cut",
 }
 """What a node says, and what that is called in the table; the first that fits."""
@@ -89,11 +90,11 @@ class Trial:
     answers: int = 0
     """Reads that the node answered before it was healthy, all of them right."""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self, directory: Path) -> dict[str, Any]:
         return {
             "number": self.number,
             "node": self.node,
-            "file": str(self.place.path),
+            "file": str(self.place.path.relative_to(directory)),
             "byte": self.place.offset,
             "bit": self.place.bit,
             "kind": self.place.kind,
@@ -396,8 +397,29 @@ class Run:
             "has_passed": not self.flips.problems,
             "problems": self.flips.problems,
             "table": self.flips.table(),
-            "trials": [one.as_json() for one in self.flips.trials],
+            "trials": [one.as_json(self.directory) for one in self.flips.trials],
         }
+
+    def write(self, directory: Path) -> None:
+        """`flips.json` and `flips.md`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        value = self.as_json()
+        (directory / "flips.json").write_text(json.dumps(value, indent=1) + "\n")
+        lines = [
+            "# Flipped bits in the files of stopped nodes",
+            "",
+            f"`python tests/e2e/flips.py --count {value['flips']} --results tests/e2e/results` on"
+            f" {', '.join(f'{name} {what}' for name, what in value['machine'].items())}.",
+            "",
+            f"Seed {self.seed}: {value['flips']} flips in {value['seconds']} s,"
+            f" {value['with_meaning']} of them of bits that mean something,"
+            f" {value['writes_acknowledged']} writes acknowledged;"
+            f" {'passed' if value['has_passed'] else 'FAILED'}.",
+            "",
+            *value["table"],
+            *(f"\n{problem}" for problem in self.flips.problems),
+        ]
+        (directory / "flips.md").write_text("\n".join(lines) + "\n")
 
 
 @contextlib.contextmanager
@@ -428,8 +450,7 @@ def main() -> int:
     done = run(options.count, seed, directory)
     say("\n".join(done.flips.table()))
     if options.results is not None:
-        options.results.mkdir(parents=True, exist_ok=True)
-        (options.results / "flips.json").write_text(json.dumps(done.as_json(), indent=1) + "\n")
+        done.write(options.results)
     for problem in done.flips.problems:
         say(f"BROKEN: {problem}")
     if done.flips.problems:
