@@ -303,7 +303,8 @@ class Settings:
     )
     verify_interval: float = setting(
         86_400.0,
-        "Pause between checks that all nodes hold the same content; 0: only when asked for",
+        "Pause between checks that all nodes hold the same content; 0: only when asked for or"
+        " after an image",
         unit="s",
         minimum=0.0,
     )
