@@ -138,7 +138,7 @@ def _join(
     named = recorded(current, member.node_id, change.fingerprint)
     if known is None and change.is_member:
         raise Unavailable("it was removed, or this leader does not know of it yet")
-    former = former_selves(current, member)
+    former = former_selves(current, member, voters=change.is_voter or not change.is_member)
     if known is None:
         if not _are_silent(former, is_reachable):
             return Standing.UNHEARD
@@ -168,13 +168,16 @@ def _join(
     return target if _can_go_on(target, is_reachable, may_lead) else Standing.UNHEARD
 
 
-def former_selves(configuration: Configuration, member: Member) -> list[Member]:
-    """Members that had its label or its raft address before it: it takes their place."""
+def former_selves(configuration: Configuration, member: Member, *, voters: bool) -> list[Member]:
+    """Members that had its label or its raft address before it: it takes their place. Without
+    `voters` only that of learners: a read-only node that is started where a voter was is no reason
+    to take the vote of that one away."""
     return [
         one
         for one in configuration.members
         if one.node_id != member.node_id
         and (one.label == member.label or one.raft_addr == member.raft_addr)
+        and (voters or one.node_id in configuration.learners)
     ]
 
 

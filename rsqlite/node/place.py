@@ -2,10 +2,11 @@
 
 A node asks to join until its own log says that it is a member, with the vote that it wants, at the
 addresses where it can be reached. Whether it was removed it cannot tell by itself: it may only be
-behind. So it asks the others: at its start, when the configuration it knows has no place for it,
-and when it has heard of no leader for a while; a committed configuration newer than all it has
-seen, and without it, is the answer. Where what it has seen has no place for it either (an image may
-be older than the entry that let it in), only one that leads can say.
+behind. So it asks the others: at its start, when its configuration has no place for it, when it
+has heard of no leader for a while, and now and then (those that a recovery left out may have begun
+while the others were away); a committed configuration newer than all it has seen, and without it,
+is the answer. Where what it has seen has no place for it either (an image may be older than the
+entry that let it in), only one that leads can say.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from rsqlite.errors import (
 from rsqlite.node.changes import Join, former_selves
 from rsqlite.node.cluster import join_addresses
 from rsqlite.node.home import Home
+from rsqlite.node.introduction import read_introduction
 from rsqlite.node.membership import refusal_of
 from rsqlite.ports import Loop, Network
 from rsqlite.raft.core import Raft
@@ -37,6 +39,8 @@ from rsqlite.raft.types import TERM_STEP, Member
 
 log = logging.getLogger(__name__)
 
+ASK_PAUSE_S = 10.0
+"""Pause before the others are asked once more who is in the cluster."""
 LEARNING_PAUSE_S = 0.25
 """Pause between two questions while the answer was yes and the log does not say so yet."""
 
@@ -77,7 +81,7 @@ class Place:
         self._joins = False
         self._seeds: list[str] = []
         self._is_asking = False
-        self._next_look = 0.0
+        self._next_look = self._next_ask = 0.0
         self._attempts = 0
         self._attempts_max: float = settings.join_attempts
         self._leaderless_since: float | None = None
@@ -168,9 +172,8 @@ class Place:
         known = configuration.member(own.node_id)
         self._was_member = self._was_member or known is not None
         silent_s = 0.0 if self._leaderless_since is None else now - self._leaderless_since
-        if (known is None and core.leader_id != own.node_id) or (
-            silent_s > self._settings.join_interval
-        ):
+        is_unheard = silent_s > self._settings.join_interval
+        if (known is None and core.leader_id != own.node_id) or is_unheard or now >= self._next_ask:
             self._ask_who_is_in(core)
         if known is None or core.leader_id is None:
             return
@@ -178,14 +181,14 @@ class Place:
             if not self._is_warned:
                 log.warning(VOTES)
             self._is_warned = True
-        wants_vote = own.node_id in configuration.learners and not self._settings.raft_non_voter
-        fingerprint = self._fingerprint
-        has_changed = configuration.fingerprint_of(own.node_id) != fingerprint
+        votes = not self._settings.raft_non_voter
+        wants_vote = own.node_id in configuration.learners and votes
+        has_changed = configuration.fingerprint_of(own.node_id) != self._fingerprint
         if (
             known != own
             or wants_vote
-            or former_selves(configuration, own)
-            or (has_changed and fingerprint in configuration.fingerprints)
+            or former_selves(configuration, own, voters=votes)
+            or (has_changed and self._fingerprint in configuration.fingerprints)
         ):
             self._ask(self._addresses(core))
 
@@ -328,6 +331,7 @@ class Place:
     # Learning that this node was removed
 
     def _ask_who_is_in(self, core: Raft) -> None:
+        self._next_ask = self._loop.monotonic() + ASK_PAUSE_S
         for address in self._addresses(core):
             self._network.identify(address, self._identified)
 
@@ -335,16 +339,12 @@ class Place:
         core = self._core()
         if self._is_stopped or value is None or core is None:
             return
-        own = self._own()
-        try:
-            is_ours = value["cluster_id"] == self._cluster_id()
-            members = dict(value["members"])
-            index, term = int(value["configuration_index"]), int(value["term"])
-            is_settled, leader = bool(value["is_settled"]), str(value["leader"])
-            # It may be newer at a lower index: those that forced it did not have all.
-            is_forced = int(value["committed_term"]) - core.current_term > TERM_STEP // 2
-        except (KeyError, TypeError, ValueError):
+        own, told = self._own(), read_introduction(value)
+        if told is None:
             return
+        is_ours, members = told.cluster_id == self._cluster_id(), told.members
+        # It may be newer at a lower index: those that forced it did not have all.
+        is_forced = told.committed_term - core.current_term > TERM_STEP // 2
         if is_ours:
             self._look_where_it_is(core, value)
         if not is_ours or not members:
@@ -352,21 +352,21 @@ class Place:
         is_fed = core.leader_id is not None and not self._was_member
         if is_fed or str(own.node_id) in members:
             self._denied_since = None  # whoever says no may be behind our own beginning
-            self._home.look_for_twin(str(members.get(str(own.node_id), "")), lambda: None)
+            self._home.look_for_twin(members.get(str(own.node_id), ""), lambda: None)
             return
         if self._was_member or core.configuration.member(own.node_id) is not None:
-            if index < core.configurations.index and not is_forced:
+            if told.index < core.configurations.index and not is_forced:
                 return  # it is behind us
-        elif not is_settled or term < core.current_term:
+        elif not told.is_settled or told.term < core.current_term:
             # We do not know where we came in, so it may be behind that. Who leads is not.
-            self._seeds = [leader]
+            self._seeds = [told.leader]
             return
         elif not core.configuration.members and not self._is_denied_for_long():
             return
         self._end(
             RemovedFromCluster(
                 f"this node ({own.label}) was removed from its cluster, whose members are"
-                f" {', '.join(sorted(map(str, members.values())))}. To have it back, start it with"
+                f" {', '.join(sorted(members.values()))}. To have it back, start it with"
                 " an empty directory and -join"
             )
         )

@@ -22,7 +22,7 @@ from rsqlite.node.engine import Engine
 from rsqlite.request import Answer, Outcome, ReadLevel, Request, RequestKind
 from rsqlite.statemachine.machine import StateMachine
 from rsqlite.storage.disk import RealDisk
-from rsqlite.testing.loop import ManualLoop
+from rsqlite.testing.loop import ManualLoop, PausableLoop
 from rsqlite.testing.network import MemoryNetwork, Switchboard
 
 QUIET = Settings(segment_bytes=1 * MIB, disk_reserve_bytes=0, leader_wait=1.0)
@@ -75,6 +75,8 @@ class EngineCluster:
         self.engines: list[Engine | None] = [None] * size
         self.networks: list[MemoryNetwork | None] = [None] * size
         self.disks: defaultdict[int, Any] = defaultdict(disk)
+        self.loops: dict[int, PausableLoop] = {}
+        """What each node that runs sees of the loop."""
         self.faults: list[tuple[int, BaseException]] = []
 
     def start(self) -> Engine:
@@ -96,12 +98,13 @@ class EngineCluster:
     def start_node(self, number: int) -> Engine:
         """Start a node in its directory, new or again."""
         address = self.addresses[number]
+        loop = self.loops[number] = PausableLoop(self.loop)
         engine = Engine(
             str(self.directory / f"node{number}"),
             dataclasses.replace(
                 self.settings, **{"node_id": f"n{number}", **self.own_settings.get(number, {})}
             ),
-            loop=self.loop,
+            loop=loop,
             disk=self.disks[number],
             random=random.Random(self.random.getrandbits(64)),
             failed=lambda error: self.faults.append((number, error)),
@@ -118,12 +121,12 @@ class EngineCluster:
             address=address,
             identity=engine.identity,
             cluster_id=lambda: engine.cluster_id,
-            accept_cluster=engine.accept_cluster,
-            asked=engine.asked,
-            served=engine.served,
-            receive=engine.receive,
+            accept_cluster=lambda *asked: not loop.is_paused and engine.accept_cluster(*asked),
+            asked=loop.from_outside(engine.asked),
+            served=loop.from_outside(engine.served),
+            receive=loop.from_outside(engine.receive),
             opened=lambda node_id: None,
-            closed=engine.link_closed,
+            closed=loop.from_outside(engine.link_closed),
         )
         self.engines[number], self.networks[number] = engine, network
         network.start()

@@ -26,7 +26,7 @@ class ManualHandle:
 class ManualWorker:
     """Runs its work on the loop, one piece a turn, in order; `pause` holds it back."""
 
-    def __init__(self, loop: ManualLoop) -> None:
+    def __init__(self, loop: ManualLoop | PausableLoop) -> None:
         self._loop = loop
         self._queue: deque[tuple[Callable[[], Any], Done[Any]]] = deque()
         self.is_paused = False
@@ -128,3 +128,70 @@ class ManualLoop:
             self._now = max(self._now, self._heap[0][0])
             self.run()
         self._now = end
+
+
+class PausableLoop:
+    """What one node sees of a `ManualLoop`: it can be stopped for a while, as a process can by
+    SIGSTOP, and has a wall clock of its own."""
+
+    def __init__(self, loop: ManualLoop) -> None:
+        self._loop = loop
+        self._held: list[tuple[ManualHandle, Callable[..., object], Any]] | None = None
+        """What became due since it was stopped; None: it runs."""
+        self.wall_offset_s = 0.0
+        self._is_ended = False
+
+    @property
+    def is_paused(self) -> bool:
+        return self._held is not None
+
+    def pause(self) -> None:
+        """Run nothing until `resume`."""
+        if self._held is None:
+            self._held = []
+
+    def resume(self) -> None:
+        """Run what became due, in order."""
+        held, self._held = self._held or [], None
+        for handle, callback, args in held:
+            self._loop.call_soon(self._due, handle, callback, args)
+
+    def end(self) -> None:
+        """The process has ended: nothing of it runs any more."""
+        self._is_ended, self._held = True, None
+
+    def monotonic(self) -> float:
+        return self._loop.monotonic()
+
+    def wall(self) -> float:
+        return self._loop.wall() + self.wall_offset_s
+
+    def call_soon(self, callback: Callable[..., object], *args: Any) -> ManualHandle:
+        return self.call_later(0.0, callback, *args)
+
+    def call_later(
+        self, delay_s: float, callback: Callable[..., object], *args: Any
+    ) -> ManualHandle:
+        handle = ManualHandle()
+        self._loop.call_later(delay_s, self._due, handle, callback, args)
+        return handle
+
+    def submit(self, work: Callable[[], T], done: Done[T]) -> None:
+        self.worker("").submit(work, done)
+
+    def worker(self, name: str) -> ManualWorker:
+        return ManualWorker(self)
+
+    def from_outside(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """The same, for others to call: it comes now, or when the node runs again."""
+
+        def come(*args: Any) -> None:
+            self._due(ManualHandle(), callback, args)
+
+        return come
+
+    def _due(self, handle: ManualHandle, callback: Callable[..., object], args: Any) -> None:
+        if self._held is not None:
+            self._held.append((handle, callback, args))
+        elif not (handle.is_cancelled or self._is_ended):
+            callback(*args)

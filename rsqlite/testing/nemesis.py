@@ -58,6 +58,8 @@ class Nemesis:
             "kill": self._kill,
             "cut the power": self._cut_power,
             "kill all": self._kill_all,
+            "pause": self._pause_node,
+            "set the clock": self._set_clock,
             "die in a call": self._die_in_call,
             "fail a call": self._fail_call,
             "fill the volume": self._fill,
@@ -86,7 +88,7 @@ class Nemesis:
 
     def act(self) -> None:
         """Do one thing, of the kinds that there are."""
-        running = self._simulation.running
+        running = self._simulation.awake
         if not running or not any(self._weights.values()):
             return
         (kind,) = self._chance.choices(list(self._weights), weights=list(self._weights.values()))
@@ -102,6 +104,9 @@ class Nemesis:
         self._cluster.board.weather = Weather()
         for disk in self._cluster.disks.values():
             disk.spare()
+        for loop in self._cluster.loops.values():
+            loop.resume()
+            loop.wall_offset_s = 0.0
 
     def _say(self, what: str) -> None:
         self.done[what.partition(":")[0]] += 1
@@ -128,6 +133,16 @@ class Nemesis:
 
     def _die_in_call(self, number: int, engine: Engine) -> None:
         self._cluster.disks[number].die_after(self._chance.choice((1, 3, 10, 30, 100)))
+
+    def _pause_node(self, number: int, engine: Engine) -> None:
+        loop = self._cluster.loops[number]
+        loop.pause()
+        self._later((0.1, 0.6, 3.0), loop.resume)
+
+    def _set_clock(self, number: int, engine: Engine) -> None:
+        self._cluster.loops[number].wall_offset_s = self._chance.choice(
+            (-3600.0, -1.0, 1.0, 3600.0)
+        )
 
     def _pause(self) -> float:
         return self._chance.choice((0.05, 0.5, 3.0))
@@ -169,7 +184,7 @@ class Nemesis:
             self._simulation.crash(number, self._pause())
             self._copies[number] = copy = directory.with_suffix(".copy")
             shutil.copytree(directory, copy)
-        elif self._may_lose():
+        elif self._may_lose() and self._simulation.is_level:
             self._simulation.crash(number, self._pause())
             shutil.rmtree(directory)
             self._copies.pop(number).rename(directory)

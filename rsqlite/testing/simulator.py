@@ -107,6 +107,11 @@ class Simulation:
         return [number for number, engine in engines if engine is not None]
 
     @property
+    def awake(self) -> list[int]:
+        """Those of them that are not paused."""
+        return [number for number in self.running if not self.cluster.loops[number].is_paused]
+
+    @property
     def wanted(self) -> int:
         """Nodes that were not removed."""
         return len(self.cluster.addresses) - len(self._removed)
@@ -115,7 +120,8 @@ class Simulation:
     def is_whole(self) -> bool:
         """Every node is a member, and has applied what the leader has."""
         leader = self._leader()
-        if leader is None or leader.core is None or self._starts:
+        is_asleep = self.awake != self.running
+        if leader is None or leader.core is None or self._starts or is_asleep:
             return False
         members = {member.node_id for member in leader.members}
         engines = self.cluster.running()
@@ -127,6 +133,11 @@ class Simulation:
                 for engine in engines
             )
         )
+
+    @property
+    def is_level(self) -> bool:
+        """Nobody has more than the others: one that forgets what it acknowledged costs nothing."""
+        return len({engine.log.last_index for engine in self.cluster.running()}) == 1
 
     def directory_of(self, number: int) -> Path:
         """Where a node has its files."""
@@ -158,6 +169,7 @@ class Simulation:
             self.cluster.kill(number)
         except NodeFault as fault:
             self.say(f"n{number} closed with {fault}")
+        self.cluster.loops[number].end()
         lost = disk.revive(None if has_power else self._chance)
         self.say(f"n{number} ended, {lost} writes lost")
         self._starts[number] = self.cluster.loop.monotonic() + pause_s
@@ -173,8 +185,8 @@ class Simulation:
         for _ in range(steps):
             self._advance(self._chance.choice((0.0005, 0.005, 0.02)))
             for _ in range(self._chance.choice((0, 1, 1, 4))):
-                if self.running:
-                    engine = self.cluster.engines[self._chance.choice(self.running)]
+                if self.awake:
+                    engine = self.cluster.engines[self._chance.choice(self.awake)]
                     assert engine is not None
                     self.workload.operate(engine)
             if self._chance.random() < often:

@@ -104,6 +104,26 @@ def test_a_read_only_node_that_lost_its_files_takes_the_place_that_it_had(
     assert core.configuration.learners == {again.node_id}
 
 
+def test_a_read_only_node_at_the_address_of_a_voter_that_is_away_takes_no_vote(
+    three: EngineCluster,
+) -> None:
+    new = three.grow(raft_non_voter=True)
+    number = three.number(new)
+    three.until(lambda: new.is_synced)
+    away = three.number(three.followers()[0])
+    if away == number:
+        away = three.number(three.followers()[1])
+    three.kill(away)
+    three.kill(number)
+    three.addresses[number], three.addresses[away] = three.addresses[away], "elsewhere:4002"
+    three.start_node(number)
+    three.loop.advance(5.0)
+    assert len(voters(three.leader())) == 3
+    back = three.start_node(away)
+    three.until(lambda: back.is_synced)
+    assert three.faults == []
+
+
 def test_a_voter_that_is_started_as_a_read_only_node_is_told_that_it_votes(
     three: EngineCluster, caplog: pytest.LogCaptureFixture
 ) -> None:

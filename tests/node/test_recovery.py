@@ -270,6 +270,30 @@ def test_the_lost_ones_learn_it_that_were_ahead_of_those_that_went_on(
     cluster.close()
 
 
+def test_the_lost_ones_that_elected_each_other_learn_it_when_the_others_are_back(
+    tmp_path: Path,
+) -> None:
+    """All lost power, say, and those that were left out were up first."""
+    cluster = EngineCluster(tmp_path, 3, join_interval=0.5)
+    cluster.start()
+    (kept,) = kill(cluster, 0)
+    kill(cluster, 1, 2)
+    put(kept, peer(cluster, 0))
+    again = cluster.start_node(0)
+    cluster.until(lambda: again.is_leader and again.is_synced)
+    cluster.kill(0)
+    for one in (1, 2):
+        cluster.start_node(one)
+    cluster.execute(cluster.wait_leader(), "CREATE TABLE elsewhere(v)")
+    cluster.start_node(0)
+    cluster.until(lambda: len(cluster.faults) == 2, 20.0)
+    assert {(at, type(error)) for at, error in cluster.faults} == {
+        (1, RemovedFromCluster),
+        (2, RemovedFromCluster),
+    }
+    cluster.close()
+
+
 def test_a_crash_after_the_entry_does_not_force_it_once_more(
     five: EngineCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

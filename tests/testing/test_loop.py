@@ -14,7 +14,7 @@ import pytest
 
 from rsqlite.node.loop import AsyncioLoop
 from rsqlite.ports import Loop
-from rsqlite.testing.loop import ManualLoop
+from rsqlite.testing.loop import ManualLoop, PausableLoop
 
 Scenario = Callable[[Loop, Callable[[], None]], Callable[[], None]]
 """Sets something going; calls its second argument when all has happened; gives the checks."""
@@ -245,3 +245,47 @@ def test_a_loop_that_never_rests_is_noticed() -> None:
     again()
     with pytest.raises(AssertionError, match="still busy after 100 steps"):
         loop.run(steps_max=100)
+
+
+def test_a_node_that_is_paused_runs_later_and_in_order() -> None:
+    loop = ManualLoop()
+    node = PausableLoop(loop)
+    done: list[str] = []
+    node.call_later(1.0, done.append, "first")
+    second = node.call_later(2.0, done.append, "second")
+    node.call_later(3.0, second.cancel)
+    hear = node.from_outside(done.append)
+    node.pause()
+    loop.advance(2.5)
+    hear("a message")
+    loop.advance(1.0)
+    assert (done, node.is_paused) == ([], True)
+    node.resume()
+    loop.run()
+    assert done == ["first", "second", "a message"]
+    hear("another")
+    assert done[-1] == "another"
+
+
+def test_a_node_that_ended_runs_nothing() -> None:
+    loop = ManualLoop()
+    node = PausableLoop(loop)
+    done: list[str] = []
+    node.call_later(1.0, done.append, "late")
+    hear = node.from_outside(done.append)
+    node.pause()
+    hear("a message")
+    node.end()
+    node.resume()
+    hear("another")
+    loop.advance(2.0)
+    assert done == []
+
+
+def test_a_node_has_a_wall_clock_of_its_own() -> None:
+    loop = ManualLoop()
+    node = PausableLoop(loop)
+    node.wall_offset_s = -10.0
+    loop.advance(1.0)
+    assert node.wall() == loop.wall() - 10.0
+    assert node.monotonic() == loop.monotonic()

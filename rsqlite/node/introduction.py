@@ -1,0 +1,38 @@
+"""What a node says of itself to anybody who asks (`Engine.identity`), as others read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Introduction(NamedTuple):
+    """`members` are those of its committed configuration, which is the one at `index`: their
+    addresses, by number as text."""
+
+    cluster_id: str | None
+    members: dict[str, str]
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    term: int
+    committed_term: int
+    """Of the last entry that it has committed."""
+    is_settled: bool
+    """It leads, and no change is under way."""
+    leader: str
+    """The raft address of whom it follows, or empty."""
+
+
+def read_introduction(value: Mapping[str, Any]) -> Introduction | None:
+    """None if it says something else, as an older release does."""
+    try:
+        return Introduction(
+            value["cluster_id"],
+            {str(number): str(address) for number, address in dict(value["members"]).items()},
+            int(value["configuration_index"]),
+            int(value["term"]),
+            int(value["committed_term"]),
+            bool(value["is_settled"]),
+            str(value["leader"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
