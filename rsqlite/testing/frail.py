@@ -39,6 +39,7 @@ class FrailDisk(RealDisk):
         self.unsynced: dict[str, list[Overwritten]] = {}
         self.is_dead = False
         """Nothing that the node does gets here any more, until `revive`."""
+        self.life = 0
         self._left = 0
         self._end: Callable[[], None] | None = None
 
@@ -70,6 +71,7 @@ class FrailDisk(RealDisk):
                 _take_back(path, writes[kept:])
             writes.clear()
         self.is_dead, self._end = False, None
+        self.life += 1
         return lost
 
     def called(self) -> bool:
@@ -125,30 +127,35 @@ class FrailDisk(RealDisk):
 class FrailFile(RealFile):
     """An open file of a `FrailDisk`."""
 
-    __slots__ = ("_disk", "_unsynced")
+    __slots__ = ("_disk", "_life", "_unsynced")
 
     def __init__(self, disk: FrailDisk, path: str, flags: int) -> None:
         super().__init__(path, flags)
         self._disk = disk
+        self._life = disk.life
         self._unsynced = disk.unsynced.setdefault(path, [])
 
+    def _is_carried_out(self) -> bool:
+        """A call of the life that opened it begins: is it carried out?"""
+        return self._life == self._disk.life and self._disk.called()
+
     def pwrite(self, data: bytes, offset: int) -> None:
-        if self._disk.called():
+        if self._is_carried_out():
             self._note(offset, len(data))
             super().pwrite(data, offset)
 
     def sync(self) -> None:
         # No real one: no power is lost but the simulated.
-        if self._disk.called():
+        if self._is_carried_out():
             self._unsynced.clear()
 
     def allocate(self, length: int) -> None:
-        if self._disk.called():
+        if self._is_carried_out():
             self._note(0, 0)
             super().allocate(length)
 
     def truncate(self, length: int) -> None:
-        if self._disk.called():
+        if self._is_carried_out():
             self._note(length, max(0, self.size() - length))
             super().truncate(length)
 

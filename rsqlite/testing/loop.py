@@ -139,7 +139,6 @@ class PausableLoop:
         self._held: list[tuple[ManualHandle, Callable[..., object], Any]] | None = None
         """What became due since it was stopped; None: it runs."""
         self.wall_offset_s = 0.0
-        self._is_ended = False
 
     @property
     def is_paused(self) -> bool:
@@ -155,10 +154,6 @@ class PausableLoop:
         held, self._held = self._held or [], None
         for handle, callback, args in held:
             self._loop.call_soon(self._due, handle, callback, args)
-
-    def end(self) -> None:
-        """The process has ended: nothing of it runs any more."""
-        self._is_ended, self._held = True, None
 
     def monotonic(self) -> float:
         return self._loop.monotonic()
@@ -193,5 +188,5 @@ class PausableLoop:
     def _due(self, handle: ManualHandle, callback: Callable[..., object], args: Any) -> None:
         if self._held is not None:
             self._held.append((handle, callback, args))
-        elif not (handle.is_cancelled or self._is_ended):
+        elif not handle.is_cancelled:
             callback(*args)

@@ -169,7 +169,8 @@ class Simulation:
             self.cluster.kill(number)
         except NodeFault as fault:
             self.say(f"n{number} closed with {fault}")
-        self.cluster.loops[number].end()
+        # Those who wait are answered on the loop, as a closed connection would tell them.
+        self.cluster.loops[number].resume()
         lost = disk.revive(None if has_power else self._chance)
         self.say(f"n{number} ended, {lost} writes lost")
         self._starts[number] = self.cluster.loop.monotonic() + pause_s

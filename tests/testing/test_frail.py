@@ -110,3 +110,13 @@ def test_room_is_what_a_test_says(tmp_path: Path) -> None:
     assert disk.free_bytes(str(tmp_path / "log")) == 7
     disk.spare()
     assert disk.free_bytes(str(tmp_path)) > 7
+
+
+def test_who_is_left_of_an_earlier_life_writes_nothing(tmp_path: Path) -> None:
+    disk, path = FrailDisk(), tmp_path / "log"
+    file = disk.open(str(path), create=True)
+    disk.kill()
+    disk.revive()
+    file.pwrite(b"late", 0)
+    file.close()
+    assert path.read_bytes() == b""

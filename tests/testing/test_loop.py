@@ -267,21 +267,6 @@ def test_a_node_that_is_paused_runs_later_and_in_order() -> None:
     assert done[-1] == "another"
 
 
-def test_a_node_that_ended_runs_nothing() -> None:
-    loop = ManualLoop()
-    node = PausableLoop(loop)
-    done: list[str] = []
-    node.call_later(1.0, done.append, "late")
-    hear = node.from_outside(done.append)
-    node.pause()
-    hear("a message")
-    node.end()
-    node.resume()
-    hear("another")
-    loop.advance(2.0)
-    assert done == []
-
-
 def test_a_node_has_a_wall_clock_of_its_own() -> None:
     loop = ManualLoop()
     node = PausableLoop(loop)
