@@ -123,6 +123,9 @@ def judge_wal(database: str) -> WalState:
     path = f"{database}-wal"
     if not os.path.exists(database) or is_unwritten(path):
         return WalState("")
+    if not os.path.getsize(database):
+        # SQLite would take it for a new one, and remove the WAL.
+        return WalState(f"{database} is empty, and its WAL is not", is_short=True, is_needed=True)
     header, frames, page_bytes, is_longer = _look(database)
     try:
         note = _read(database)

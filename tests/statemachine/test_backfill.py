@@ -18,6 +18,7 @@ from rsqlite.statemachine.backfill import (
     note_backfill,
     noted_backfill,
 )
+from rsqlite.statemachine.check import check_database
 from rsqlite.statemachine.walfile import HEADER_BYTES, frame_bytes
 from tests.statemachine.lab import QUERY, SERIES, Lab, WatchedVfs, ask
 
@@ -315,3 +316,18 @@ def test_the_log_gives_back_what_a_wal_lost_that_nobody_has_checkpointed(rows: L
         flip_frame(database, chance.randrange(frames_of(database)), chance.randrange(FRAME))
         counted = 4 * (number + 1)
         assert replayed(rows, database.parent.parent.name) == [(counted, counted, ROWS)]
+
+
+def test_a_database_that_was_emptied_is_no_new_one_whose_wal_may_go(rows: Lab) -> None:
+    rows.do("INSERT INTO total VALUES(1)")
+    database = Path(rows.leader.path)
+    rows.leader.leave_wal()
+    rows.leader.close()
+    database.write_bytes(b"")
+    wal = database.with_name("main.db-wal").read_bytes()
+    assert wal
+    for _ in range(2):
+        with pytest.raises(DamagedDatabase, match="is empty, and its WAL is not"):
+            check_wal(str(database))
+        assert check_database(str(database.parent.parent))
+        assert database.with_name("main.db-wal").read_bytes() == wal
