@@ -182,12 +182,11 @@ class Place:
                 log.warning(VOTES)
             self._is_warned = True
         votes = not self._settings.raft_non_voter
-        wants_vote = own.node_id in configuration.learners and votes
+        former = former_selves(configuration, own, voters=votes)
         has_changed = configuration.fingerprint_of(own.node_id) != self._fingerprint
         if (
             known != own
-            or wants_vote
-            or former_selves(configuration, own, voters=votes)
+            or (own.node_id in configuration.learners and (votes or former))
             or (has_changed and self._fingerprint in configuration.fingerprints)
         ):
             self._ask(self._addresses(core))

@@ -7,6 +7,7 @@ Roles do not change here: who must step down is told by `core.step` before anyth
 from __future__ import annotations
 
 from rsqlite.raft.confirmation import acknowledge_round, ask_followers, send_heartbeat
+from rsqlite.raft.history import check_committed
 from rsqlite.raft.membership import leave_joint, replicas
 from rsqlite.raft.messages import (
     AppendEntries,
@@ -21,7 +22,6 @@ from rsqlite.raft.quorum import quorum_index
 from rsqlite.raft.state import RaftState
 from rsqlite.raft.types import (
     Configuration,
-    DividedHistory,
     Entry,
     EntryId,
     EntryKind,
@@ -203,8 +203,14 @@ def handle_append_reply(state: RaftState, message: AppendEntriesReply) -> None:
     progress.is_active = True
     log = state.log
     if message.success:
-        # A claim beyond our log is a lie; nothing of it is used.
         if message.match_index > log.last_index:
+            # A lie, or it has committed what we do not have. Where our log ends it sees that they
+            # differ; now and then, for this may be the answer to that.
+            if not progress.is_tried:
+                progress.is_tried = True
+                progress.become_probe()
+                progress.next_index = Index(log.last_index + 1)
+                send_append(state, message.source, progress, is_empty=True)
             return
         if progress.acknowledged(message.match_index):
             advance_commit(state)
@@ -268,7 +274,8 @@ def handle_append_entries(state: RaftState, message: AppendEntries) -> None:
     covered = Index(prev_index + len(entries))
     commit_index = state.commit_index
     if prev_index <= commit_index:
-        _check_committed(state, message)
+        theirs = [(message.prev_log_index, message.prev_log_term)]
+        check_committed(state, message.source, theirs + [(one.index, one.term) for one in entries])
     if prev_index < commit_index:
         # Old news, or the leader does not know what we have: committed entries are the same
         # everywhere, so what is needed begins behind them (raft.md rules 19, 20).
@@ -316,6 +323,7 @@ def handle_install_snapshot(state: RaftState, message: InstallSnapshot) -> None:
     if state.log.term(message.last_index) == message.last_term:
         # The same entry, so the same log before it; and what is in an image is committed.
         state.commit_to(message.last_index)
+    check_committed(state, message.source, [(message.last_index, message.last_term)])
     if message.last_index > state.commit_index:
         state.image_offer = message
         return
@@ -386,15 +394,3 @@ def _configurations(message: AppendEntries) -> dict[Index, Configuration] | None
                 return None
             configurations = {**configurations, index: decoded}
     return configurations if term <= message.term else None
-
-
-def _check_committed(state: RaftState, message: AppendEntries) -> None:
-    """Two logs that differ in what is committed: safety is gone, stop (raft.md rule 18). The entry
-    before those of the message counts: it is all there is once our commit index is a match."""
-    theirs = [(message.prev_log_index, message.prev_log_term)]
-    theirs += [(entry.index, entry.term) for entry in message.entries]
-    for index, their_term in theirs:
-        term = state.log.term(index) if index <= state.commit_index else None
-        if term not in (None, their_term):
-            text = f"committed entry {index} is of term {term} here and of term {their_term}"
-            raise DividedHistory(f"{text} at leader {message.source}")

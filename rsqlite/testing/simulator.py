@@ -47,7 +47,7 @@ LAG_MAX = 20
 WHOLE_S = 120.0
 """Virtual seconds that a cluster without faults has to be whole again, and to answer everybody."""
 ENDS_MAX = 50
-"""A node that ends so often in one run, without a fault that is new, does not come back."""
+"""A node that starts so often in one run does not come back."""
 
 
 class Simulation:
@@ -86,9 +86,6 @@ class Simulation:
         self._ends: Counter[int] = Counter()
         self._faults_seen = 0
 
-    def __repr__(self) -> str:
-        return f"<Simulation {self.seed} at {self.cluster.loop.monotonic():.3f}>"
-
     # What the nemesis uses
 
     def say(self, what: str) -> None:
@@ -120,8 +117,7 @@ class Simulation:
     def is_whole(self) -> bool:
         """Every node is a member, and has applied what the leader has."""
         leader = self._leader()
-        is_asleep = self.awake != self.running
-        if leader is None or leader.core is None or self._starts or is_asleep:
+        if leader is None or leader.core is None or self._starts or self.awake != self.running:
             return False
         members = {member.node_id for member in leader.members}
         engines = self.cluster.running()
@@ -375,8 +371,7 @@ def main(
 ) -> None:
     """Simulate clusters; exit code 1 when a run was wrong."""
     wrong: list[int] = []
-    faults: Counter[str] = Counter()
-    answers: Counter[str] = Counter()
+    faults, answers = Counter[str](), Counter[str]()
     began, virtual_s = time.monotonic(), 0.0
     numbers = [seed] if seed is not None else range(first, first + seeds)
     for number in numbers:

@@ -3,6 +3,7 @@ as any other does. Page 1 is read again after growth or DDL was rolled back."""
 
 from __future__ import annotations
 
+import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from rsqlite.errors import DamagedDatabase, RsqliteError
 from rsqlite.node.engine import Engine
+from rsqlite.raft.types import DividedHistory
 from rsqlite.request import Request, RequestKind
 from rsqlite.statemachine.connection import Writer
 from rsqlite.testing.engines import EngineCluster, execute
@@ -142,3 +144,38 @@ def test_a_message_that_cannot_be_sent_ends_the_node(
     three.until(lambda: bool(three.faults))
     assert isinstance(leader.fault, struct.error)
     three.faults.clear()
+
+
+@pytest.mark.parametrize("written", [0, 3, 40])
+def test_committed_histories_that_differ_end_whoever_hears_the_leader_of_the_other(
+    tmp_path: Path, written: int
+) -> None:
+    """An old copy of a directory was put back, and elected together with one that was away: what
+    is committed on the third node they do not have, few entries or many."""
+    cluster = EngineCluster(tmp_path, 3)
+    leader = cluster.start()
+    cluster.execute(leader, "CREATE TABLE t(v)")
+    cluster.loop.advance(1.0)
+    copied, away = map(cluster.number, cluster.followers())
+    kept = cluster.number(leader)
+    cluster.kill(copied)
+    shutil.copytree(tmp_path / f"node{copied}", tmp_path / "copy")
+    again = cluster.start_node(copied)
+    cluster.until(lambda: again.is_synced)
+    cluster.kill(away)
+    for number in range(30):
+        cluster.execute(leader, f"INSERT INTO t VALUES({number})")
+    cluster.loop.advance(1.0)
+    cluster.kill(copied)
+    cluster.kill(kept)
+    shutil.rmtree(tmp_path / f"node{copied}")
+    (tmp_path / "copy").rename(tmp_path / f"node{copied}")
+    cluster.start_node(copied)
+    cluster.start_node(away)
+    leader = cluster.wait_leader()
+    for number in range(written):
+        cluster.execute(leader, f"INSERT INTO t VALUES({-number})")
+    cluster.start_node(kept)
+    cluster.until(lambda: bool(cluster.faults))
+    assert [type(error) for _, error in cluster.faults] == [DividedHistory]
+    cluster.close()
