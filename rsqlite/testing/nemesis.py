@@ -51,7 +51,7 @@ class Nemesis:
         self._copies: dict[int, Path] = {}
         self._next_loss = 0.0
         self.done: Counter[str] = Counter()
-        self.has_tampered = False
+        self.has_tampered = self.has_flipped = False
         self.excused: tuple[type[NodeFault] | type[RequestError], ...] = (RemovedFromCluster,)
         """What nodes may end with."""
         self._kinds: dict[str, Callable[[int, Engine], None]] = {
@@ -193,6 +193,7 @@ class Nemesis:
         if not self._may_lose():
             return
         self._excuse(DamagedDatabase)
+        self.has_flipped = True
         self._simulation.crash(number, self._pause())
         directory = self._simulation.directory_of(number)
         files = sorted(

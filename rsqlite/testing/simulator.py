@@ -28,7 +28,7 @@ from typing import Any
 import click
 
 from rsqlite.config import KIB, MIB
-from rsqlite.errors import DamagedDatabase, NodeFault, RemovedFromCluster
+from rsqlite.errors import NodeFault, RemovedFromCluster
 from rsqlite.node.engine import Engine
 from rsqlite.node.findings import Report
 from rsqlite.request import Outcome, ReadLevel, Request, RequestKind, Rows
@@ -191,6 +191,8 @@ class Simulation:
         self.nemesis.end()
         self.say(f"everything is made good, after {self.cluster.board.delivered} frames")
         self._until_whole()
+        if self.nemesis.has_flipped:
+            self._read_through()
         if self.nemesis.has_tampered:
             self._until_verified()
         self._judge()
@@ -256,6 +258,14 @@ class Simulation:
             self._advance(0.1)
             times = times + 1 if self.is_whole else 0
 
+    def _read_through(self) -> None:
+        """What was flipped, and what nobody has read since, is found and made good."""
+        for engine in self.cluster.running():
+            engine.begin_scrub()
+        while any(engine.scrub.status.is_running for engine in self.cluster.running()):
+            self._advance(0.1)
+        self._until_whole()
+
     def _until_verified(self) -> None:
         """Checks of the contents must find whoever was tampered with, and repair it."""
         end = self.cluster.loop.monotonic() + WHOLE_S
@@ -287,12 +297,6 @@ class Simulation:
         engines = self.cluster.running()
         self.cluster.until(lambda: all(one.machine.applied_index >= index for one in engines))
         contents = {one.label: self._content(one) for one in engines}
-        if any(one.fault for one in engines):
-            # A bit that was flipped, and that nobody had read before.
-            self._advance(1.0)
-            self._until_whole()
-            self._judge()
-            return
         model = contents[leader.label]
         for label, content in contents.items():
             for table, rows in content.items():
@@ -308,16 +312,12 @@ class Simulation:
         """All rows of all tables."""
         # Where a table begins in the file is each node's own business after a VACUUM.
         schema = "SELECT name, type, tbl_name, sql FROM sqlite_master ORDER BY name"
-        if engine.fault is not None:
-            return {}
         content = {"sqlite_master": self.cluster.rows(engine, schema, ReadLevel.NONE)}
         for name, kind, *_ in content["sqlite_master"]:
             if kind == "table" and not str(name).startswith("_rsqlite"):
                 sql = f'SELECT * FROM "{name}"'
                 request = Request(RequestKind.QUERY, [sql], [None], level=ReadLevel.NONE)
                 answer = self.cluster.answer(engine, request)
-                if isinstance(answer, DamagedDatabase):
-                    return {}
                 assert isinstance(answer, Outcome), answer
                 (rows,) = answer.results
                 assert isinstance(rows, Rows), f"{engine.label}: {name}: {rows}"
