@@ -345,7 +345,7 @@ class ContentChecks:
         if self._rounds.pop(one.index, None) is None:
             return
         self.last = report = self._report(one)
-        if all(node.verdict == "agrees" for node in report.nodes if node.is_voter):
+        if report.is_alike(self._engine.node_id):
             self._engine.installer.found_alike()
         level = logging.INFO if report.agreed else logging.ERROR
         log.log(

@@ -60,6 +60,11 @@ class Report:
     """Every member has told what it holds."""
     nodes: tuple[NodeReport, ...]
 
+    def is_alike(self, node_id: NodeId) -> bool:
+        """Do this node and all voters hold the same?"""
+        asked = [one for one in self.nodes if one.is_voter or one.node_id == node_id]
+        return all(one.verdict == "agrees" for one in asked)
+
 
 Verified = Callable[[Report | None, RsqliteError | None], None]
 

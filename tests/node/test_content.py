@@ -14,7 +14,8 @@ from rsqlite.errors import DamagedDatabase, Overloaded, RemovedFromCluster, Rsql
 from rsqlite.node.changes import Remove
 from rsqlite.node.content import KEPT_MAX
 from rsqlite.node.engine import Engine
-from rsqlite.node.findings import Report
+from rsqlite.node.findings import NodeReport, Report
+from rsqlite.raft.types import Index, NodeId
 from rsqlite.request import ReadLevel, Request
 from rsqlite.statemachine.generations import note_damage
 from rsqlite.statemachine.vfs import load_checksum_vfs
@@ -328,3 +329,15 @@ def test_a_check_that_a_voter_missed_says_nothing_of_a_copy(three: EngineCluster
     assert isinstance(report, Report)
     assert (report.agreed, report.complete) == (True, False)
     assert copy.installer.is_copy
+
+
+def test_a_learner_whose_own_content_is_not_known_is_a_copy_still() -> None:
+    def node(number: int, verdict: str, *, is_voter: bool = True) -> NodeReport:
+        return NodeReport(number, f"n{number}", is_voter, verdict, None, ())
+
+    voters = (node(1, "agrees"), node(2, "agrees"), node(3, "agrees"))
+    for verdict in ("agrees", "no answer", "differs"):
+        nodes = (*voters, node(4, verdict, is_voter=False))
+        report = Report(index=Index(7), agreed=True, complete=True, nodes=nodes)
+        assert report.is_alike(NodeId(1))
+        assert report.is_alike(NodeId(4)) == (verdict == "agrees")
