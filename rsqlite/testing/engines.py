@@ -11,7 +11,7 @@ import dataclasses
 import os
 import random
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +21,11 @@ from rsqlite.node.changes import Wish
 from rsqlite.node.engine import Engine
 from rsqlite.request import Answer, Outcome, ReadLevel, Request, RequestKind
 from rsqlite.statemachine.machine import StateMachine
-from rsqlite.storage.disk import RealDisk
+from rsqlite.testing.frail import CrampedDisk
 from rsqlite.testing.loop import ManualLoop, PausableLoop
 from rsqlite.testing.network import MemoryNetwork, Switchboard
 
 QUIET = Settings(segment_bytes=1 * MIB, disk_reserve_bytes=0, leader_wait=1.0)
-
-
-class CrampedDisk(RealDisk):
-    """The real disk, whose volumes have as much room as a test says."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.free: dict[str, int] = {}
-        """By the last part of the path that is asked for: `log`, `db`."""
-
-    def free_bytes(self, path: str) -> int:
-        told = self.free.get(os.path.basename(path))
-        return super().free_bytes(path) if told is None else told
 
 
 class EngineCluster:
@@ -50,7 +37,7 @@ class EngineCluster:
         size: int,
         *,
         seed: int = 0,
-        disk: Callable[[], RealDisk] = CrampedDisk,
+        disks: Mapping[int, CrampedDisk] | None = None,
         **settings: Any,
     ) -> None:
         self.loop = ManualLoop()
@@ -74,7 +61,7 @@ class EngineCluster:
         """Nodes that compute SQL as another release does."""
         self.engines: list[Engine | None] = [None] * size
         self.networks: list[MemoryNetwork | None] = [None] * size
-        self.disks: defaultdict[int, Any] = defaultdict(disk)
+        self.disks = defaultdict(CrampedDisk) if disks is None else disks
         self.loops: dict[int, PausableLoop] = {}
         """What each node that runs sees of the loop."""
         self.faults: list[tuple[int, BaseException]] = []
@@ -179,7 +166,7 @@ class EngineCluster:
 
     def disk(self, engine: Engine) -> CrampedDisk:
         """The disk of a node."""
-        return self.disks[self.number(engine)]  # type: ignore[no-any-return]
+        return self.disks[self.number(engine)]
 
     def number(self, engine: Engine) -> int:
         """Its place in `engines`."""

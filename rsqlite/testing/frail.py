@@ -29,17 +29,29 @@ class Overwritten(NamedTuple):
     size: int
 
 
-class FrailDisk(RealDisk):
-    """The disk of one node, through all its lives. `die_after` and `fail_after` count its calls."""
+class CrampedDisk(RealDisk):
+    """The real disk, whose volumes have as much room as a test says."""
 
     def __init__(self) -> None:
         super().__init__()
         self.free: dict[str, int] = {}
-        """Room, by the last part of the path that is asked for: `log`, `db`."""
+        """By the last part of the path that is asked for: `log`, `db`."""
+
+    def free_bytes(self, path: str) -> int:
+        told = self.free.get(os.path.basename(path))
+        return super().free_bytes(path) if told is None else told
+
+
+class FrailDisk(CrampedDisk):
+    """The disk of one node, through all its lives. `die_after` and `fail_after` count its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.unsynced: dict[str, list[Overwritten]] = {}
         self.is_dead = False
         """Nothing that the node does gets here any more, until `revive`."""
         self.life = 0
+        """Counts them: who is left of an earlier one writes nothing."""
         self._left = 0
         self._end: Callable[[], None] | None = None
 
@@ -118,10 +130,6 @@ class FrailDisk(RealDisk):
     def remove_tree(self, path: str) -> None:
         if self.called():
             super().remove_tree(path)
-
-    def free_bytes(self, path: str) -> int:
-        told = self.free.get(os.path.basename(path))
-        return super().free_bytes(path) if told is None else told
 
 
 class FrailFile(RealFile):

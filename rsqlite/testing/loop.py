@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -26,7 +27,7 @@ class ManualHandle:
 class ManualWorker:
     """Runs its work on the loop, one piece a turn, in order; `pause` holds it back."""
 
-    def __init__(self, loop: ManualLoop | PausableLoop) -> None:
+    def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
         self._queue: deque[tuple[Callable[[], Any], Done[Any]]] = deque()
         self.is_paused = False
@@ -63,7 +64,25 @@ class ManualWorker:
             self._loop.call_soon(done, value, None)
 
 
-class ManualLoop:
+class VirtualLoop(ABC):
+    """What follows from `call_later` where nothing runs beside the loop."""
+
+    @abstractmethod
+    def call_later(
+        self, delay_s: float, callback: Callable[..., object], *args: Any
+    ) -> ManualHandle: ...
+
+    def call_soon(self, callback: Callable[..., object], *args: Any) -> ManualHandle:
+        return self.call_later(0.0, callback, *args)
+
+    def submit(self, work: Callable[[], T], done: Done[T]) -> None:
+        ManualWorker(self).submit(work, done)
+
+    def worker(self, name: str) -> ManualWorker:
+        return ManualWorker(self)
+
+
+class ManualLoop(VirtualLoop):
     """`run()` runs what is due now; `advance(s)` moves the clock and runs what becomes due."""
 
     def __init__(self, *, wall: float = 1_700_000_000.0) -> None:
@@ -78,9 +97,6 @@ class ManualLoop:
     def wall(self) -> float:
         return self._wall_offset + self._now
 
-    def call_soon(self, callback: Callable[..., object], *args: Any) -> ManualHandle:
-        return self.call_later(0.0, callback, *args)
-
     def call_later(
         self, delay_s: float, callback: Callable[..., object], *args: Any
     ) -> ManualHandle:
@@ -89,37 +105,25 @@ class ManualLoop:
         heapq.heappush(self._heap, (due, next(self._order), handle, callback, args))
         return handle
 
-    def submit(self, work: Callable[[], T], done: Done[T]) -> None:
-        ManualWorker(self).submit(work, done)
-
-    def worker(self, name: str) -> ManualWorker:
-        return ManualWorker(self)
-
     def run(self, *, steps_max: int = 100_000) -> None:
         """Run everything that is due; AssertionError if it does not come to rest."""
         for _ in range(steps_max):
             if not self._heap or self._heap[0][0] > self._now:
                 return
-            _, _, handle, callback, args = heapq.heappop(self._heap)
-            if not handle.is_cancelled:
-                callback(*args)
+            self._run_first()
         raise AssertionError(f"still busy after {steps_max} steps")
 
     def step(self) -> None:
         """Run the next thing alone, moving the clock to when it is due."""
         if self._heap:
-            due, _, handle, callback, args = heapq.heappop(self._heap)
-            self._now = max(self._now, due)
-            if not handle.is_cancelled:
-                callback(*args)
+            self._now = max(self._now, self._heap[0][0])
+            self._run_first()
 
     def run_turn(self) -> None:
         """Run what is due now, and nothing that this itself makes due."""
         due = len([item for item in self._heap if item[0] <= self._now])
         for _ in range(due):
-            _, _, handle, callback, args = heapq.heappop(self._heap)
-            if not handle.is_cancelled:
-                callback(*args)
+            self._run_first()
 
     def advance(self, seconds: float) -> None:
         """Move the clock forward, stopping at each moment at which something is due."""
@@ -129,8 +133,13 @@ class ManualLoop:
             self.run()
         self._now = end
 
+    def _run_first(self) -> None:
+        _, _, handle, callback, args = heapq.heappop(self._heap)
+        if not handle.is_cancelled:
+            callback(*args)
 
-class PausableLoop:
+
+class PausableLoop(VirtualLoop):
     """What one node sees of a `ManualLoop`: it can be stopped for a while, as a process can by
     SIGSTOP, and has a wall clock of its own."""
 
@@ -161,21 +170,12 @@ class PausableLoop:
     def wall(self) -> float:
         return self._loop.wall() + self.wall_offset_s
 
-    def call_soon(self, callback: Callable[..., object], *args: Any) -> ManualHandle:
-        return self.call_later(0.0, callback, *args)
-
     def call_later(
         self, delay_s: float, callback: Callable[..., object], *args: Any
     ) -> ManualHandle:
         handle = ManualHandle()
         self._loop.call_later(delay_s, self._due, handle, callback, args)
         return handle
-
-    def submit(self, work: Callable[[], T], done: Done[T]) -> None:
-        self.worker("").submit(work, done)
-
-    def worker(self, name: str) -> ManualWorker:
-        return ManualWorker(self)
 
     def from_outside(self, callback: Callable[..., None]) -> Callable[..., None]:
         """The same, for others to call: it comes now, or when the node runs again."""

@@ -102,7 +102,7 @@ class Nemesis:
         """Everything that can be made good is."""
         self._cluster.board.heal()
         self._cluster.board.weather = Weather()
-        for disk in self._cluster.disks.values():
+        for disk in self._simulation.disks.values():
             disk.spare()
         for loop in self._cluster.loops.values():
             loop.resume()
@@ -132,7 +132,7 @@ class Nemesis:
             self._simulation.crash(each, self._pause(), has_power=has_power)
 
     def _die_in_call(self, number: int, engine: Engine) -> None:
-        self._cluster.disks[number].die_after(self._chance.choice((1, 3, 10, 30, 100)))
+        self._simulation.disks[number].die_after(self._chance.choice((1, 3, 10, 30, 100)))
 
     def _pause_node(self, number: int, engine: Engine) -> None:
         loop = self._cluster.loops[number]
@@ -151,10 +151,10 @@ class Nemesis:
 
     def _fail_call(self, number: int, engine: Engine) -> None:
         self._excuse(DiskFault)
-        self._cluster.disks[number].fail_after(self._chance.choice((1, 3, 10, 30)))
+        self._simulation.disks[number].fail_after(self._chance.choice((1, 3, 10, 30)))
 
     def _fill(self, number: int, engine: Engine) -> None:
-        disk = self._cluster.disks[number]
+        disk = self._simulation.disks[number]
         disk.free[self._chance.choice(("log", "db"))] = self._chance.choice((0, MIB))
         self._later((0.5, 3.0), disk.free.clear)
 

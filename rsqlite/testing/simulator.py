@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +46,7 @@ LAG_MAX = 20
 """Entries that a follower may be behind in a cluster that is whole."""
 WHOLE_S = 120.0
 """Virtual seconds that a cluster without faults has to be whole again, and to answer everybody."""
-ENDS_MAX = 50
+LIVES_MAX = 50
 """A node that starts so often in one run does not come back."""
 
 
@@ -64,18 +64,15 @@ class Simulation:
             "raft_snap_int": 0.1,
             "log_keep_bytes": chance.choice((64, 256)) * KIB,
         }
+        self.disks: defaultdict[int, FrailDisk] = defaultdict(FrailDisk)
         self.cluster = EngineCluster(
             directory,
             self.size,
             seed=seed,
-            disk=FrailDisk,
+            disks=self.disks,
             join_interval=0.5,
             segment_bytes=chance.choice((64 * KIB, MIB)),
-            **(
-                {**kept, "log_keep_bytes": chance.choice((64, 256)) * KIB}
-                if self.has_images
-                else {}
-            ),
+            **(kept if self.has_images else {}),
         )
         self.trace: list[str] = []
         self.workload = Workload(chance)
@@ -83,7 +80,7 @@ class Simulation:
         self._starts: dict[int, float] = {}
         """When nodes that are down start again."""
         self._removed: set[int] = set()
-        self._ends: Counter[int] = Counter()
+        self._lives: Counter[int] = Counter()
         self._faults_seen = 0
 
     # What the nemesis uses
@@ -156,7 +153,7 @@ class Simulation:
         if engine is None or network is None:
             return
         network.stop()
-        disk = self.cluster.disks[number]
+        disk = self.disks[number]
         disk.kill()
         for part in engine.open_parts:
             if isinstance(part, StateMachine):
@@ -221,7 +218,7 @@ class Simulation:
         except Died:
             pass
         for number in self.running:
-            if self.cluster.disks[number].is_dead:
+            if self.disks[number].is_dead:
                 pause_s = self._chance.choice((0.05, 0.5, 3.0))
                 self._end(number, pause_s, has_power=self._chance.random() < 0.5)
 
@@ -236,12 +233,12 @@ class Simulation:
         self._end(number, 0.5)
 
     def _start(self, number: int) -> None:
-        self._ends[number] += 1
+        self._lives[number] += 1
         try:
             engine = self.cluster.start_node(number)
         except NodeFault as fault:
             self._failed(number, fault)
-            expect(self._ends[number] < ENDS_MAX, f"n{number} never starts: {fault}")
+            expect(self._lives[number] < LIVES_MAX, f"n{number} never starts: {fault}")
             self._starts[number] = self.cluster.loop.monotonic() + 1.0
             return
         self.say(f"n{number} started as {engine.node_id}")
