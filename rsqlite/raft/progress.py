@@ -90,7 +90,8 @@ class Progress:
         self.may_lead: bool | None = None
         """What it said last of itself."""
         self.is_tried = False
-        """It has no room, and was sent something all the same since the quorum was checked."""
+        """It has no room, or claims to have more than we, and was sent something all the same since
+        the quorum was checked."""
 
     def __repr__(self) -> str:
         return (

@@ -129,8 +129,7 @@ def write_installed(database: str, installed: Installed) -> None:
     """Write beside the database what it held when it came. The caller syncs the folder."""
     path = os.path.join(os.path.dirname(database), INSTALLED)
     try:
-        _write(f"{path}.new", schema.encode_note(msgspec.json.encode(installed).decode()))
-        os.replace(f"{path}.new", path)
+        schema.replace_note(path, msgspec.json.encode(installed).decode())
     except OSError as error:
         raise disk_fault(f"cannot write {path}: {error}", error) from error
 

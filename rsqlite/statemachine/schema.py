@@ -124,13 +124,18 @@ def generations_in(folder: str) -> list[int]:
 
 def set_current(root: str, generation: int) -> None:
     """Make this generation the one in use; durable when it returns."""
-    temporary = os.path.join(root, f"{CURRENT}.new")
-    with open(temporary, "wb") as file:
-        file.write(encode_note(str(generation)))
+    replace_note(os.path.join(root, CURRENT), str(generation))
+    sync_directory(root)
+
+
+def replace_note(path: str, text: str) -> None:
+    """Write a small file anew, so that a crash leaves the old one or the new one. The caller syncs
+    its folder."""
+    with open(f"{path}.new", "wb") as file:
+        file.write(encode_note(text))
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, os.path.join(root, CURRENT))
-    sync_directory(root)
+    os.replace(f"{path}.new", path)
 
 
 def encode_note(text: str) -> bytes:
