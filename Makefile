@@ -95,7 +95,7 @@ accept-client: $(READY)
 	$(BIN)/python tests/e2e/client_failover.py --kills 10 --pauses 10
 
 sim: $(READY)
-	$(BIN)/python -m rsqlite.testing.simulator \
+	$(BIN)/python -m rsqlite.testing.simulate \
 		$(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS)) $(ARGS)
 
 bench: $(READY)

@@ -155,6 +155,11 @@ class DamagedFile(NodeFault):
     """Bytes on disk fail their check and are not a torn tail."""
 
 
+class DamagedPromises(DamagedFile):
+    """The log, the hard state or the identity fails its check: what this node has acknowledged and
+    voted is not known. Where others go on without it, it can come back as another node."""
+
+
 class DamagedDatabase(DamagedFile):
     """The database fails its checks; the log does not, so the others can give it back."""
 

@@ -50,6 +50,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "rsqlite/testing/links.py": "tests/testing/test_network.py",
     "rsqlite/testing/engines.py": "tests/node/test_engine.py is made of it",
     "rsqlite/testing/nemesis.py": "tests/testing/test_simulator.py",
+    "rsqlite/testing/simulate.py": "tests/testing/test_simulator.py",
 }
 TESTED_AS_A_WHOLE: dict[str, str] = {}
 ENTRY_POINTS = {
@@ -57,7 +58,7 @@ ENTRY_POINTS = {
     "rsqlite/cli/main.py",
     "rsqlite/cli/serve.py",
     "rsqlite/testing/demo.py",
-    "rsqlite/testing/simulator.py",
+    "rsqlite/testing/simulate.py",
     "rsqlite/testing/plugin.py",
     "bench/__main__.py",
 }

@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
-import gc
 import logging
 import math
 import os
-import resource
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import rsqlite
 from rsqlite.cli import logs
 from rsqlite.cli.exits import AddressUnusable, Exit, UnsuitableSqlite, exit_for
 from rsqlite.cli.options import Configuration, Option, Source, configure, options, read_flags
-from rsqlite.config import KIB, MIB, Settings
+from rsqlite.cli.process import allow_connections, calm_allocator, calm_collector, loop_factory
+from rsqlite.config import MIB, Settings
 from rsqlite.errors import DamagedFile, DiskFull, NodeFault
 from rsqlite.storage.directory import LOG_NAME
 
@@ -47,18 +44,6 @@ ROOM_BYTES_MIN = 4 * MIB
 """A node that has stopped on a full volume starts again when so much is free. It may refuse writes
 then, and serves reads."""
 ROOM_LOOK_S = 1.0
-OTHER_FILES = 256
-"""Files that are open beside connections: log segments, SQLite's, the loop's own."""
-CONNECTIONS_MIN = 8
-"""Of clients, and of nodes, however few files may be open."""
-MMAP_THRESHOLD_BYTES = 128 * KIB
-"""Larger buffers have pages of their own. glibc begins so as well."""
-ARENAS_MAX = 2
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
-"""Numbers in <malloc.h>."""
-YOUNG_OBJECTS = 50_000
-"""Allocations between two young collections: fewer pauses in the tail of answer times, no
-difference else. The collector stays on: exceptions and tasks make cycles."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -165,40 +150,6 @@ def _serve_until_stopped(directory: str, configuration: Configuration) -> int:
         return report(error)
 
 
-def allow_connections(settings: Settings) -> Settings:
-    """Raise this process's limit of open files to what the connections need, as far as it may:
-    the usual soft limit of 1024 is far below the hard one, for programs that use select(). Where
-    that is not enough, the settings are given back with fewer connections: they must not take what
-    the files of the database need, for to be without these ends the node."""
-    needed = settings.connections_max + settings.peer_connections_max + OTHER_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    possible = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    if soft != resource.RLIM_INFINITY and soft < possible:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
-    if possible >= needed:
-        return settings
-    room = max(possible - OTHER_FILES, 0)
-    peers = min(settings.peer_connections_max, max(room // 2, CONNECTIONS_MIN))
-    clients = min(settings.connections_max, max(room - peers, CONNECTIONS_MIN))
-    log.warning(
-        "the limit of open files is too low for -connections-max: fewer are taken",
-        extra={"limit": possible, "needed": needed, "connections": clients, "peers": peers},
-    )
-    return replace(settings, connections_max=clients, peer_connections_max=peers)
-
-
-def loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]:
-    """uvloop's loop when it is installed and wanted, else asyncio's."""
-    if settings.uvloop == "auto":
-        try:
-            import uvloop
-        except ImportError:
-            pass
-        else:
-            return uvloop.new_event_loop
-    return asyncio.new_event_loop
-
-
 def report(error: BaseException) -> Exit:
     """Log why the node cannot go on; the exit code for it."""
     code = exit_for(error)
@@ -276,7 +227,8 @@ async def serve_once(
     node = Node(directory, settings)
     server = HttpServer()
     try:
-        await node.start()
+        if not await is_started(node, stop):
+            return None
         if settings.http_addr:
             await server.start(node, settings)
             log.info("serving http", extra={"address": server.address})
@@ -287,6 +239,23 @@ async def serve_once(
     finally:
         await server.stop()
         await node.stop()
+
+
+async def is_started(node: Node, stop: asyncio.Event) -> bool:
+    """Start the node, which may have to wait for others; False if a signal came first."""
+    starting = asyncio.create_task(node.start())
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,))
+    if starting.cancelled():
+        return False
+    await starting
+    return True
 
 
 async def first_end(stop: asyncio.Event, node: Node, settings: Settings) -> BaseException | None:
@@ -369,25 +338,6 @@ def watch_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, received, number)
-
-
-def calm_allocator() -> None:
-    """Give large buffers back to the system as soon as they are free. glibc would learn from the
-    first of them to keep all later ones in its heap, where small ones nail them down; and it has a
-    heap for each thread. 10 MB less under bulk load, and no difference else."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
-        mallopt(_M_ARENA_MAX, ARENAS_MAX)
-
-
-def calm_collector() -> None:
-    """What lives now lives on: keep the garbage collector away from it. What lived in an earlier
-    life of the node in this process does not: without a thaw it would never be collected."""
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 20, 100)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from rsqlite.config import Settings
 from rsqlite.errors import (
     DamagedDatabase,
     DamagedFile,
+    DamagedPromises,
     DiskFull,
     Divergence,
     ForeignDirectory,
@@ -35,6 +36,7 @@ from rsqlite.node.cluster import Discovery, expects_itself, first_configuration
 from rsqlite.node.compaction import Compaction, Snapshotted
 from rsqlite.node.content import ContentChecks
 from rsqlite.node.driver import Driver
+from rsqlite.node.farewell import Farewell
 from rsqlite.node.findings import Verified
 from rsqlite.node.forwarding import FIRST_ID_BITS, Forwarding
 from rsqlite.node.images import Images
@@ -53,7 +55,7 @@ from rsqlite.node.vacuum import Vacuum
 from rsqlite.node.vacuums import Vacuumed, Vacuums, answer_to, is_vacuum
 from rsqlite.node.verdict import Verdict
 from rsqlite.node.writer import Writer
-from rsqlite.ports import Disk, Handle, Loop
+from rsqlite.ports import Disk, Handle, Loop, Network
 from rsqlite.raft.core import CoreSettings, Raft
 from rsqlite.raft.messages import InstallSnapshot
 from rsqlite.raft.output import ReadState
@@ -76,7 +78,12 @@ from rsqlite.statemachine import results
 from rsqlite.statemachine.fingerprint import behaviour_of
 from rsqlite.statemachine.generations import remove_oldest
 from rsqlite.statemachine.machine import StateMachine
-from rsqlite.storage.directory import DataDirectory, decide_giving_up, give_up_identity
+from rsqlite.storage.directory import (
+    DataDirectory,
+    decide_giving_up,
+    give_up_identity,
+    read_configuration,
+)
 from rsqlite.storage.logstore import LogStore
 from rsqlite.transport.codec import ANSWER, CALL, decode_call
 
@@ -156,20 +163,42 @@ class Engine:
 
     def open_files(self) -> None:
         """Lock the directory, recover the log, open the database; raises `NodeFault` with a text
-        that says what to do."""
+        that says what to do. `DamagedPromises`: nothing is open, and whoever runs the node may
+        `ask_to_give_up`."""
         try:
             self._open_with_room()
         except DamagedDatabase:
             raise
         except DamagedFile as damage:
             # The log, or who this node is: nothing that it has acknowledged or voted can be
-            # trusted. Where others are, it comes back as another node.
-            if not has_others(self.path, self.disk):
+            # trusted.
+            if not self.settings.raft_addr or not has_others(self.path, self.disk):
                 raise
             self.close_files()
-            place = give_up_identity(self.path, self.disk, str(damage))
-            self.repaired(f"identity given up: {damage}", place=place)
-            self._open_files()
+            raise DamagedPromises(str(damage)) from damage
+
+    def ask_to_give_up(
+        self, damage: DamagedPromises, network: Network, done: Callable[[], None]
+    ) -> Farewell:
+        """Wait until the others go on without this node; `done` may then `give_up`. The network is
+        used to ask only."""
+        saved = read_configuration(self.path, self.disk)
+        assert saved is not None
+        return Farewell(
+            str(damage),
+            Configuration.from_bytes(saved),
+            network=network,
+            loop=self.loop,
+            settings=self.settings,
+            done=done,
+        )
+
+    def give_up(self, damage: DamagedPromises) -> None:
+        """Set identity, log and database aside, and open the files as another node, which the
+        others are asked to take back. `NodeFault` as from `open_files`."""
+        place = give_up_identity(self.path, self.disk, str(damage))
+        self.repaired(f"identity given up: {damage}", place=place)
+        self._open_with_room()
 
     def _open_with_room(self) -> None:
         try:

@@ -17,11 +17,19 @@ from types import TracebackType
 from typing import Any
 
 from rsqlite.config import Settings
-from rsqlite.errors import RequestError, RequestTooLarge, RsqliteError, SqlError, Unavailable
+from rsqlite.errors import (
+    DamagedPromises,
+    RequestError,
+    RequestTooLarge,
+    RsqliteError,
+    SqlError,
+    Unavailable,
+)
 from rsqlite.node.changes import Remove
 from rsqlite.node.engine import Engine
 from rsqlite.node.loop import AsyncioLoop
 from rsqlite.node.statements import Given, Statements, columns
+from rsqlite.raft.types import NodeId
 from rsqlite.request import (
     Answer,
     Failure,
@@ -64,7 +72,9 @@ class Node(Engine):
 
     async def start(self) -> None:
         """Open everything and join in. Returns when the node runs; use `wait_ready` to wait for a
-        leader. A node that was stopped may be started again."""
+        leader. A node that was stopped may be started again. One whose log, hard state or identity
+        is damaged waits here until the others go on without it, then is another node of theirs; it
+        can be cancelled."""
         if self._is_in_use:
             raise RequestError(f"the node on {self._directory} runs already: stop it first")
         self._is_in_use = True
@@ -84,10 +94,10 @@ class Node(Engine):
             watch(self._syncs.eventfd, self.loop.call, self._syncs.collect)
         self._peers: PeerNetwork | NoNetwork = NoNetwork()
         try:
-            self.open_files()
+            await self._open(settings)
             raft_addr = settings.raft_adv_addr
             if settings.raft_addr:
-                self._peers = peers = self._peer_network(settings)
+                self._peers = peers = self._peer_network(settings, self.node_id)
                 await peers.start()
                 raft_addr = raft_addr or peers.address
             http_addr = settings.http_adv_addr or settings.http_addr
@@ -97,6 +107,20 @@ class Node(Engine):
             raise
         self.is_started = True
 
+    async def _open(self, settings: Settings) -> None:
+        try:
+            self.open_files()
+        except DamagedPromises as damage:
+            self._peers = peers = self._peer_network(settings, NodeId(0))  # it asks, no more
+            others_go_on = asyncio.Event()
+            farewell = self.ask_to_give_up(damage, peers, others_go_on.set)
+            try:
+                await others_go_on.wait()
+            finally:
+                farewell.stop()
+            await peers.stop()
+            self.give_up(damage)
+
     def _kernel_sync(self, settings: Settings) -> KernelSync | None:
         self._syncs = KernelSync.open() if settings.log_sync == "auto" else None
         return self._syncs
@@ -105,11 +129,11 @@ class Node(Engine):
         if not self.failed.done():
             self.failed.set_result(error)
 
-    def _peer_network(self, settings: Settings) -> PeerNetwork:
+    def _peer_network(self, settings: Settings, node_id: NodeId) -> PeerNetwork:
         return PeerNetwork(
             loop=self.loop,
             settings=settings,
-            node_id=self.node_id,
+            node_id=node_id,
             random=random.Random(),
             identity=self.identity,
             cluster_id=lambda: self.cluster_id,

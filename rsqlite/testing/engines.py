@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from rsqlite.config import MIB, Settings
-from rsqlite.errors import RsqliteError
+from rsqlite.errors import DamagedPromises, RsqliteError
 from rsqlite.node.changes import Wish
 from rsqlite.node.engine import Engine
+from rsqlite.node.farewell import Farewell
+from rsqlite.raft.types import NodeId
 from rsqlite.request import Answer, Outcome, ReadLevel, Request, RequestKind
 from rsqlite.statemachine.machine import StateMachine
 from rsqlite.testing.frail import CrampedDisk
@@ -26,6 +28,10 @@ from rsqlite.testing.loop import ManualLoop, PausableLoop
 from rsqlite.testing.network import MemoryNetwork, Switchboard
 
 QUIET = Settings(segment_bytes=1 * MIB, disk_reserve_bytes=0, leader_wait=1.0)
+
+
+FAREWELL_S = 20.0
+"""How long a node whose promises are damaged waits for the others."""
 
 
 class EngineCluster:
@@ -62,6 +68,8 @@ class EngineCluster:
         self.engines: list[Engine | None] = [None] * size
         self.networks: list[MemoryNetwork | None] = [None] * size
         self.disks = defaultdict(CrampedDisk) if disks is None else disks
+        self.asking: dict[int, tuple[MemoryNetwork, Farewell]] = {}
+        """Those that wait until the others go on without them."""
         self.loops: dict[int, PausableLoop] = {}
         """What each node that runs sees of the loop."""
         self.faults: list[tuple[int, BaseException]] = []
@@ -83,8 +91,58 @@ class EngineCluster:
         return self.start_node(number)
 
     def start_node(self, number: int) -> Engine:
-        """Start a node in its directory, new or again."""
-        address = self.addresses[number]
+        """Start a node in its directory, new or again. The clock is advanced where it has to wait
+        until the others go on without it; DamagedPromises if they do not within `FAREWELL_S`."""
+        engine = self.make_engine(number)
+        try:
+            engine.open_files()
+        except DamagedPromises as damage:
+            others_go_on: list[bool] = []
+            self.ask_to_give_up(number, engine, damage, lambda: others_go_on.append(True))
+            end = self.loop.monotonic() + FAREWELL_S
+            while not others_go_on:
+                if self.loop.monotonic() >= end:
+                    self.stop_asking(number)
+                    raise
+                self.loop.advance(0.005)
+            engine.give_up(damage)
+        except BaseException:
+            engine.close_files()
+            raise
+        return self.run_engine(number, engine)
+
+    def ask_to_give_up(
+        self, number: int, engine: Engine, damage: DamagedPromises, done: Callable[[], None]
+    ) -> None:
+        """Let an engine without open files ask the others; `done` once they go on without it."""
+        network = self.board.network(
+            node_id=NodeId(0),
+            address=f"node{number}, which asks and listens to nobody",
+            identity=dict,
+            cluster_id=lambda: None,
+            accept_cluster=lambda *_: False,
+            asked=lambda *_: None,
+            served=lambda *_: None,
+            receive=lambda *_: None,
+            opened=lambda node_id: None,
+            closed=lambda node_id: None,
+        )
+
+        def others_go_on() -> None:
+            self.stop_asking(number)
+            done()
+
+        network.start()
+        self.asking[number] = network, engine.ask_to_give_up(damage, network, others_go_on)
+
+    def stop_asking(self, number: int) -> None:
+        """As if the process that asks were killed."""
+        network, farewell = self.asking.pop(number)
+        farewell.stop()
+        network.stop()
+
+    def make_engine(self, number: int) -> Engine:
+        """The engine of a node, that has no files open yet."""
         loop = self.loops[number] = PausableLoop(self.loop)
         engine = Engine(
             str(self.directory / f"node{number}"),
@@ -98,11 +156,11 @@ class EngineCluster:
             random_bits=self.random.getrandbits,
         )
         engine.machine_class = self.releases.get(number, StateMachine)
-        try:
-            engine.open_files()
-        except BaseException:
-            engine.close_files()
-            raise
+        return engine
+
+    def run_engine(self, number: int, engine: Engine) -> Engine:
+        """Let an engine whose files are open take part."""
+        address, loop = self.addresses[number], self.loops[number]
         network = self.board.network(
             node_id=engine.node_id,
             address=address,
@@ -134,6 +192,8 @@ class EngineCluster:
 
     def close(self) -> None:
         """Stop what still runs."""
+        for number in tuple(self.asking):
+            self.stop_asking(number)
         for number, engine in enumerate(self.engines):
             if engine is not None:
                 self.kill(number)

@@ -1,7 +1,6 @@
 """A cluster of whole nodes under faults, in one thread, on virtual time, from one seed.
 
-    python -m rsqlite.testing.simulator --seeds 100 --from 1 --steps 1000
-    python -m rsqlite.testing.simulator --seed 7 --trace
+`simulate.py` is the command that runs it.
 
 Everything but sockets and HTTP is the real thing: Raft, the log, SQLite, images, membership,
 forwarding. Files are real ones too, on a disk that loses what was not synced (`frail.py`); give
@@ -13,22 +12,17 @@ answered, all nodes equal and every directory clean, within a bound. Equal seeds
 
 from __future__ import annotations
 
-import logging
 import random
-import sys
 import tempfile
-import time
-import traceback
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import click
-
 from rsqlite.config import KIB, MIB
-from rsqlite.errors import NodeFault, RemovedFromCluster
+from rsqlite.errors import DamagedPromises, NodeFault, RemovedFromCluster
 from rsqlite.node.engine import Engine
 from rsqlite.node.findings import Report
 from rsqlite.request import Outcome, ReadLevel, Request, RequestKind, Rows
@@ -114,7 +108,9 @@ class Simulation:
     def is_whole(self) -> bool:
         """Every node is a member, and has applied what the leader has."""
         leader = self._leader()
-        if leader is None or leader.core is None or self._starts or self.awake != self.running:
+        if leader is None or leader.core is None or self.awake != self.running:
+            return False
+        if self._starts or self.cluster.asking:
             return False
         members = {member.node_id for member in leader.members}
         engines = self.cluster.running()
@@ -234,14 +230,34 @@ class Simulation:
 
     def _start(self, number: int) -> None:
         self._lives[number] += 1
+        engine = self.cluster.make_engine(number)
         try:
-            engine = self.cluster.start_node(number)
+            engine.open_files()
+        except DamagedPromises as damage:
+            self.say(f"n{number} waits for the others: {str(damage)[:200]}")
+            others_go_on = partial(self._run, number, engine, damage)
+            self.cluster.ask_to_give_up(number, engine, damage, others_go_on)
         except NodeFault as fault:
-            self._failed(number, fault)
-            expect(self._lives[number] < LIVES_MAX, f"n{number} never starts: {fault}")
-            self._starts[number] = self.cluster.loop.monotonic() + 1.0
-            return
-        self.say(f"n{number} started as {engine.node_id}")
+            engine.close_files()
+            self._not_started(number, fault)
+        else:
+            self._run(number, engine)
+
+    def _run(self, number: int, engine: Engine, damage: DamagedPromises | None = None) -> None:
+        try:
+            if damage is not None:
+                engine.give_up(damage)
+            self.cluster.run_engine(number, engine)
+        except NodeFault as fault:
+            engine.close_files()
+            self._not_started(number, fault)
+        else:
+            self.say(f"n{number} started as {engine.node_id}")
+
+    def _not_started(self, number: int, fault: NodeFault) -> None:
+        self._failed(number, fault)
+        expect(self._lives[number] < LIVES_MAX, f"n{number} never starts: {fault}")
+        self._starts[number] = self.cluster.loop.monotonic() + 1.0
 
     def _leader(self) -> Engine | None:
         leaders = [engine for engine in self.cluster.running() if engine.is_leader]
@@ -343,55 +359,3 @@ def simulation(seed: int, root: Path | None = None) -> Iterator[Simulation]:
             yield run
         finally:
             run.cluster.close()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No log: what nodes say of their faults is no news here."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
-@click.command()
-@click.option("--seed", type=int, help="One run of this seed")
-@click.option("--seeds", default=100, help="So many runs", show_default=True)
-@click.option("--from", "first", default=1, help="The first seed", show_default=True)
-@click.option("--steps", default=STEPS, help="Steps of a run", show_default=True)
-@click.option("--trace", is_flag=True, help="Print what happened")
-@click.option("--directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def main(
-    seed: int | None, seeds: int, first: int, steps: int, trace: bool, directory: Path | None
-) -> None:
-    """Simulate clusters; exit code 1 when a run was wrong."""
-    wrong: list[int] = []
-    faults, answers = Counter[str](), Counter[str]()
-    began, virtual_s = time.monotonic(), 0.0
-    numbers = [seed] if seed is not None else range(first, first + seeds)
-    for number in numbers:
-        with _quiet(), simulation(number, directory) as run:
-            try:
-                run.run(steps)
-            except Exception as error:  # noqa: BLE001 - told, and the next run begins
-                wrong.append(number)
-                print(f"seed {number}: {type(error).__name__}: {error}")
-                print(f"    python -m rsqlite.testing.simulator --seed {number} --steps {steps}")
-                if trace:
-                    traceback.print_exception(error)
-            if trace:
-                print("\n".join(run.trace))
-            faults += run.nemesis.done
-            answers += run.workload.answered
-            virtual_s += run.cluster.loop.monotonic()
-    took = time.monotonic() - began
-    print(f"{len(numbers)} runs, {virtual_s:.0f} s of theirs in {took:.0f} s, wrong: {wrong or 0}")
-    print("answers:", ", ".join(f"{name} {many}" for name, many in answers.most_common()))
-    print("faults:", ", ".join(f"{name} {many}" for name, many in faults.most_common()))
-    sys.exit(1 if wrong else 0)
-
-
-if __name__ == "__main__":
-    main()

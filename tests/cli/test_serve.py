@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,39 +127,6 @@ def test_the_limit_of_open_files_is_raised_for_the_connections(
 
 
 @pytest.mark.slow
-class Life:
-    itself: Life
-
-
-def test_what_an_earlier_life_has_left_is_collected() -> None:
-    thresholds = gc.get_threshold()
-    life = Life()
-    life.itself = life
-    seen = weakref.ref(life)
-    try:
-        serve.calm_collector()
-        del life
-        serve.calm_collector()
-        assert seen() is None
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*thresholds)
-
-
-@pytest.mark.parametrize(
-    ("hard", "http", "peers"),
-    [(100_000, 4096, 256), (4096, 3584, 256), (400, 72, 72), (100, 8, 8)],
-)
-def test_fewer_connections_are_taken_where_fewer_files_may_be_open(
-    monkeypatch: pytest.MonkeyPatch, hard: int, http: int, peers: int
-) -> None:
-    """Connections took what the database's files need, and a long read ended the node."""
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, hard))
-    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
-    settings = serve.allow_connections(Settings())
-    assert (settings.connections_max, settings.peer_connections_max) == (http, peers)
-
-
 def test_without_uvloop_everything_works(tmp_path: Path) -> None:
     with ProcessCluster(1, tmp_path, ["-uvloop", "off", "-log-format", "json"]) as cluster:
         insert(cluster.nodes[0], 1)

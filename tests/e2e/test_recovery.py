@@ -147,3 +147,38 @@ def test_two_that_are_left_of_five_go_on_with_what_the_better_one_has(
         check_nothing_but_the_newest_is_lost(node, acknowledged)
         assert (node.directory / "raft" / "peers.info").exists()
     grow_to_three(cluster)
+
+
+def test_two_of_three_are_damaged_and_wait_until_the_third_was_recovered(
+    start_cluster: StartCluster,
+) -> None:
+    """As a bad power cut may leave them. Nothing of what the third has is lost, and nobody needs to
+    be emptied."""
+    cluster = start_cluster(3)
+    execute(cluster.nodes[0], CREATE)
+    for number in range(100):
+        execute(cluster.nodes[0], [INSERT, number, "x"])
+    cluster.wait_applied()
+    cluster.kill_all()
+    first, second, third = cluster.nodes
+    for node in (first, second):
+        (node.directory / "log" / "hardstate").write_bytes(b"")
+    for node in cluster.nodes:
+        node.start()
+    for node in (first, second):
+        wait_until(lambda node=node: "rsqlite recover" in node.log_tail(100), 60.0, node.log_tail)
+        node.check_alive()
+        assert not (node.directory / "quarantine").exists()
+    assert third.request("POST", "/db/execute", [[INSERT, 2_000_000, "x"]])[0] == 503
+    assert second.terminate() == Exit.OK, "it hears a signal while it waits"
+    second.start()
+    third.kill()
+    code, text = recover(third, answer="yes\n")
+    assert code == Exit.OK, text
+    third.start()
+    for node in (first, second):
+        wait_for_vote(node)
+        assert "identity given up" in node.log_tail(100)
+    cluster.wait_applied()
+    for node in cluster.nodes:
+        assert query(node, "SELECT count(*), max(id) FROM t", flags="level=none") == [[100, 99]]

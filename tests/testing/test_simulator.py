@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from rsqlite.node.engine import Engine
 from rsqlite.request import Done, ReadLevel, Request, RequestKind
 from rsqlite.testing.frail import FrailFile
-from rsqlite.testing.simulator import main, simulation
+from rsqlite.testing.simulate import main
+from rsqlite.testing.simulator import simulation
 from rsqlite.testing.workload import Wrong
 
 MEMORY = Path("/dev/shm")
@@ -61,7 +62,7 @@ def test_the_same_seed_gives_the_same_trace() -> None:
     for hash_seed in ("1", "2"):
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "rsqlite.testing.simulator"),
+                *(sys.executable, "-m", "rsqlite.testing.simulate"),
                 *("--seeds", "8", "--steps", "300", "--trace"),
             ],
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
