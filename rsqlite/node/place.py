@@ -1,12 +1,7 @@
-"""This node's place in the cluster: it asks for one, keeps its addresses true, learns that it left.
+"""This node's place in the cluster: it asks for one, and keeps its addresses true.
 
 A node asks to join until its own log says that it is a member, with the vote that it wants, at the
-addresses where it can be reached. Whether it was removed it cannot tell by itself: it may only be
-behind. So it asks the others: at its start, when its configuration has no place for it, when it
-has heard of no leader for a while, and now and then (those that a recovery left out may have begun
-while the others were away); a committed configuration newer than all it has seen, and without it,
-is the answer. Where what it has seen has no place for it either (an image may be older than the
-entry that let it in), only one that leads can say.
+addresses where it can be reached. Whether it still belongs there `belonging.py` finds out.
 """
 
 from __future__ import annotations
@@ -23,19 +18,18 @@ from rsqlite.config import Settings
 from rsqlite.errors import (
     NoLeader,
     NotLeader,
-    RemovedFromCluster,
     RequestError,
     RsqliteError,
     Stopped,
 )
+from rsqlite.node.belonging import Belonging
 from rsqlite.node.changes import Join, former_selves
 from rsqlite.node.cluster import join_addresses
 from rsqlite.node.home import Home
-from rsqlite.node.introduction import read_introduction
 from rsqlite.node.membership import refusal_of
 from rsqlite.ports import Loop, Network
 from rsqlite.raft.core import Raft
-from rsqlite.raft.types import TERM_STEP, Member
+from rsqlite.raft.types import Member
 
 log = logging.getLogger(__name__)
 
@@ -74,19 +68,14 @@ class Place:
         self._settings = settings
         self._own = own
         self._fingerprint = fingerprint
-        self._cluster_id = cluster_id
         self._core = core
-        self._connect = connect
         self._failed = failed
         self._joins = False
-        self._seeds: list[str] = []
         self._is_asking = False
         self._next_look = self._next_ask = 0.0
         self._attempts = 0
         self._attempts_max: float = settings.join_attempts
         self._leaderless_since: float | None = None
-        self._was_member = False
-        """In a configuration that was in force here since the start."""
         self._is_warned = False
         """Of its vote, that its settings do not want."""
         self._is_stopped = False
@@ -96,11 +85,17 @@ class Place:
         self._home = Home(network, own=own, run=run, is_twin=self._end)
         self._let_in_since: float | None = None
         """A cluster said yes, and nothing else has come from it."""
-        self._found_at: dict[Member, str] = {}
-        """Where members are that are not where the configuration in force says: nobody leads who
-        could change it."""
-        self._denied_since: float | None = None
-        """A cluster that has invited us, of which we have nothing yet, does not name us."""
+        self._belonging = Belonging(
+            network=network,
+            loop=loop,
+            settings=settings,
+            own=own,
+            cluster_id=cluster_id,
+            core=core,
+            home=self._home,
+            connect=connect,
+            removed=self._end,
+        )
 
     def __repr__(self) -> str:
         return f"<Place joins={self._joins} asking={self._is_asking}>"
@@ -116,7 +111,7 @@ class Place:
         asks until it is told yes or no."""
         self._joins = True
         self._attempts_max = math.inf if comes_back else self._settings.join_attempts
-        self._seeds = list(seeds)
+        self._belonging.seeds = list(seeds)
         self._look()
 
     def own_member(self) -> Member:
@@ -127,11 +122,12 @@ class Place:
 
     def address_of(self, member: Member) -> str:
         """Where to look for a member. A link is made only with who it is meant for."""
-        return self._found_at.get(member, member.raft_addr)
+        return self._belonging.address_of(member)
 
     def stop(self) -> None:
         """Ask no more."""
         self._is_stopped = True
+        self._belonging.stop()
 
     def sweep(self, now: float) -> None:
         """Look whether all is as it should be, and ask if it is not."""
@@ -170,11 +166,11 @@ class Place:
         self._joins = False
         own, configuration = self._own(), core.configuration
         known = configuration.member(own.node_id)
-        self._was_member = self._was_member or known is not None
+        self._belonging.was_member = self._belonging.was_member or known is not None
         silent_s = 0.0 if self._leaderless_since is None else now - self._leaderless_since
         is_unheard = silent_s > self._settings.join_interval
         if (known is None and core.leader_id != own.node_id) or is_unheard or now >= self._next_ask:
-            self._ask_who_is_in(core)
+            self._ask_who_is_in(core, is_silent=is_unheard)
         if known is None or core.leader_id is None:
             return
         if self._settings.raft_non_voter and own.node_id in configuration.voters:
@@ -199,8 +195,12 @@ class Place:
             members = core.configuration.members
             found += [one.raft_addr for one in members if one.node_id == core.leader_id]
             found += [one.raft_addr for one in members if one.node_id != own.node_id]
-        found += [*self._seeds, *join_addresses(self._settings)]
+        found += [*self._belonging.seeds, *join_addresses(self._settings)]
         return [one for one in dict.fromkeys(found) if one and one != own.raft_addr]
+
+    def _ask_who_is_in(self, core: Raft, *, is_silent: bool = False) -> None:
+        self._next_ask = self._loop.monotonic() + ASK_PAUSE_S
+        self._belonging.ask(self._addresses(core), is_silent=is_silent)
 
     # Asking to join
 
@@ -228,7 +228,7 @@ class Place:
 
     def _end(self, error: RsqliteError) -> None:
         if not self._is_stopped:
-            self._is_stopped = True
+            self.stop()
             self._failed(error)
 
     def _ask_next(self, addresses: list[str], asked: set[str]) -> None:
@@ -326,74 +326,3 @@ class Place:
             self._end(error)
         else:
             log.error("the cluster does not change this node's place: %s", error)
-
-    # Learning that this node was removed
-
-    def _ask_who_is_in(self, core: Raft) -> None:
-        self._next_ask = self._loop.monotonic() + ASK_PAUSE_S
-        for address in self._addresses(core):
-            self._network.identify(address, self._identified)
-
-    def _identified(self, value: Mapping[str, Any] | None, error: BaseException | None) -> None:
-        core = self._core()
-        if self._is_stopped or value is None or core is None:
-            return
-        own, told = self._own(), read_introduction(value)
-        if told is None:
-            return
-        is_ours, members = told.cluster_id == self._cluster_id(), told.members
-        # It may be newer at a lower index: those that forced it did not have all.
-        is_forced = told.committed_term - core.current_term > TERM_STEP // 2
-        if is_ours:
-            self._look_where_it_is(core, value)
-        if not is_ours or not members:
-            return
-        is_fed = core.leader_id is not None and not self._was_member
-        if is_fed or str(own.node_id) in members:
-            self._denied_since = None  # whoever says no may be behind our own beginning
-            self._home.look_for_twin(members.get(str(own.node_id), ""), lambda: None)
-            return
-        if self._was_member or core.configuration.member(own.node_id) is not None:
-            if told.index < core.configurations.index and not is_forced:
-                return  # it is behind us
-        elif not told.is_settled or told.term < core.current_term:
-            # We do not know where we came in, so it may be behind that. Who leads is not.
-            self._seeds = [told.leader]
-            return
-        elif not core.configuration.members and not self._is_denied_for_long():
-            return
-        self._end(
-            RemovedFromCluster(
-                f"this node ({own.label}) was removed from its cluster, whose members are"
-                f" {', '.join(sorted(members.values()))}. To have it back, start it with"
-                " an empty directory and -join"
-            )
-        )
-
-    def _look_where_it_is(self, core: Raft, value: Mapping[str, Any]) -> None:
-        """A member that has moved tells the leader. Where all have moved at once, there is none
-        before they have found each other."""
-        members = core.configuration.members
-        known = next((one for one in members if one.node_id == value.get("node_id")), None)
-        address = str(value.get("raft_addr") or "")
-        if known is None or known.node_id == self._own().node_id or not address:
-            return
-        if core.leader_id is not None or self.address_of(known) == address:
-            return
-        log.warning(
-            "a member is at another address",
-            extra={"label": known.label, "known": known.raft_addr, "found": address},
-        )
-        kept = {one: at for one, at in self._found_at.items() if one in members}
-        self._found_at = {**kept, known: address}
-        self._connect()
-
-    def _is_denied_for_long(self) -> bool:
-        """Without an entry we may have no term to tell by whether the leader that says so is one no
-        more: it has time to learn it. Were it wrong all the same, we have nothing to lose."""
-        now = self._loop.monotonic()
-        if self._denied_since is None:
-            self._denied_since = now
-            log.warning("invited once, and no member of this cluster now")
-        patience = (self._settings.join_attempts - 1) * self._settings.join_interval
-        return now - self._denied_since >= patience

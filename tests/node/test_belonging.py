@@ -1,0 +1,54 @@
+"""Who is told to be missing where nobody leads. Nodes that were removed: `test_membership.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rsqlite.node import belonging
+from rsqlite.testing.engines import EngineCluster
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[EngineCluster]:
+    cluster = EngineCluster(tmp_path, 3)
+    cluster.start()
+    yield cluster
+    cluster.close()
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[list[str]]:
+    """Who was said to be missing, each time."""
+    return [one.missing for one in caplog.records if one.name == belonging.__name__]  # type: ignore[attr-defined]
+
+
+def test_without_a_majority_a_node_says_who_is_missing_and_what_can_be_done(
+    three: EngineCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = (three.number(one) for one in three.followers())
+    three.kill(first)
+    three.kill(second)
+    three.loop.advance(10.0)
+    assert told(caplog) == [[f"n{one} at node{one}:4002" for one in sorted((first, second))]]
+    assert "rsqlite recover" in caplog.text
+    three.loop.advance(belonging.TELL_PAUSE_S + 5)
+    assert len(told(caplog)) == 2, "now and then"
+    three.start_node(first)
+    three.wait_leader()
+    three.loop.advance(60.0)
+    assert len(told(caplog)) == 2
+
+
+def test_a_start_and_a_change_of_the_leader_are_no_news(
+    three: EngineCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):
+        three.kill(number)
+    for number in range(3):
+        three.start_node(number)
+        three.loop.advance(1.0)
+    three.kill(three.number(three.wait_leader()))
+    three.loop.advance(20.0)
+    assert told(caplog) == []
