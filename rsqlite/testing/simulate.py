@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 
+from rsqlite.raft.core import Raft
 from rsqlite.testing.simulator import STEPS, simulation
 
 
@@ -37,16 +38,29 @@ def _quiet() -> Iterator[None]:
 @click.option("--from", "first", default=1, help="The first seed", show_default=True)
 @click.option("--steps", default=STEPS, help="Steps of a run", show_default=True)
 @click.option("--trace", is_flag=True, help="Print what happened")
+@click.option("--stop", is_flag=True, help="End at the first run that is wrong")
+@click.option("--invariants", is_flag=True, help="Let the core check itself after every step")
 @click.option("--directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def main(
-    seed: int | None, seeds: int, first: int, steps: int, trace: bool, directory: Path | None
+    seed: int | None,
+    seeds: int,
+    first: int,
+    steps: int,
+    trace: bool,
+    stop: bool,
+    invariants: bool,
+    directory: Path | None,
 ) -> None:
     """Simulate clusters; exit code 1 when a run was wrong."""
     wrong: list[int] = []
     faults, answers = Counter[str](), Counter[str]()
-    began, virtual_s = time.monotonic(), 0.0
+    began, virtual_s, runs = time.monotonic(), 0.0, 0
+    Raft.checks_every_step = invariants
     numbers = [seed] if seed is not None else range(first, first + seeds)
     for number in numbers:
+        if stop and wrong:
+            break
+        runs += 1
         with _quiet(), simulation(number, directory) as run:
             try:
                 run.run(steps)
@@ -62,7 +76,7 @@ def main(
             answers += run.workload.answered
             virtual_s += run.cluster.loop.monotonic()
     took = time.monotonic() - began
-    print(f"{len(numbers)} runs, {virtual_s:.0f} s of theirs in {took:.0f} s, wrong: {wrong or 0}")
+    print(f"{runs} runs, {virtual_s:.0f} s of theirs in {took:.0f} s, wrong: {wrong or 0}")
     print("answers:", ", ".join(f"{name} {many}" for name, many in answers.most_common()))
     print("faults:", ", ".join(f"{name} {many}" for name, many in faults.most_common()))
     sys.exit(1 if wrong else 0)
