@@ -12,6 +12,7 @@ import os
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,8 @@ class EngineCluster:
         self.disks = defaultdict(CrampedDisk) if disks is None else disks
         self.asking: dict[int, tuple[MemoryNetwork, Farewell]] = {}
         """Those that wait until the others go on without them."""
+        self.work_delay_s: Callable[[int], float] = lambda number: 0.0
+        """After what time the thread of a node's log begins a piece of work."""
         self.loops: dict[int, PausableLoop] = {}
         """What each node that runs sees of the loop."""
         self.faults: list[tuple[int, BaseException]] = []
@@ -143,7 +146,8 @@ class EngineCluster:
 
     def make_engine(self, number: int) -> Engine:
         """The engine of a node, that has no files open yet."""
-        loop = self.loops[number] = PausableLoop(self.loop)
+        delay = partial(self.work_delay_s, number)
+        loop = self.loops[number] = PausableLoop(self.loop, delay)
         engine = Engine(
             str(self.directory / f"node{number}"),
             dataclasses.replace(

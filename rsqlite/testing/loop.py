@@ -34,7 +34,7 @@ class ManualWorker:
 
     def submit(self, work: Callable[[], T], done: Done[T]) -> None:
         self._queue.append((work, done))
-        self._loop.call_soon(self._step)
+        self._loop.call_later(self._loop.work_delay_s(), self._step)
 
     def pause(self) -> None:
         """Hold submitted work back, as a stalled disk would."""
@@ -66,6 +66,10 @@ class ManualWorker:
 
 class VirtualLoop(ABC):
     """What follows from `call_later` where nothing runs beside the loop."""
+
+    def work_delay_s(self) -> float:
+        """After what time the work begins that a thread would do."""
+        return 0.0
 
     @abstractmethod
     def call_later(
@@ -143,11 +147,15 @@ class PausableLoop(VirtualLoop):
     """What one node sees of a `ManualLoop`: it can be stopped for a while, as a process can by
     SIGSTOP, and has a wall clock of its own."""
 
-    def __init__(self, loop: ManualLoop) -> None:
+    def __init__(self, loop: ManualLoop, work_delay_s: Callable[[], float] | None = None) -> None:
         self._loop = loop
+        self._work_delay_s = work_delay_s
         self._held: list[tuple[ManualHandle, Callable[..., object], Any]] | None = None
         """What became due since it was stopped; None: it runs."""
         self.wall_offset_s = 0.0
+
+    def work_delay_s(self) -> float:
+        return self._work_delay_s() if self._work_delay_s is not None else 0.0
 
     @property
     def is_paused(self) -> bool:

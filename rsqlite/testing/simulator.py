@@ -30,9 +30,9 @@ from rsqlite.statemachine.check import check_database
 from rsqlite.statemachine.machine import StateMachine
 from rsqlite.storage.check import check as check_files
 from rsqlite.storage.finding import Severity
-from rsqlite.testing.engines import EngineCluster
+from rsqlite.testing.engines import QUIET, EngineCluster
 from rsqlite.testing.frail import Died, FrailDisk
-from rsqlite.testing.nemesis import Nemesis
+from rsqlite.testing.nemesis import NODES_MAX, Nemesis
 from rsqlite.testing.workload import SCHEMA, Workload, Wrong, expect
 
 STEPS = 1000
@@ -65,9 +65,13 @@ class Simulation:
             seed=seed,
             disks=self.disks,
             join_interval=0.5,
+            log_inline_sync_max=chance.choice((0.0, QUIET.log_inline_sync_max)),
             segment_bytes=chance.choice((64 * KIB, MIB)),
             **(kept if self.has_images else {}),
         )
+        self._slowest_s = [chance.choice((0.0, 0.002, 0.02, 0.1)) for _ in range(NODES_MAX)]
+        """By node: how long its disk takes at most."""
+        self.cluster.work_delay_s = self._work_delay_s
         self.trace: list[str] = []
         self.workload = Workload(chance)
         self.nemesis = Nemesis(self, chance)
@@ -76,6 +80,9 @@ class Simulation:
         self._removed: set[int] = set()
         self._lives: Counter[int] = Counter()
         self._faults_seen = 0
+
+    def _work_delay_s(self, number: int) -> float:
+        return self._chance.random() * self._slowest_s[number % NODES_MAX]
 
     # What the nemesis uses
 

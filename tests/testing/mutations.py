@@ -279,17 +279,6 @@ MUTATIONS = (
         "bounds = [self._kept_for_others(), self._machine().applied_index + 1, self._copy_needs()]",
     ),
     Mutation(
-        "what an entry did is not compared",
-        "node/applier.py",
-        "        if isinstance(error, Divergence):\n"
-        "            self.divergence = error\n"
-        "        self._on_failed(error)",
-        "        if isinstance(error, Divergence):\n"
-        "            self._on_applied(index)\n"
-        "            return\n"
-        "        self._on_failed(error)",
-    ),
-    Mutation(
         "an error of the database is swallowed",
         "node/applier.py",
         "        if error is None:\n"
@@ -304,7 +293,7 @@ MUTATIONS = (
     Mutation(
         "a follower computes with a time of its own",
         "statemachine/apply.py",
-        "writer.vfs.set_time(command.times[0])",
+        "writer.vfs.set_time(times[request] if len(times) > 1 else times[0])",
         "writer.vfs.set_time(self.time_ms)",
     ),
     # The disk
