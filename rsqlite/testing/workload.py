@@ -190,7 +190,8 @@ class Workload:
             counters, accounts = answer.results
             if isinstance(counters, Failure) and level is ReadLevel.NONE:
                 return  # a node that has not come to the tables
-            assert isinstance(counters, Rows), answer
+            expect(isinstance(counters, Rows), f"counters: {counters}")
+            assert isinstance(counters, Rows)
             assert isinstance(accounts, Rows), answer
             for number, value in counters.rows:
                 low, high = least[number], self._begun[number]
