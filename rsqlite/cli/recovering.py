@@ -42,7 +42,7 @@ class Stopped:
         return Stopped(
             directory,
             identity,
-            Configuration.from_bytes(saved),
+            Configuration.from_bytes(saved.configuration),
             image.terms.last_index,
             image.terms.last_term,
         )

@@ -34,7 +34,7 @@ NODE_ID_MAX = (1 << 64) - 1
 
 class Join(msgspec.Struct, tag="join", frozen=True):
     """A node wants to be a member. `fingerprint` is how it computes SQL; `is_member` says that its
-    own log has it as one."""
+    own log has it as one. `cluster_id` is empty, or of the only cluster that it will be in."""
 
     node_id: int
     label: str
@@ -43,6 +43,7 @@ class Join(msgspec.Struct, tag="join", frozen=True):
     fingerprint: str
     is_voter: bool = True
     is_member: bool = False
+    cluster_id: str = ""
 
     @property
     def member(self) -> Member:
@@ -133,6 +134,8 @@ def _join(
     is_reachable: Heard,
     may_lead: Heard,
 ) -> Configuration | Standing:
+    if change.cluster_id not in ("", current.cluster_id):
+        raise Unavailable(f"this is cluster {current.cluster_id}, it asks for {change.cluster_id}")
     member = change.member
     known = current.member(member.node_id)
     named = recorded(current, member.node_id, change.fingerprint)

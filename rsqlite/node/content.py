@@ -346,7 +346,7 @@ class ContentChecks:
             return
         self.last = report = self._report(one)
         if report.is_alike(self._engine.node_id):
-            self._engine.installer.found_alike()
+            self._engine.installer.found_alike(one.index)
         level = logging.INFO if report.agreed else logging.ERROR
         log.log(
             level,

@@ -11,6 +11,7 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 from rsqlite.config import Settings
@@ -82,8 +83,11 @@ from rsqlite.storage.directory import (
     DataDirectory,
     decide_giving_up,
     give_up_identity,
+    lock_directory,
     read_configuration,
 )
+from rsqlite.storage.finding import REJOIN_ADVICE
+from rsqlite.storage.identity import read_identity
 from rsqlite.storage.logstore import LogStore
 from rsqlite.transport.codec import ANSWER, CALL, decode_call
 
@@ -175,27 +179,51 @@ class Engine:
             if not self.settings.raft_addr or not has_others(self.path, self.disk):
                 raise
             self.close_files()
-            raise DamagedPromises(str(damage)) from damage
+            if recovery.read_peers(peers := recovery.peers_path(self.path)) is not None:
+                raise DamagedFile(
+                    f"{damage}. {peers} cannot be followed here: what this node has is not known."
+                    " Name the sound nodes only, on those; then remove that file and start again"
+                ) from damage
+            holding = ExitStack()  # of the directory: nobody else may begin here meanwhile
+            holding.callback(lock_directory(self.path, self.disk))
+            self.open_parts.append(holding)
+            # What it advises is for a node that nobody takes back by itself.
+            raise DamagedPromises(str(damage).removesuffix(f". {REJOIN_ADVICE}")) from damage
 
     def ask_to_give_up(
-        self, damage: DamagedPromises, network: Network, done: Callable[[], None]
+        self,
+        damage: DamagedPromises,
+        network: Network,
+        done: Callable[[RsqliteError | None], None],
     ) -> Farewell:
-        """Wait until the others go on without this node; `done` may then `give_up`. The network is
-        used to ask only."""
+        """Wait until the others go on without this node; `done` may then `give_up`, unless it is
+        told that they had it removed. The network is used to ask only."""
         saved = read_configuration(self.path, self.disk)
         assert saved is not None
         return Farewell(
             str(damage),
-            Configuration.from_bytes(saved),
+            saved,
+            own_id=self._former_id(Configuration.from_bytes(saved.configuration)),
             network=network,
             loop=self.loop,
             settings=self.settings,
             done=done,
         )
 
+    def _former_id(self, configuration: Configuration) -> NodeId | None:
+        """Who this node is, if its identity can be read; else who it was by its label."""
+        try:
+            identity = read_identity(self.path, self.disk)
+        except (DamagedFile, FileNotFoundError):
+            label = self.settings.node_id
+            known = [one.node_id for one in configuration.members if one.label == label]
+            return known[0] if len(known) == 1 else None
+        return None if identity.cluster_id is None else NodeId(identity.node_id)
+
     def give_up(self, damage: DamagedPromises) -> None:
         """Set identity, log and database aside, and open the files as another node, which the
         others are asked to take back. `NodeFault` as from `open_files`."""
+        self.close_files()
         place = give_up_identity(self.path, self.disk, str(damage))
         self.repaired(f"identity given up: {damage}", place=place)
         self._open_with_room()
@@ -412,18 +440,24 @@ class Engine:
             # A crash between the first entry and the identity: the entry knows the cluster.
             first = Configuration.from_bytes(self.log.entries(Index(1), Index(2), 1)[0].data)
             self.directory.set_cluster(first.cluster_id)
+        # Of a start; one that somebody writes beside a running node is for its next.
+        peers_path = recovery.peers_path(self.path)
+        peers = None if self.core is not None else recovery.read_peers(peers_path)
         if self.cluster_id is not None:
-            # Of a start; one that somebody writes beside a running node is for its next.
-            has_begun = self.core is not None
-            peers = None if has_begun else recovery.read_peers(recovery.peers_path(self.path))
             if peers is None:
                 self._start_core()
             else:
                 self._force_configuration(peers)
+        elif peers is not None:
+            self.fail(
+                RequestError(
+                    f"{peers_path} says who a cluster consists of, and this node is in none:"
+                    " remove it"
+                )
+            )
         elif (saved := self.directory.saved_configuration()) is not None:
             # It gave its identity up: the others take it back as another node.
-            members = Configuration.from_bytes(saved).members
-            self.place.join([one.raft_addr for one in members], comes_back=True)
+            self.place.come_back(Configuration.from_bytes(saved))
         elif self.settings.bootstrap_expect > 1:
             if not self.settings.join:
                 log.warning("no -join: this node waits to be found by the others")
@@ -645,6 +679,7 @@ class Engine:
             "committed_term": 0
             if self.core is None
             else self.log.term(self.core.commit_index) or 0,
+            "quorum_checks": 0 if self.core is None else self.core.quorum_checks,
             # We lead, and there is none that is newer: who is not in it is in none.
             "is_settled": self.core is not None and self.core.may_change_configuration,
         }
@@ -851,7 +886,8 @@ class Engine:
 
     def _save_configuration(self, data: bytes) -> None:
         try:
-            self.directory.save_configuration(data)
+            known = 0 if self.core is None else self.log.term(self.core.commit_index) or 0
+            self.directory.save_configuration(data, max(known, self.machine.applied_term))
             self._unsaved = None
         except DiskFull as full:
             log.warning("%s; it is saved when there is room", full)
@@ -958,6 +994,8 @@ class Engine:
         if self.cluster_id is not None:
             return self.cluster_id == cluster_id
         if self.is_stopping or not self._is_open:
+            return False
+        if self.place.cluster_id not in ("", cluster_id):
             return False
         if self.settings.bootstrap_expect < 2 and not self.place.joins:
             return False

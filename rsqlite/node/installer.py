@@ -52,7 +52,7 @@ IDLE_LOOK_S = 0.005
 def has_others(path: str, disk: Disk) -> bool:
     """Does the node in this data directory know of others, that have what it has?"""
     saved = read_configuration(path, disk)
-    return saved is not None and len(Configuration.from_bytes(saved).members) > 1
+    return saved is not None and len(Configuration.from_bytes(saved.configuration).members) > 1
 
 
 class Installer:
@@ -169,10 +169,13 @@ class Installer:
         """The database in use was made by another node, and may be wrong as that one is."""
         return self.installed is not None and self.installed.is_copy
 
-    def found_alike(self) -> None:
-        """All voters hold what this node does: its database stands for itself from now on."""
+    def found_alike(self, index: Index) -> None:
+        """All voters held what this node did, as of this entry: its database stands for itself from
+        now on. Not one that came after that."""
         installed = self.installed
         if installed is None or not installed.is_copy or self._engine.vacuum.replacing:
+            return
+        if installed.last_index > index:
             return
         path, alike = self._engine.machine.path, installed.found_alike()
         try:

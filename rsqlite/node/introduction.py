@@ -20,6 +20,8 @@ class Introduction(NamedTuple):
     """It leads, and no change is under way."""
     leader: str
     """The raft address of whom it follows, or empty."""
+    quorum_checks: int
+    """If it leads: how often it has found in this term that a quorum answers."""
 
 
 def read_introduction(value: Mapping[str, Any]) -> Introduction | None:
@@ -33,6 +35,7 @@ def read_introduction(value: Mapping[str, Any]) -> Introduction | None:
             int(value["committed_term"]),
             bool(value["is_settled"]),
             str(value["leader"]),
+            int(value.get("quorum_checks", 0)),
         )
     except (KeyError, TypeError, ValueError):
         return None

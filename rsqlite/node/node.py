@@ -23,6 +23,7 @@ from rsqlite.errors import (
     RequestTooLarge,
     RsqliteError,
     SqlError,
+    Stopped,
     Unavailable,
 )
 from rsqlite.node.changes import Remove
@@ -69,6 +70,8 @@ class Node(Engine):
         self._is_in_use = False
         """From `start` on, until everything is closed again."""
         self._stopping: asyncio.Task[None] | None = None
+        self._waiting: asyncio.Future[RsqliteError | None] | None = None
+        """Of `start`, for the others to go on without this node."""
 
     async def start(self) -> None:
         """Open everything and join in. Returns when the node runs; use `wait_ready` to wait for a
@@ -112,13 +115,16 @@ class Node(Engine):
             self.open_files()
         except DamagedPromises as damage:
             self._peers = peers = self._peer_network(settings, NodeId(0))  # it asks, no more
-            others_go_on = asyncio.Event()
-            farewell = self.ask_to_give_up(damage, peers, others_go_on.set)
+            self._waiting = asyncio.get_running_loop().create_future()
+            farewell = self.ask_to_give_up(damage, peers, self._waiting.set_result)
             try:
-                await others_go_on.wait()
+                error = await self._waiting
             finally:
                 farewell.stop()
+                self._waiting = None
             await peers.stop()
+            if error is not None:
+                raise error from damage
             self.give_up(damage)
 
     def _kernel_sync(self, settings: Settings) -> KernelSync | None:
@@ -147,7 +153,9 @@ class Node(Engine):
 
     async def stop(self) -> None:
         """Hand leadership over, answer everybody, close the files. Safe to call twice; if it is
-        cancelled, it goes on in the background."""
+        cancelled, it goes on in the background. A `start` that waits ends with Stopped."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(Stopped("the node was stopped while it waited"))
         if self.is_started:
             self.is_started = False
             self._stopping = asyncio.ensure_future(self._stop())

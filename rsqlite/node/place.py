@@ -29,7 +29,7 @@ from rsqlite.node.home import Home
 from rsqlite.node.membership import refusal_of
 from rsqlite.ports import Loop, Network
 from rsqlite.raft.core import Raft
-from rsqlite.raft.types import Member
+from rsqlite.raft.types import Configuration, Member
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,8 @@ class Place:
         self._own = own
         self._fingerprint = fingerprint
         self._core = core
+        self._cluster_id = cluster_id
+        self._former_cluster = ""
         self._failed = failed
         self._joins = False
         self._is_asking = False
@@ -105,14 +107,25 @@ class Place:
         """This node has no cluster and asks for one: it takes the first that invites it."""
         return self._joins
 
-    def join(self, seeds: Sequence[str] = (), *, comes_back: bool = False) -> None:
+    def join(self, seeds: Sequence[str] = ()) -> None:
         """Begin to ask: this node has no cluster, and shall be in that of the others. `seeds`: who
-        may be asked beside those of `-join`. `comes_back`: it was in it, as another node, so it
-        asks until it is told yes or no."""
+        may be asked beside those of `-join`."""
         self._joins = True
-        self._attempts_max = math.inf if comes_back else self._settings.join_attempts
         self._belonging.seeds = list(seeds)
         self._look()
+
+    def come_back(self, configuration: Configuration) -> None:
+        """Begin to ask: this node was in that cluster as another one, and shall be in it again, and
+        in no other that may be at the members' old addresses by now. It asks until it is told yes
+        or no."""
+        self._attempts_max = math.inf
+        self._former_cluster = configuration.cluster_id
+        self.join([one.raft_addr for one in configuration.members])
+
+    @property
+    def cluster_id(self) -> str:
+        """The only cluster that this node may be in; empty: any."""
+        return self._cluster_id() or self._former_cluster
 
     def own_member(self) -> Member:
         """This node as the configuration is to name it: not where somebody else answers."""
@@ -250,6 +263,7 @@ class Place:
             self._fingerprint,
             not self._settings.raft_non_voter,
             is_member=self._core() is not None,  # of which its log has told
+            cluster_id=self.cluster_id,
         )
         timeout_s = self._settings.join_interval
         self._network.ask(

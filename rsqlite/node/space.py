@@ -21,6 +21,7 @@ from rsqlite.config import MIB
 from rsqlite.errors import DiskFault, Overloaded, RsqliteError, Unavailable, disk_fault
 from rsqlite.raft.quorum import VoteResult, quorum_votes
 from rsqlite.raft.types import Entry, EntryKind, NodeId, Role, Room
+from rsqlite.statemachine.generations import remove_oldest
 from rsqlite.storage.ballast import Ballast
 from rsqlite.storage.record import record_bytes
 
@@ -117,6 +118,8 @@ class Space:
             log.warning("the ballast is given up")
             self._full_at -= RETRY_PAUSE_S
             self._database_bytes += self.ballast.size
+        elif self._on_disk(self._give_way):
+            self._full_at -= RETRY_PAUSE_S
 
     def sweep(self, now: float) -> None:
         """Look at the volumes, tell the others, and go on if there is room again."""
@@ -139,6 +142,13 @@ class Space:
             self._hand_over(now)
         if room is Room.AMPLE and self._database_bytes >= self._reserve + self.ballast.size:
             self._on_disk(self.ballast.restore)
+
+    def _give_way(self) -> bool:
+        """Remove what was set aside first, if that makes room for what is right."""
+        gone = remove_oldest(self._engine.directory.quarantine_path, RETRY_BYTES)
+        if gone is not None:
+            log.warning("what was set aside is removed: its room is needed", extra={"path": gone})
+        return gone is not None
 
     def _look(self) -> None:
         engine = self._engine

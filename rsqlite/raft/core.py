@@ -144,6 +144,12 @@ class Raft:
         return self._state.transfer_target is not None
 
     @property
+    def quorum_checks(self) -> int:
+        """How often a leader has found since its election that a quorum answers: once in each
+        election timeout, and in what it has heard since the time before."""
+        return self._state.quorum_checks
+
+    @property
     def uncommitted_bytes(self) -> int:
         return self._state.uncommitted_bytes
 

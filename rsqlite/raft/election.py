@@ -70,7 +70,7 @@ def become_leader(state: RaftState) -> None:
     state.role = Role.LEADER
     state.leader_id = state.node_id
     _reset(state)
-    state.heartbeat_elapsed = 0
+    state.heartbeat_elapsed = state.quorum_checks = 0
     next_index = Index(state.log.last_index + 1)
     state.progress = {
         node_id: Progress(next_index)
@@ -249,13 +249,16 @@ def tick_leader(state: RaftState, n: int) -> None:
     """Time passed with leadership: heartbeats, and whether a quorum still answers."""
     state.election_elapsed += n
     state.heartbeat_elapsed += n
-    if state.election_elapsed >= state.settings.election_ticks:
-        state.election_elapsed = 0
+    state.transfer_elapsed += n
+    if state.transfer_elapsed >= state.settings.election_ticks:
         # A transfer that took so long has failed; clients must be served again (thesis 3.10).
         state.transfer_target = None
+    if state.election_elapsed >= state.settings.election_ticks:
+        state.election_elapsed = 0
         if not _quorum_is_active(state):
             become_follower(state, state.current_term, None)
             return
+        state.quorum_checks += 1
         if state.departing:
             replication.forget_departed(state)
     if state.heartbeat_elapsed >= state.settings.heartbeat_ticks:
@@ -288,7 +291,7 @@ def transfer(state: RaftState, target: NodeId | None) -> bool:
         return False
     if state.transfer_target != target:
         state.transfer_target = target
-        state.election_elapsed = 0
+        state.transfer_elapsed = 0
         replication.finish_transfer(state)
     return True
 

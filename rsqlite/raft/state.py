@@ -92,6 +92,7 @@ class RaftState:
         "outbox_when_durable",
         "outcast",
         "progress",
+        "quorum_checks",
         "random",
         "randomized_election_ticks",
         "read_states",
@@ -101,6 +102,7 @@ class RaftState:
         "soft_state_told",
         "term_start_index",
         "token",
+        "transfer_elapsed",
         "transfer_target",
         "unapplied",
         "unapplied_bytes",
@@ -191,6 +193,10 @@ class RaftState:
         self.term_start_index = Index(0)
         """The no-op of this term: only from here on are acknowledgements counted (rule 14)."""
         self.transfer_target: NodeId | None = None
+        self.transfer_elapsed = 0
+        """Since that one was chosen."""
+        self.quorum_checks = 0
+        """How often a quorum was found to answer, since this node leads."""
         self.uncommitted: deque[tuple[Index, int]] = deque()
         self.uncommitted_bytes = 0
         self.leader_reads = LeaderReads()

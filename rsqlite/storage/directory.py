@@ -19,6 +19,7 @@ import os
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 from zlib import crc32
 
 from rsqlite.errors import DamagedFile, DiskFault, ForeignDirectory, disk_fault
@@ -56,8 +57,18 @@ OUR_NAMES = frozenset(
     | {CONFIGURATION_NAME, f"{CONFIGURATION_NAME}.new", BALLAST_NAME}
     | {GIVING_UP_NAME, f"{GIVING_UP_NAME}.new", RAFT_NAME}
 )
-_GIVEN_UP = (IDENTITY_NAME, LOG_NAME, DATABASE_NAME)
-"""What is set aside together, in this order."""
+_GIVEN_UP = (IDENTITY_NAME, LOG_NAME, DATABASE_NAME, RAFT_NAME)
+"""What is set aside together, in this order. What an operator wants of the node that was
+(peers.json) is not for the one that will be."""
+
+
+class Saved(NamedTuple):
+    """What is kept of the cluster beside the database."""
+
+    configuration: bytes
+    """The last committed one."""
+    term: int
+    """Of what was committed last then."""
 
 
 class DataDirectory:
@@ -68,7 +79,7 @@ class DataDirectory:
         self._unlock: Callable[[], None] | None = unlock
         self.path = directory
         self.identity = Identity(0, 0, None, "")
-        self._configuration: bytes | None = None
+        self._configuration: Saved | None = None
         """What is kept of it, as far as this process knows."""
         self.lacks_configuration = False
         """The file that holds it was damaged when this was opened."""
@@ -136,17 +147,19 @@ class DataDirectory:
             )
         self._store(replace(self.identity, cluster_id=cluster_id))
 
-    def save_configuration(self, data: bytes) -> None:
-        """Keep the last committed configuration beside the database, which may be lost: it says who
-        can give it back. Durable when this returns."""
-        value: dict[str, object] = {"configuration": data.decode()}
+    def save_configuration(self, data: bytes, term: int) -> None:
+        """Keep the last committed configuration, and the term in which something was committed
+        last, beside the database, which may be lost: it says who can give it back. Durable when
+        this returns."""
+        value: dict[str, object] = {"configuration": data.decode(), "term": term}
         value["checksum"] = f"{crc32(canonical(value)):08x}"
         self._replace(CONFIGURATION_NAME, json.dumps(value, indent=1).encode() + b"\n")
-        self._configuration = data
+        self._configuration = Saved(data, term)
 
     def saved_configuration(self) -> bytes | None:
         """What was kept; None if there is none that can be believed."""
-        return read_configuration(self.path, self._disk)
+        saved = read_configuration(self.path, self._disk)
+        return None if saved is None else saved.configuration
 
     # What this process has written and can write again
 
@@ -168,14 +181,14 @@ class DataDirectory:
 
     def configuration_problem(self) -> str:
         """The same for the configuration that is kept."""
-        if self.saved_configuration() == self._configuration:
+        if read_configuration(self.path, self._disk) == self._configuration:
             return ""
         return f"{self.configuration_path} is damaged"
 
     def renew_configuration(self) -> None:
         """Write it again; durable when this returns."""
         if self._configuration is not None:
-            self.save_configuration(self._configuration)
+            self.save_configuration(*self._configuration)
 
     def set_label(self, label: str) -> None:
         """Change the operator's name of the node; durable when this returns."""
@@ -213,7 +226,7 @@ def _replace(path: str, data: bytes, disk: Disk) -> None:
     disk.sync_directory(os.path.dirname(path))
 
 
-def read_configuration(directory: str, disk: Disk) -> bytes | None:
+def read_configuration(directory: str, disk: Disk) -> Saved | None:
     """The configuration that was kept in a data directory; None if there is none that can be
     believed."""
     path = os.path.join(directory, CONFIGURATION_NAME)
@@ -228,7 +241,7 @@ def read_configuration(directory: str, disk: Disk) -> bytes | None:
         checksum = value.pop("checksum")
         if f"{crc32(canonical(value)):08x}" != checksum:
             return None
-        return str(value["configuration"]).encode()
+        return Saved(str(value["configuration"]).encode(), int(value.get("term", 0)))
     except OSError as error:
         raise DiskFault(f"cannot read {path}: {error}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -302,7 +315,7 @@ def _open(
                 log_volume=_has_log_volume(data, old, disk),
             )
         )
-        data._configuration = data.saved_configuration()
+        data._configuration = read_configuration(directory, disk)
         data.lacks_configuration = data._configuration is None and disk.exists(
             os.path.join(directory, CONFIGURATION_NAME)
         )

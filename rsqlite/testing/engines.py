@@ -69,7 +69,7 @@ class EngineCluster:
         self.engines: list[Engine | None] = [None] * size
         self.networks: list[MemoryNetwork | None] = [None] * size
         self.disks = defaultdict(CrampedDisk) if disks is None else disks
-        self.asking: dict[int, tuple[MemoryNetwork, Farewell]] = {}
+        self.asking: dict[int, tuple[MemoryNetwork, Farewell, Engine]] = {}
         """Those that wait until the others go on without them."""
         self.work_delay_s: Callable[[int], float] = lambda number: 0.0
         """After what time the thread of a node's log begins a piece of work."""
@@ -100,14 +100,17 @@ class EngineCluster:
         try:
             engine.open_files()
         except DamagedPromises as damage:
-            others_go_on: list[bool] = []
-            self.ask_to_give_up(number, engine, damage, lambda: others_go_on.append(True))
+            others_go_on: list[RsqliteError | None] = []
+            self.ask_to_give_up(number, engine, damage, others_go_on.append)
             end = self.loop.monotonic() + FAREWELL_S
             while not others_go_on:
                 if self.loop.monotonic() >= end:
                     self.stop_asking(number)
                     raise
                 self.loop.advance(0.005)
+            if others_go_on[0] is not None:
+                engine.close_files()
+                raise others_go_on[0] from damage
             engine.give_up(damage)
         except BaseException:
             engine.close_files()
@@ -115,7 +118,11 @@ class EngineCluster:
         return self.run_engine(number, engine)
 
     def ask_to_give_up(
-        self, number: int, engine: Engine, damage: DamagedPromises, done: Callable[[], None]
+        self,
+        number: int,
+        engine: Engine,
+        damage: DamagedPromises,
+        done: Callable[[RsqliteError | None], None],
     ) -> None:
         """Let an engine without open files ask the others; `done` once they go on without it."""
         network = self.board.network(
@@ -131,18 +138,21 @@ class EngineCluster:
             closed=lambda node_id: None,
         )
 
-        def others_go_on() -> None:
-            self.stop_asking(number)
-            done()
+        def others_go_on(error: RsqliteError | None) -> None:
+            self.asking.pop(number)
+            network.stop()
+            done(error)
 
         network.start()
-        self.asking[number] = network, engine.ask_to_give_up(damage, network, others_go_on)
+        farewell = engine.ask_to_give_up(damage, network, others_go_on)
+        self.asking[number] = network, farewell, engine
 
     def stop_asking(self, number: int) -> None:
         """As if the process that asks were killed."""
-        network, farewell = self.asking.pop(number)
+        network, farewell, engine = self.asking.pop(number)
         farewell.stop()
         network.stop()
+        engine.close_files()
 
     def make_engine(self, number: int) -> Engine:
         """The engine of a node, that has no files open yet."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rsqlite.config import KIB, MIB
-from rsqlite.errors import DamagedPromises, NodeFault, RemovedFromCluster
+from rsqlite.errors import DamagedPromises, NodeFault, RemovedFromCluster, RsqliteError
 from rsqlite.node.engine import Engine
 from rsqlite.node.findings import Report
 from rsqlite.request import Outcome, ReadLevel, Request, RequestKind, Rows
@@ -250,8 +250,16 @@ class Simulation:
         else:
             self._run(number, engine)
 
-    def _run(self, number: int, engine: Engine, damage: DamagedPromises | None = None) -> None:
+    def _run(
+        self,
+        number: int,
+        engine: Engine,
+        damage: DamagedPromises | None = None,
+        error: RsqliteError | None = None,
+    ) -> None:
         try:
+            if error is not None:
+                raise error
             if damage is not None:
                 engine.give_up(damage)
             self.cluster.run_engine(number, engine)

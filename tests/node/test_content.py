@@ -331,6 +331,20 @@ def test_a_check_that_a_voter_missed_says_nothing_of_a_copy(three: EngineCluster
     assert copy.installer.is_copy
 
 
+def test_a_check_of_the_database_before_it_says_nothing_of_a_copy(three: EngineCluster) -> None:
+    """It began, an image came, and then the others told what they had found."""
+    lost = lose_database(three, three.followers()[1])
+    copy = three.start_node(lost)
+    three.until(lambda: copy.installer.installed is not None)
+    installed = copy.installer.installed
+    assert installed is not None
+    assert installed.is_copy
+    copy.installer.found_alike(Index(installed.last_index - 1))
+    assert copy.installer.is_copy
+    copy.installer.found_alike(Index(installed.last_index))
+    assert not copy.installer.is_copy
+
+
 def test_a_learner_whose_own_content_is_not_known_is_a_copy_still() -> None:
     def node(number: int, verdict: str, *, is_voter: bool = True) -> NodeReport:
         return NodeReport(number, f"n{number}", is_voter, verdict, None, ())

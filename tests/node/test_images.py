@@ -739,7 +739,7 @@ def test_a_disk_that_cannot_keep_the_configuration_ends_the_node_cleanly(
 ) -> None:
     follower = three.followers()[0]
 
-    def refuse(data: bytes) -> None:
+    def refuse(data: bytes, term: int) -> None:
         raise DiskFault("no")
 
     monkeypatch.setattr(follower.directory, "save_configuration", refuse)

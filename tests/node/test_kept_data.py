@@ -77,7 +77,7 @@ def test_identity_and_every_entry_of_the_log_are_what_they_were(data: Kept, numb
     assert (identity.label, str(identity.node_id)) == (expected["label"], expected["node_id"])
     saved = read_configuration(path, disk)
     assert saved is not None
-    assert Configuration.from_bytes(saved).fingerprint == data.fingerprint
+    assert Configuration.from_bytes(saved.configuration).fingerprint == data.fingerprint
     log = LogStore.open(
         f"{path}/log", disk=disk, loop=loop, settings=Settings(), node_id=identity.node_id
     )

@@ -29,11 +29,13 @@ from rsqlite.errors import (
     TimedOut,
     Unavailable,
 )
+from rsqlite.node.farewell import Farewell
 from rsqlite.node.node import Node
-from rsqlite.raft.types import Index
+from rsqlite.raft.types import Configuration, Index, Member, NodeId
 from rsqlite.request import Failure, ReadLevel, Request, RequestKind, Rows, Write
 from rsqlite.statemachine.command import Command, decode
 from rsqlite.storage.disk import RealDisk
+from rsqlite.testing.cluster import free_ports
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +49,34 @@ async def test_a_program_runs_a_node_of_its_own(tmp_path: Path) -> None:
         assert await node.execute("INSERT INTO t(v) VALUES(?)", ("x",)) == Write(1, 1)
         rows = await node.query("SELECT * FROM t WHERE v = :v", {"v": "x"})
         assert (rows.columns, [tuple(row) for row in rows.rows]) == (["id", "v"], [(1, "x")])
+
+
+async def test_a_start_that_waits_for_others_can_be_stopped(tmp_path: Path) -> None:
+    """Nobody is there who could go on without it."""
+    http, raft = free_ports(2)
+    others = {"join": "127.0.0.1:1", "raft_addr": f"127.0.0.1:{raft}"}
+    settings = Settings(http_addr="", bootstrap_expect=0, raft_addr=f"127.0.0.1:{raft}")
+    async with Node(tmp_path, settings) as node:
+        other = Member(NodeId(7), "other", f"127.0.0.1:{http}", "")
+        await node.execute("CREATE TABLE t(v)")
+        known = Configuration.from_bytes(node.directory.saved_configuration() or b"")
+        many = dataclasses.replace(known, members=(*known.members, other))
+        node.directory.save_configuration(many.to_bytes(), 1)
+    (tmp_path / "log" / "hardstate").write_bytes(b"")
+    waits = asyncio.Event()
+
+    class Waiting(Node):
+        def ask_to_give_up(self, *arguments: Any) -> Farewell:
+            waits.set()
+            return super().ask_to_give_up(*arguments)
+
+    node = Waiting(tmp_path, settings, **others)
+    starting = asyncio.create_task(node.start())
+    await waits.wait()
+    await node.stop()
+    with pytest.raises(Stopped):
+        await starting
+    assert not (tmp_path / "quarantine").exists()
 
 
 async def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:

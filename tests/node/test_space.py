@@ -11,7 +11,7 @@ import pytest
 from rsqlite.config import MIB
 from rsqlite.errors import Fate, RsqliteError, Unavailable
 from rsqlite.node.engine import Engine
-from rsqlite.node.space import KEPT_BYTES, RETRY_PAUSE_S
+from rsqlite.node.space import KEPT_BYTES, RETRY_BYTES, RETRY_PAUSE_S
 from rsqlite.raft.types import Entry, EntryKind, Index, Room, Term
 from rsqlite.request import Outcome, ReadLevel
 from rsqlite.testing.engines import EngineCluster, execute
@@ -161,6 +161,22 @@ def test_a_database_that_cannot_take_an_entry_waits_for_room_and_is_read_meanwhi
     assert three.rows(full, COUNT) == [(6,)]
     three.loop.advance(0.3)
     assert not full.space.is_database_full
+
+
+def test_what_was_set_aside_gives_way_to_what_is_committed(three: EngineCluster) -> None:
+    full = three.followers()[0]
+    root = Path(full.directory.quarantine_path)
+    for number in (1, 2):
+        (root / str(number)).mkdir(parents=True)
+        (root / str(number) / "main.db").write_bytes(b"x" * RETRY_BYTES)
+    writer = full.machine._writer
+    pages = int(writer.engine("PRAGMA page_count")[0][0])
+    writer.engine(f"PRAGMA max_page_count = {pages + 2}")
+    three.execute(three.leader(), "INSERT INTO t(v) VALUES(zeroblob(20000))")
+    three.until(lambda: [path.name for path in root.iterdir()] == ["2"])  # the ballast comes first
+    writer.engine("PRAGMA max_page_count = 1000000")
+    three.until(lambda: full.machine.applied_index == three.leader().machine.applied_index)
+    assert [path.name for path in root.iterdir()] == ["2"]
 
 
 def test_a_commit_without_room_loses_nothing_that_was_acknowledged(three: EngineCluster) -> None:

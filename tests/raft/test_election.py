@@ -442,6 +442,18 @@ def test_transfer_goes_to_the_voter_that_has_most() -> None:
     assert node.core.propose(b"b") is None
 
 
+def test_a_leader_that_is_asked_to_hand_over_again_and_again_still_checks_its_quorum() -> None:
+    node = Lone(initial=configuration([1, 2, 3]))
+    node.lead()
+    node.step_and_sync(AppendEntriesReply(2, 1, 1, True, 1), AppendEntriesReply(3, 1, 1, True, 1))
+    node.tick(ELECTION)
+    assert node.core.quorum_checks == 1
+    for target in (2, 3, 2, 3):
+        node.core.transfer_leadership(target)
+        node.tick(ELECTION // 2)
+    assert node.core.role is Role.FOLLOWER
+
+
 @pytest.mark.parametrize("target", [1, 4, 9])
 def test_leadership_goes_to_other_voters_only(target: int) -> None:
     node = Lone(initial=configuration([1, 2, 3], learners=[4]))

@@ -13,6 +13,7 @@ import pytest
 from rsqlite.errors import DiskFault, ForeignDirectory
 from rsqlite.storage.directory import (
     DataDirectory,
+    Saved,
     read_configuration,
 )
 from rsqlite.storage.disk import RealDisk
@@ -170,14 +171,14 @@ def test_the_last_configuration_is_kept_and_believed_only_whole() -> None:
     data = DataDirectory.open(PATH, disk=disk)
     assert data.saved_configuration() is None
     for content in (b'{"members": 1}', b'{"members": 2}'):
-        data.save_configuration(content)
+        data.save_configuration(content, 7)
         assert data.saved_configuration() == content
     disk.power_loss()
-    assert read_configuration(PATH, disk) == b'{"members": 2}'
+    assert read_configuration(PATH, disk) == Saved(b'{"members": 2}', 7)
     path = f"{PATH}/configuration.json"
     for bit in range(0, 8 * len(disk.files()[path]), 7):
         disk.flip_bit(path, bit)
-        assert read_configuration(PATH, disk) in (None, b'{"members": 2}')
+        assert read_configuration(PATH, disk) in (None, Saved(b'{"members": 2}', 7))
         disk.flip_bit(path, bit)
     disk.open(path).pwrite(b"[" * 100_000, 0)
     assert read_configuration(PATH, disk) is None

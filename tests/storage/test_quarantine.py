@@ -32,7 +32,7 @@ def test_the_power_may_go_while_an_identity_is_given_up(seed: int, volumes: set[
         file.close()
         for directory in (f"{PATH}/log", PATH):
             disk.sync_directory(directory)
-        data.save_configuration(b"others")
+        data.save_configuration(b"others", 3)
         data.close()
         disk.fail_nth_call(calls, errno.EIO, once=False)
         try:

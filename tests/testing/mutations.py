@@ -327,8 +327,8 @@ MUTATIONS = (
     Mutation(
         "two of three give up what they are",
         "node/farewell.py",
-        "        if now - self._seen_at.setdefault(leads, now) >= self._proof_s:\n",
-        "        if True:\n",
+        "        if told.is_settled and told.quorum_checks - first >= PROOF_CHECKS:\n",
+        "        if told.is_settled:\n",
     ),
     Mutation(
         "the log is not synced",
