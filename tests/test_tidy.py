@@ -36,6 +36,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "rsqlite/node/loop.py": "tests/testing/test_loop.py holds it and its fake to one contract",
     "rsqlite/node/transfer.py": "tests/node/test_images.py: both sides on virtual time",
     "rsqlite/node/installer.py": "tests/node/test_images.py",
+    "rsqlite/node/origin.py": "tests/node/test_images.py and test_content.py",
     "rsqlite/node/place.py": "tests/node/test_membership.py: whole nodes on virtual time",
     "rsqlite/node/reader.py": "tests/node/test_engine.py",
     "rsqlite/node/report.py": "tests/node/test_node.py",

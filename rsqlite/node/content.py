@@ -106,7 +106,7 @@ class ContentChecks:
             if content is None:
                 finding = Finding(state="failed", error=str(error), seconds=seconds)
             else:
-                finding = finding_of(content, seconds, is_copy=engine.installer.is_copy)
+                finding = finding_of(content, seconds, is_copy=engine.installer.origin.is_copy)
             if index in self._own:
                 self._own[index] = finding
             log.info("content hashed", extra={"index": index, "state": finding.state})
@@ -249,7 +249,7 @@ class ContentChecks:
             late = TimedOut("another check took too long", fate=Fate.NOT_APPLIED)
             waiting[1](None, late if engine.is_leader else NotLeader())
         self._begin_next()
-        if not engine.installer.is_copy:
+        if not engine.installer.origin.is_copy:
             self._next_look, self._look_pause = 0.0, LOOK_PAUSE_S
         elif engine.is_synced and now >= self._next_look:
             self._next_look = now + self._look_pause
@@ -346,7 +346,7 @@ class ContentChecks:
             return
         self.last = report = self._report(one)
         if report.is_alike(self._engine.node_id):
-            self._engine.installer.found_alike(one.index)
+            self._engine.installer.origin.found_alike(one.index)
         level = logging.INFO if report.agreed else logging.ERROR
         log.log(
             level,

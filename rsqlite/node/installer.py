@@ -16,11 +16,11 @@ from rsqlite.errors import (
     DamagedDatabase,
     DamagedFile,
     DiskFault,
-    DiskFull,
     RsqliteError,
     Unavailable,
 )
 from rsqlite.node.asking import Asking
+from rsqlite.node.origin import Origin, is_reset
 from rsqlite.ports import Disk
 from rsqlite.raft.types import Configuration, EntryId, Index, NodeId, Role, Term
 from rsqlite.statemachine import schema
@@ -28,13 +28,11 @@ from rsqlite.statemachine.generations import (
     Installed,
     finish_setting_aside,
     install,
-    installed_of,
     note_damage,
     noted_damage,
     remove_others,
     set_aside,
     wanted_image,
-    write_installed,
 )
 from rsqlite.statemachine.image import Manifest
 from rsqlite.statemachine.walfile import is_unwritten
@@ -62,8 +60,7 @@ class Installer:
         self._engine = engine
         self._unfinished: Installed | None = None
         """A database whose installation is to be completed first."""
-        self._installed: tuple[str, Installed] | None = None
-        """The database that came as an image, and what it held then."""
+        self.origin = Origin(engine)
         self._is_installing = False
         self._lost = ""
         """Why there is no database to speak of; empty: there is one."""
@@ -109,7 +106,7 @@ class Installer:
             if problem := schema.read_current(root).problem:
                 engine.repaired(f"{problem}; it was written again")
             self._open()
-            self._read_installed()
+            self.origin.read()
         except DamagedDatabase as damage:
             if not self._has_others():
                 raise
@@ -119,8 +116,9 @@ class Installer:
             self._lost = str(damage)
             self._open()
         machine, entries = engine.machine, engine.log
-        if self.installed is not None and not self._is_reset(self.installed):
-            self._unfinished = self.installed
+        installed = self.origin.installed
+        if installed is not None and not is_reset(entries, installed):
+            self._unfinished = installed
         remove_others(machine.path)
         if self._unfinished is None and machine.applied_index > entries.last_index:
             raise DamagedFile(
@@ -153,58 +151,6 @@ class Installer:
             return Index(0)
         return index if is_unwritten(f"{path}-wal") else Index(0)
 
-    @property
-    def installed(self) -> Installed | None:
-        """What the database in use held when it came; None: it was made here."""
-        path, installed = self._installed or ("", None)
-        return installed if path == self._engine.machine.path else None
-
-    def keep_installed(self, database: str) -> None:
-        """The database at this path takes the place of the one in use, and holds the same."""
-        if self.installed is not None:
-            self._installed = database, self.installed
-
-    @property
-    def is_copy(self) -> bool:
-        """The database in use was made by another node, and may be wrong as that one is."""
-        return self.installed is not None and self.installed.is_copy
-
-    def found_alike(self, index: Index) -> None:
-        """All voters held what this node did, as of this entry: its database stands for itself from
-        now on. Not one that came after that."""
-        installed = self.installed
-        if installed is None or not installed.is_copy or self._engine.vacuum.replacing:
-            return
-        if installed.last_index > index:
-            return
-        path, alike = self._engine.machine.path, installed.found_alike()
-        try:
-            write_installed(path, alike)
-        except DiskFull as full:
-            log.warning("%s; the next check of the contents will do", full)
-            return
-        self._installed = path, alike
-
-    def _read_installed(self) -> None:
-        """Learn that. It is needed until the log begins behind; where log and database agree, it
-        can be written again. DamagedDatabase where they do not."""
-        engine = self._engine
-        machine, entries = engine.machine, engine.log
-        held = Installed(machine.applied_index, machine.applied_term)
-        try:
-            installed = installed_of(machine.path)
-            if installed and not installed.is_of(held) and not self._is_reset(installed):
-                # Until the log is reset, nothing is added to what came.
-                raise DamagedDatabase(f"{machine.path} is not what is noted beside it: {installed}")
-        except DamagedDatabase as damage:
-            if entries.term(machine.applied_index) != machine.applied_term:
-                raise
-            installed = held
-            write_installed(machine.path, installed)
-            engine.repaired(f"{damage}; it was written again")
-        if installed is not None:
-            self._installed = machine.path, installed
-
     def _has_others(self) -> bool:
         """Is there anything to make the database from again?"""
         engine = self._engine
@@ -222,11 +168,6 @@ class Installer:
         parts = self._engine.open_parts
         if isinstance(parts[-1], self._engine.machine_class):
             parts.pop().close()
-
-    def _is_reset(self, installed: Installed) -> bool:
-        """Does the log begin behind an installed database, or hold its last entry?"""
-        entries, index = self._engine.log, Index(installed.last_index)
-        return entries.first_index > index or entries.term(index) == installed.last_term
 
     def resume(self) -> bool:
         """Complete an installation that a crash ended. True: that has begun, and `Engine.begin` is
@@ -327,7 +268,7 @@ class Installer:
         engine.open_parts.remove(engine.machine)
         engine.machine.close()
         database = install(engine.directory.database_root, path, installed)
-        self._installed = database, installed
+        self.origin.came(database, installed)
         self._finish(installed)
 
     def _pause(self, then: Callable[[], None]) -> None:
@@ -397,7 +338,7 @@ class Installer:
             engine.transfer.ended()
             engine.begin()
 
-        if self._is_reset(installed):
+        if is_reset(self._engine.log, installed):
             reset(None)  # the log goes on from within: it was the database alone that was lost
         else:
             engine.log.reset(Index(installed.last_index), Term(installed.last_term), reset)

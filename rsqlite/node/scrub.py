@@ -278,11 +278,11 @@ class Scrub:
             found = installed_of(path)
         except DamagedDatabase as damage:
             return str(damage)
-        is_right = found == self._engine.installer.installed
+        is_right = found == self._engine.installer.origin.installed
         return "" if is_right else f"what is noted beside {path} is not what was written there"
 
     def _write_installed(self) -> None:
-        installed = self._engine.installer.installed
+        installed = self._engine.installer.origin.installed
         if installed is not None:
             write_installed(self._engine.machine.path, installed)
 

@@ -319,7 +319,7 @@ class Vacuum:
 
     def _replace(self) -> None:
         path, wall = self._path, self._engine.loop.wall()
-        installed = self._engine.installer.installed
+        installed = self._engine.installer.origin.installed
         self.replacing = path
 
         def work() -> None:
@@ -346,7 +346,7 @@ class Vacuum:
         try:
             if error is not None:
                 raise error
-            engine.installer.keep_installed(self._path)
+            engine.installer.origin.keep(self._path)
             self._retired.append(engine.change_machine(copy))
         except BaseException as caught:  # noqa: BLE001 - the node ends for it
             # Which one the next start will find in use is not known: that start must come.

@@ -64,7 +64,10 @@ class Verdict:
     def vote(self, index: Index) -> str | None:
         """What this node computed for the entry; None when it has not come to it, or holds what
         another one computed, or made its own of that."""
-        installed, overruled = self._engine.installer.installed, self._engine.machine.overruled
+        installed, overruled = (
+            self._engine.installer.origin.installed,
+            self._engine.machine.overruled,
+        )
         is_copied = installed is not None and (installed.is_copy or index <= installed.last_index)
         return None if is_copied and index not in overruled else self._held(index)
 

@@ -212,7 +212,7 @@ class Nemesis:
         """Change rows behind a node's back, page checksums and all. What it answers is wrong until
         somebody notices, so they are rows that nobody reads before the end. Who is right cannot be
         told any more where others copied it: once in a run, the last loss, and no images."""
-        copies = any(each.installer.is_copy for each in self._cluster.running())
+        copies = any(each.installer.origin.is_copy for each in self._cluster.running())
         if self._simulation.has_images or copies or not self._may_lose():
             return
         self._excuse(DamagedDatabase, Divergence)

@@ -305,12 +305,12 @@ def test_a_copy_that_is_found_like_all_others_counts_from_then_on(three: EngineC
     other = three.followers()[1]
     lost = lose_database(three, other)
     copy = three.start_node(lost)
-    three.until(lambda: copy.installer.installed is not None)
-    three.until(lambda: not copy.installer.is_copy)  # it asks for the check by itself
+    three.until(lambda: copy.installer.origin.installed is not None)
+    three.until(lambda: not copy.installer.origin.is_copy)  # it asks for the check by itself
     three.kill(lost)
     copy = three.start_node(lost)
     three.until(lambda: copy.is_synced)
-    assert not copy.installer.is_copy
+    assert not copy.installer.origin.is_copy
     sick = three.leader()
     tamper(sick)
     report = verify(three, sick)
@@ -324,25 +324,25 @@ def test_a_check_that_a_voter_missed_says_nothing_of_a_copy(three: EngineCluster
     lost = lose_database(three, other)
     three.kill(three.number(healthy))
     copy = three.start_node(lost)
-    three.until(lambda: copy.is_synced and copy.installer.installed is not None)
+    three.until(lambda: copy.is_synced and copy.installer.origin.installed is not None)
     report = verify(three, copy)
     assert isinstance(report, Report)
     assert (report.agreed, report.complete) == (True, False)
-    assert copy.installer.is_copy
+    assert copy.installer.origin.is_copy
 
 
 def test_a_check_of_the_database_before_it_says_nothing_of_a_copy(three: EngineCluster) -> None:
     """It began, an image came, and then the others told what they had found."""
     lost = lose_database(three, three.followers()[1])
     copy = three.start_node(lost)
-    three.until(lambda: copy.installer.installed is not None)
-    installed = copy.installer.installed
+    three.until(lambda: copy.installer.origin.installed is not None)
+    installed = copy.installer.origin.installed
     assert installed is not None
     assert installed.is_copy
-    copy.installer.found_alike(Index(installed.last_index - 1))
-    assert copy.installer.is_copy
-    copy.installer.found_alike(Index(installed.last_index))
-    assert not copy.installer.is_copy
+    copy.installer.origin.found_alike(Index(installed.last_index - 1))
+    assert copy.installer.origin.is_copy
+    copy.installer.origin.found_alike(Index(installed.last_index))
+    assert not copy.installer.origin.is_copy
 
 
 def test_a_learner_whose_own_content_is_not_known_is_a_copy_still() -> None:

@@ -262,7 +262,7 @@ def test_the_note_of_an_installation_is_written_again(tmp_path: Path) -> None:
         (problem,) = scrub(cluster, again)
         assert str(path) in problem
         assert path.read_bytes() == good
-        assert isinstance(again.installer.installed, Installed)
+        assert isinstance(again.installer.origin.installed, Installed)
         cluster.kill(number)
         again = cluster.start_node(number)
         cluster.until(lambda again=again: again.is_synced)  # type: ignore[misc]
