@@ -70,8 +70,8 @@ class Origin:
         self._installed = path, alike
 
     def read(self) -> None:
-        """Learn what is noted of it. That is needed until the log begins behind it; where log and database agree, it
-        can be written again. DamagedDatabase where they do not."""
+        """Learn what is noted of it. That is needed until the log begins behind it; where log and
+        database agree, it can be written again. DamagedDatabase where they do not."""
         engine = self._engine
         machine, entries = engine.machine, engine.log
         held = Installed(machine.applied_index, machine.applied_term)
