@@ -29,6 +29,15 @@ log = logging.getLogger(__name__)
 TELL_PAUSE_S = 30.0
 """Pause between two lines about one and the same silence."""
 
+FEW = (
+    "no leader: a majority does not answer. Start the missing nodes; if they are lost for good,"
+    " `rsqlite recover` lets those that are left go on"
+)
+MANY = (
+    "no leader, though a majority answers. See what the others log: one whose database is lost, or"
+    " whose log is shorter than another's, cannot lead"
+)
+
 
 class Belonging:
     """Of one node."""
@@ -70,7 +79,7 @@ class Belonging:
         self._present: set[object] = set()
         """The members that have answered this time."""
         self._is_silent = False
-        self._told: frozenset[str] = frozenset()
+        self._told: frozenset[str] | None = None
         self._tells_at = 0.0
         self._is_stopped = False
 
@@ -166,7 +175,7 @@ class Belonging:
     def _tell_who_is_missing(self, core: Raft) -> None:
         """Where nobody leads, an operator must learn who would have to come back."""
         if core.leader_id is not None or not core.configuration.members:
-            self._told = frozenset()
+            self._told = None
             return
         configuration, own = core.configuration, self._own().node_id
         voters = configuration.voters | configuration.outgoing
@@ -174,13 +183,11 @@ class Belonging:
         members = {one.node_id: f"{one.label} at {one.raft_addr}" for one in configuration.members}
         missing = frozenset(members[one] for one, is_there in votes.items() if not is_there)
         now = self._loop.monotonic()
-        if quorum_votes(configuration, votes) is VoteResult.WON:
-            missing = frozenset()  # they will elect one
-        elif missing != self._told or now >= self._tells_at:
+        is_majority = quorum_votes(configuration, votes) is VoteResult.WON
+        if is_majority and self._told is None:
+            self._tells_at = now + TELL_PAUSE_S  # they will elect one, unless they cannot
+            missing = self._told = frozenset()
+        if missing != self._told or now >= self._tells_at:
             self._tells_at = now + TELL_PAUSE_S
-            log.error(
-                "no leader: a majority does not answer. Start the missing nodes; if they are lost"
-                " for good, `rsqlite recover` lets those that are left go on",
-                extra={"missing": sorted(missing)},
-            )
+            log.error(MANY if is_majority else FEW, extra={"missing": sorted(missing)})
         self._told = missing

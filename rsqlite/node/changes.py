@@ -184,6 +184,17 @@ def former_selves(configuration: Configuration, member: Member, *, voters: bool)
     ]
 
 
+def replaced(before: Configuration, after: Configuration) -> list[str]:
+    """Who leaves because another node has its label or its address, in words."""
+    came = [one for one in after.members if one.node_id not in before.voters]
+    return [
+        f"{gone.label} at {gone.raft_addr} by {one.label}"
+        for gone in sorted(set(before.members) - set(after.members))
+        for one in came
+        if gone in former_selves(before, one, voters=True)
+    ]
+
+
 def _are_silent(former: Collection[Member], is_reachable: Heard) -> bool:
     """A member that answers is not replaced by whoever has its name or its place. False: that is
     not known yet."""

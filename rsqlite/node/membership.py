@@ -41,6 +41,7 @@ from rsqlite.node.changes import (
     find_member,
     member_problem,
     next_configuration,
+    replaced,
 )
 from rsqlite.node.driver import Driver
 from rsqlite.node.upgrade import Abandon, Declare, by_itself
@@ -271,6 +272,7 @@ class Membership:
             "index": entry_id.index,
             "voters": _labels(target.members, target.voters),
             "learners": _labels(target.members, target.learners),
+            "replaced": replaced(before, target),
         }
         if target.upgrade is not None:
             told["upgrade"] = target.upgrade.target
@@ -381,14 +383,10 @@ def refusal_of(value: Mapping[str, Any]) -> RsqliteError | None:
 
 
 def _worded(error: RsqliteError | None, leader: Member | None) -> Mapping[str, object]:
-    if error is None:
-        return {"leader": "" if leader is None else leader.raft_addr}
-    return {
-        "error": type(error).__name__,
-        "text": str(error),
-        "fate": error.fate.name,
-        "leader": "" if leader is None else leader.raft_addr,
-    }
+    told = {"leader": "" if leader is None else leader.raft_addr}
+    if error is not None:
+        told |= {"error": type(error).__name__, "text": str(error), "fate": error.fate.name}
+    return told
 
 
 def _labels(members: tuple[Member, ...], node_ids: frozenset[NodeId]) -> list[str]:

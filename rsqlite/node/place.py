@@ -6,6 +6,7 @@ addresses where it can be reached. Whether it still belongs there `belonging.py`
 
 from __future__ import annotations
 
+import enum
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -42,6 +43,14 @@ VOTES = (
     "this node has a vote and keeps it, against -raft-non-voter: to be without, it must be removed"
     " and join with an empty directory"
 )
+
+
+class Weight(enum.IntEnum):
+    """What an answer is worth: who does not lead cannot know."""
+
+    SILENCE = 0
+    MEMBER = 1
+    LEADER = 2
 
 
 class Place:
@@ -82,8 +91,8 @@ class Place:
         """Of its vote, that its settings do not want."""
         self._is_stopped = False
         self._refusal = ""
-        self._is_leaders_word = False
-        """The refusal is of one that leads: what the others say, who cannot know, is no news."""
+        self._weight = Weight.SILENCE
+        """Of what was answered so far: of one that leads, what the others say is no news."""
         self._home = Home(network, own=own, run=run, is_twin=self._end)
         self._let_in_since: float | None = None
         """A cluster said yes, and nothing else has come from it."""
@@ -208,6 +217,7 @@ class Place:
             members = core.configuration.members
             found += [one.raft_addr for one in members if one.node_id == core.leader_id]
             found += [one.raft_addr for one in members if one.node_id != own.node_id]
+            found.append(self._known_address(core))  # another member may be there by now
         found += [*self._belonging.seeds, *join_addresses(self._settings)]
         return [one for one in dict.fromkeys(found) if one and one != own.raft_addr]
 
@@ -219,7 +229,7 @@ class Place:
 
     def _ask(self, addresses: list[str]) -> None:
         self._is_asking = True
-        self._refusal, self._is_leaders_word = "nobody answered", False
+        self._refusal, self._weight = "nobody answered", Weight.SILENCE
         self._home.look(partial(self._ask_from_home, addresses))
 
     def _ask_from_home(self, addresses: list[str]) -> None:
@@ -284,7 +294,7 @@ class Place:
         if self._is_stopped:
             return
         if value is None:
-            self._note(f"{address}: {error}")
+            self._note(f"{address}: {error}", Weight.SILENCE)
             self._ask_next(left, asked)
             return
         refusal = refusal_of(value)
@@ -298,12 +308,12 @@ class Place:
             self._refused(RequestError(f"the cluster does not take this node: {refusal}"))
         else:
             knows = not isinstance(refusal, NotLeader | NoLeader | Stopped)
-            self._note(f"{address}: {refusal}", is_leaders_word=knows)
+            self._note(f"{address}: {refusal}", Weight.LEADER if knows else Weight.MEMBER)
             self._ask_next([leader, *left] if leader else left, asked)
 
-    def _note(self, refusal: str, *, is_leaders_word: bool = False) -> None:
-        if is_leaders_word or not self._is_leaders_word:
-            self._refusal, self._is_leaders_word = refusal, is_leaders_word
+    def _note(self, refusal: str, weight: Weight) -> None:
+        if weight >= self._weight:
+            self._refusal, self._weight = refusal, weight
 
     def _let_in(self) -> None:
         """The leader said yes. Its invitation follows at once, if it finds us."""

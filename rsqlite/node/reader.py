@@ -110,8 +110,9 @@ class Reader:
                 answer(read.index)
 
     def when_applied(self, index: int, deadline: float, then: Callable[[], None]) -> None:
-        """Call `then` once `index` is applied here, at the deadline at the latest."""
-        if index <= self._machine.applied_index:
+        """Call `then` once `index` is applied here, at the deadline at the latest; at once, where
+        nobody will see to it any more."""
+        if self.fault is not None or index <= self._machine.applied_index:
             then()
             return
         self._wait(Index(index), deadline, lambda error: then())

@@ -41,6 +41,18 @@ def test_without_a_majority_a_node_says_who_is_missing_and_what_can_be_done(
     assert len(told(caplog)) == 2
 
 
+def test_a_majority_that_cannot_lead_is_told_as_well(
+    three: EngineCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    for engine in three.running():
+        assert engine.driver is not None
+        engine.driver.forbid_leading()
+    three.loop.advance(belonging.TELL_PAUSE_S - 10)
+    assert told(caplog) == []
+    three.loop.advance(30.0)
+    assert belonging.MANY in caplog.text
+
+
 def test_a_start_and_a_change_of_the_leader_are_no_news(
     three: EngineCluster, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,7 +9,15 @@ import msgspec
 import pytest
 
 from rsqlite.errors import RequestError, Unavailable
-from rsqlite.node.changes import Change, Join, Remove, Standing, find_member, next_configuration
+from rsqlite.node.changes import (
+    Change,
+    Join,
+    Remove,
+    Standing,
+    find_member,
+    next_configuration,
+    replaced,
+)
 from rsqlite.raft.types import Configuration, Member, NodeId
 
 
@@ -96,6 +104,14 @@ def test_the_same_label_or_address_with_another_number_is_a_replacement(
     for current in (configuration(1, 2, 3), learning):
         with pytest.raises(Unavailable, match="and answers"):
             step(current, join(new))
+
+
+def test_who_is_replaced_is_told_with_who_replaces_him() -> None:
+    before = configuration(1, 2, 3)
+    after = steps(before, join(member(4, "n1")), down=(1,))
+    assert replaced(before, after) == ["n1 at 1:2 by n1"]
+    assert replaced(before, steps(before, join(member(4)))) == []
+    assert replaced(before, steps(before, Remove("n1"))) == []
 
 
 def test_a_member_that_has_moved_gets_its_new_addresses() -> None:

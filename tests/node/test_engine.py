@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -435,3 +436,14 @@ def test_a_stop_waits_for_a_long_entry_that_is_applied_and_no_longer(tmp_path: P
     cluster.engines[cluster.number(follower)] = None
     follower.close_files()
     cluster.close()
+
+
+def test_whoever_waits_for_an_index_on_a_reader_that_was_stopped_is_told(
+    three: EngineCluster,
+) -> None:
+    """An answer of the leader that came while an image was installed was kept for ever."""
+    follower = three.followers()[0]
+    follower.reader.stop()
+    told: list[bool] = []
+    follower.reader.when_applied(10**9, math.inf, lambda: told.append(True))
+    assert told == [True]
