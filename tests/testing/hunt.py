@@ -56,18 +56,22 @@ def put_back(mutation: Mutation, root: Path) -> None:
     path.write_text(text.replace(mutation.before, mutation.after))
 
 
-def hunt(mutation: Mutation, seeds: int, *, first: int = 1, invariants: bool = False) -> Hunt:
+def copy_package(source: Path, target: Path) -> None:
+    """The package alone."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(source / "rsqlite", target / "rsqlite", ignore=ignored)
+
+
+def hunt(mutation: Mutation, seeds: int, *, source: Path = ROOT, invariants: bool = False) -> Hunt:
     """Simulate until the bug shows, or the seeds are over."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rsqlite-hunt-") as folder:
         copy = Path(folder)
-        shutil.copytree(
-            ROOT / "rsqlite", copy / "rsqlite", ignore=shutil.ignore_patterns("__pycache__")
-        )
+        copy_package(source, copy)
         put_back(mutation, copy)
         (copy / "sim").mkdir()
         command = [sys.executable, "-m", "rsqlite.testing.simulate", "--stop"]
-        command += ["--from", str(first), "--seeds", str(seeds), "--directory", str(copy / "sim")]
+        command += ["--seeds", str(seeds), "--directory", str(copy / "sim")]
         command += ["--invariants"] if invariants else []
         done = subprocess.run(
             command,
@@ -81,7 +85,7 @@ def hunt(mutation: Mutation, seeds: int, *, first: int = 1, invariants: bool = F
     took = time.monotonic() - began
     said = re.search(r"^seed (\d+): (.*)$", done.stdout, re.MULTILINE)
     if said is not None:
-        return Hunt(mutation, int(said[1]) - first + 1, took, said[2])
+        return Hunt(mutation, int(said[1]), took, said[2])
     if done.returncode:
         # The simulator itself could not go on: that is found as well.
         return Hunt(mutation, 1, took, (done.stderr.strip().splitlines() or ["no word"])[-1])
@@ -121,8 +125,12 @@ def main(
         if not only or any(fnmatch.fnmatch(one.name, pattern) for pattern in only)
     ]
     hunts: list[Hunt] = []
-    with ThreadPoolExecutor(jobs) as pool:
-        for one in pool.map(lambda each: hunt(each, seeds, invariants=invariants), chosen):
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        source = Path(folder)  # as it is now, however long this takes
+        copy_package(ROOT, source)
+        for one in pool.map(
+            lambda each: hunt(each, seeds, source=source, invariants=invariants), chosen
+        ):
             hunts.append(one)
             print(f"{one.seconds:6.0f} s  {one.row()}", flush=True)
     if results is not None:

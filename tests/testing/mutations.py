@@ -321,8 +321,8 @@ MUTATIONS = (
     Mutation(
         "a node with damaged promises keeps its number",
         "storage/directory.py",
-        "_GIVEN_UP = (IDENTITY_NAME, LOG_NAME, DATABASE_NAME)",
-        "_GIVEN_UP = (LOG_NAME, DATABASE_NAME)",
+        "_GIVEN_UP = (IDENTITY_NAME, LOG_NAME, DATABASE_NAME, RAFT_NAME)",
+        "_GIVEN_UP = (LOG_NAME, DATABASE_NAME, RAFT_NAME)",
     ),
     Mutation(
         "two of three give up what they are",

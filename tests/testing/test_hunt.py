@@ -24,7 +24,7 @@ def test_no_name_is_used_twice() -> None:
 
 @pytest.mark.slow
 def test_a_bug_that_is_put_back_is_found() -> None:
-    (bug,) = (one for one in MUTATIONS if one.name == "the leader counts itself before its sync")
+    (bug,) = (one for one in MUTATIONS if one.name == "acknowledged before the sync")
     assert hunt(bug, 40).found
 
 
