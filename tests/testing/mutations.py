@@ -241,7 +241,7 @@ MUTATIONS = (
     Mutation(
         "an image leaves a log that differs from it",
         "node/installer.py",
-        "        if self._is_reset(installed):\n            reset(None)",
+        "        if is_reset(self._engine.log, installed):\n            reset(None)",
         "        if True:\n            reset(None)",
     ),
     Mutation(
