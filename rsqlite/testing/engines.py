@@ -186,6 +186,7 @@ class EngineCluster:
             receive=loop.from_outside(engine.receive),
             opened=lambda node_id: None,
             closed=loop.from_outside(engine.link_closed),
+            is_asleep=lambda: loop.is_paused,
         )
         self.engines[number], self.networks[number] = engine, network
         network.start()

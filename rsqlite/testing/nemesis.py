@@ -59,6 +59,7 @@ class Nemesis:
             "cut the power": self._cut_power,
             "kill all": self._kill_all,
             "pause": self._pause_node,
+            "stall": self._stall,
             "set the clock": self._set_clock,
             "die in a call": self._die_in_call,
             "fail a call": self._fail_call,
@@ -104,9 +105,10 @@ class Nemesis:
         self._cluster.board.weather = Weather()
         for disk in self._simulation.disks.values():
             disk.spare()
-        for loop in self._cluster.loops.values():
+        for number, loop in self._cluster.loops.items():
             loop.resume()
             loop.wall_offset_s = 0.0
+            self._simulation.slow_down(number, 0.0)
 
     def _say(self, what: str) -> None:
         self.done[what.partition(":")[0]] += 1
@@ -138,6 +140,10 @@ class Nemesis:
         loop = self._cluster.loops[number]
         loop.pause()
         self._later((0.1, 0.6, 3.0), loop.resume)
+
+    def _stall(self, number: int, engine: Engine) -> None:
+        self._simulation.slow_down(number, self._chance.choice((0.1, 0.6, 3.0)))
+        self._later((0.3, 2.0), lambda: self._simulation.slow_down(number, 0.0))
 
     def _set_clock(self, number: int, engine: Engine) -> None:
         self._cluster.loops[number].wall_offset_s = self._chance.choice(

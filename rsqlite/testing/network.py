@@ -57,6 +57,7 @@ class Switchboard:
         receive: Callable[[int, int, bytes | memoryview], None],
         opened: Callable[[int], None],
         closed: Callable[[int], None],
+        is_asleep: Callable[[], bool] = lambda: False,
     ) -> MemoryNetwork:
         """The network of one node; `start` it."""
         return MemoryNetwork(
@@ -71,6 +72,7 @@ class Switchboard:
             receive=receive,
             opened=opened,
             closed=closed,
+            is_asleep=is_asleep,
         )
 
     def cut(self, source: int, target: int) -> None:
@@ -114,7 +116,9 @@ class MemoryNetwork:
         receive: Callable[[int, int, bytes | memoryview], None],
         opened: Callable[[int], None],
         closed: Callable[[int], None],
+        is_asleep: Callable[[], bool],
     ) -> None:
+        """`is_asleep`: the process is stopped, and says nothing of itself."""
         self.board = board
         self.node_id = node_id
         self.address = address
@@ -126,6 +130,7 @@ class MemoryNetwork:
         self.receive = receive
         self.opened = opened
         self._closed = closed
+        self.is_asleep = is_asleep
         self.is_running = False
         self._members: dict[int, str] = {}
         self._links: dict[int, MemoryLink] = {}
@@ -172,7 +177,11 @@ class MemoryNetwork:
         return False
 
     def identify(self, address: str, done: Done[Mapping[str, object]]) -> None:
-        self._call(address, done, lambda node, answer: answer(dict(node.identity())), 2.0)
+        def serve(node: MemoryNetwork, answer: Callable[[Mapping[str, object]], None]) -> None:
+            if not node.is_asleep():
+                answer(dict(node.identity()))
+
+        self._call(address, done, serve, 2.0)
 
     def ask(
         self,

@@ -86,6 +86,10 @@ class Simulation:
 
     # What the nemesis uses
 
+    def slow_down(self, number: int, slowest_s: float) -> None:
+        """Let the disk of a node take so long at most, from now on."""
+        self._slowest_s[number % NODES_MAX] = slowest_s
+
     def say(self, what: str) -> None:
         """A line of the trace."""
         what = what.replace(f"{self.cluster.directory}/", "")
