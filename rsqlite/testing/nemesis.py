@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from rsqlite.testing.simulator import Simulation
 
 NODES_MAX = 7
+LEADER_SHARE = 0.4
+"""Of what befalls a node: so much looks for one that leads."""
 REPAIR_S = 5.0
 """Before another disk is lost, the last one has so long to be made good."""
 
@@ -94,10 +96,17 @@ class Nemesis:
             return
         (kind,) = self._chance.choices(list(self._weights), weights=list(self._weights.values()))
         number = self._chance.choice(running)
+        leaders = [one for one in running if self._leads(one)]
+        if leaders and self._chance.random() < LEADER_SHARE:
+            number = self._chance.choice(leaders)
         engine = self._cluster.engines[number]
         assert engine is not None
         self._say(f"{kind}: n{number}")
         self._kinds[kind](number, engine)
+
+    def _leads(self, number: int) -> bool:
+        engine = self._cluster.engines[number]
+        return engine is not None and engine.is_leader
 
     def end(self) -> None:
         """Everything that can be made good is."""
