@@ -14,6 +14,7 @@
 #                           writer while leaders are killed and paused
 #   make sim SEEDS=100      whole clusters under faults on virtual time, a seed each; SEED=7 prints
 #                           what happened in that one
+#   make hunt SEEDS=100     bugs that others had are put back one at a time, for the simulator to find
 #   make bench              how fast it is on this machine, beside what the machine could do
 
 PYTHON ?= python3
@@ -36,7 +37,7 @@ BY_FILE := tests/cli tests/conformance tests/bench tests/testing
 FLOORS := PYTHONPATH=.:client $(BIN)/lint-imports --no-logo
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test quick check fix accept accept-client sim bench clean
+.PHONY: help venv demo test quick check fix accept accept-client sim hunt bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -97,6 +98,9 @@ accept-client: $(READY)
 sim: $(READY)
 	$(BIN)/python -m rsqlite.testing.simulate \
 		$(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS)) $(ARGS)
+
+hunt: $(READY)
+	$(BIN)/python -m tests.testing.hunt --seeds $(SEEDS) $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m bench $(ARGS)
