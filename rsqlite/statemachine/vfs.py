@@ -141,4 +141,10 @@ class OpenFile:
     def _call(self, place: int, types: tuple[Any, ...], *arguments: Any) -> int:
         kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, *types)
         method = kind.from_address(self._methods + place * ctypes.sizeof(ctypes.c_void_p))
-        return int(method(self._file, *arguments))
+        try:
+            return int(method(self._file, *arguments))
+        except SystemError as error:
+            # A file of APSW's leaves an exception beside the code that it returns.
+            if isinstance(error.__cause__, apsw.Error):
+                return getattr(error.__cause__, "extendedresult", apsw.SQLITE_IOERR)
+            raise

@@ -101,9 +101,13 @@ def test_the_database_file_is_synced_through_the_file_that_sqlite_has_open(tmp_p
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="finds the open file in /proc")
-def test_a_sync_that_fails_is_a_fault_of_the_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_files_of_apsw", [False, True])
+def test_a_sync_that_fails_is_a_fault_of_the_disk(tmp_path: Path, has_files_of_apsw: bool) -> None:
+    """A file of APSW's, as a writing connection has, leaves an exception beside the code."""
     path = tmp_path / "x.db"
-    connection = apsw.Connection(str(path), vfs=load_checksum_vfs())
+    watched = WatchedVfs()
+    name = watched.name if has_files_of_apsw else load_checksum_vfs()
+    connection = apsw.Connection(str(path), vfs=name)
     connection.execute("CREATE TABLE t(a)")
     open_files = list(Path("/proc/self/fd").iterdir())
     (file,) = (int(one.name) for one in open_files if one.resolve() == path.resolve())
