@@ -16,13 +16,13 @@ from functools import partial
 from typing import Any
 
 from rsqlite.config import Settings
-from rsqlite.errors import RemovedFromCluster, RsqliteError
+from rsqlite.errors import RsqliteError
 from rsqlite.node.home import Home
-from rsqlite.node.introduction import Introduction, read_introduction
+from rsqlite.node.introduction import Introduction, read_introduction, removal
 from rsqlite.ports import Loop, Network
 from rsqlite.raft.core import Raft
 from rsqlite.raft.quorum import VoteResult, quorum_votes
-from rsqlite.raft.types import TERM_STEP, Member
+from rsqlite.raft.types import Member, is_forced_between
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Belonging:
         self._present: set[object] = set()
         """The members that have answered this time."""
         self._is_silent = False
-        self._told: frozenset[str] | None = None
+        self._told: tuple[bool, frozenset[str]] | None = None
         self._tells_at = 0.0
         self._is_stopped = False
 
@@ -119,7 +119,7 @@ class Belonging:
     def _look_whether_we_belong(self, core: Raft, told: Introduction) -> None:
         own, members = self._own(), told.members
         # It may be newer at a lower index: those that forced it did not have all.
-        is_forced = told.committed_term - core.current_term > TERM_STEP // 2
+        is_forced = is_forced_between(core.current_term, told.committed_term)
         if not members:
             return
         is_fed = core.leader_id is not None and not self.was_member
@@ -136,13 +136,7 @@ class Belonging:
             return
         elif not core.configuration.members and not self._is_denied_for_long():
             return
-        self._removed(
-            RemovedFromCluster(
-                f"this node ({own.label}) was removed from its cluster, whose members are"
-                f" {', '.join(sorted(members.values()))}. To have it back, start it with"
-                " an empty directory and -join"
-            )
-        )
+        self._removed(removal(own.label, told))
 
     def _look_where_it_is(self, core: Raft, value: Mapping[str, Any]) -> None:
         """A member that has moved tells the leader. Where all have moved at once, there is none
@@ -184,10 +178,10 @@ class Belonging:
         missing = frozenset(members[one] for one, is_there in votes.items() if not is_there)
         now = self._loop.monotonic()
         is_majority = quorum_votes(configuration, votes) is VoteResult.WON
-        if is_majority and self._told is None:
+        found = is_majority, missing
+        if is_majority and (self._told is None or not self._told[0]):
             self._tells_at = now + TELL_PAUSE_S  # they will elect one, unless they cannot
-            missing = self._told = frozenset()
-        if missing != self._told or now >= self._tells_at:
+        elif found != self._told or now >= self._tells_at:
             self._tells_at = now + TELL_PAUSE_S
             log.error(MANY if is_majority else FEW, extra={"missing": sorted(missing)})
-        self._told = missing
+        self._told = found

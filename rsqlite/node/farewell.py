@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from rsqlite.config import Settings
-from rsqlite.errors import RemovedFromCluster, RsqliteError
+from rsqlite.errors import RsqliteError
 from rsqlite.node.cluster import join_addresses
-from rsqlite.node.introduction import Introduction, read_introduction
+from rsqlite.node.introduction import Introduction, read_introduction, removal
 from rsqlite.ports import Loop, Network
-from rsqlite.raft.types import TERM_STEP, Configuration, NodeId
+from rsqlite.raft.types import Configuration, NodeId, is_forced_between
 from rsqlite.storage.directory import Saved
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class Farewell:
         self._term = saved.term
         self._own_id = own_id
         own = settings.raft_adv_addr or settings.raft_addr
+        self._label = settings.node_id or own
         known = [one.raft_addr for one in configuration.members] + join_addresses(settings)
         self._addresses = [one for one in dict.fromkeys(known) if one != own]
         self._network = network
@@ -109,7 +110,7 @@ class Farewell:
             return
         self._answered.add(address)
         # Those that a recovery left out may lead each other, and their leader is nobody to us.
-        is_left_out = self._term - told.committed_term > TERM_STEP // 2
+        is_left_out = is_forced_between(told.committed_term, self._term)
         if told.cluster_id != self._cluster_id or not told.leader or is_left_out:
             return
         if told.leader != value.get("raft_addr"):
@@ -127,8 +128,4 @@ class Farewell:
         if self._own_id is None or str(self._own_id) in told.members:
             log.warning("the others go on without this node", extra={"leader": told.leader})
             return None
-        return RemovedFromCluster(
-            f"this node was removed from its cluster, whose members are"
-            f" {', '.join(sorted(told.members.values()))}. To have it back, start it with"
-            f" an empty directory and -join. ({self._reason})"
-        )
+        return removal(self._label, told)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from rsqlite.errors import RemovedFromCluster
+
 
 class Introduction(NamedTuple):
     """`members` are those of its committed configuration, which is the one at `index`: their
@@ -22,6 +24,15 @@ class Introduction(NamedTuple):
     """The raft address of whom it follows, or empty."""
     quorum_checks: int
     """If it leads: how often it has found in this term that a quorum answers."""
+
+
+def removal(label: str, told: Introduction) -> RemovedFromCluster:
+    """What ends a node that is no member any more, as this introduction shows."""
+    return RemovedFromCluster(
+        f"this node ({label}) was removed from its cluster, whose members are"
+        f" {', '.join(sorted(told.members.values()))}. To have it back, start it with"
+        " an empty directory and -join"
+    )
 
 
 def read_introduction(value: Mapping[str, Any]) -> Introduction | None:

@@ -32,6 +32,7 @@ from rsqlite.raft.types import (
     Member,
     NodeId,
     Term,
+    is_forced_between,
 )
 from rsqlite.statemachine.schema import sync_directory
 from rsqlite.storage.directory import RAFT_NAME
@@ -195,7 +196,7 @@ def ask_others(
         if value is not None and value.get("cluster_id") == cluster_id:
             members, term = value.get("members"), value.get("term")
             counts = isinstance(members, dict) and str(own_id) in members
-            if counts and isinstance(term, int) and term - last_term > TERM_STEP // 2:
+            if counts and isinstance(term, int) and is_forced_between(last_term, term):
                 tell(True)
             elif leader := value.get("leader"):
                 leaders.append(str(leader))

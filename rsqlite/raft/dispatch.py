@@ -20,7 +20,7 @@ from rsqlite.raft.messages import (
     TimeoutNow,
 )
 from rsqlite.raft.state import RaftState
-from rsqlite.raft.types import TERM_STEP, NodeId, Role, Term
+from rsqlite.raft.types import NodeId, Role, Term, is_forced_between
 
 TERM_MAX = Term(2**62)
 """A term above this is a lie, and would leave no room for elections (raft.md rule 50)."""
@@ -98,7 +98,7 @@ def _step_older(state: RaftState, message: Message) -> None:
     Not who was left out when the members were forced, and comes back with an old log: with our term
     such nodes would elect one of them above us, and overwrite what is committed here."""
     source, term = message.source, state.current_term
-    if term - message.term > TERM_STEP // 2 and state.configuration.member(source) is None:
+    if is_forced_between(message.term, term) and state.configuration.member(source) is None:
         state.outcast = source
         return
     match message:

@@ -210,6 +210,11 @@ TERM_STEP = 1 << 32
 this: who is so far apart has not lived through that together."""
 
 
+def is_forced_between(older: int, newer: int) -> bool:
+    """Were the members forced after the one term, and before the other?"""
+    return newer - older > TERM_STEP // 2
+
+
 class InvariantViolation(AssertionError):
     """The core broke one of its own promises, or was told something that cannot be.
 

@@ -98,24 +98,27 @@ class EngineCluster:
         until the others go on without it; DamagedPromises if they do not within `FAREWELL_S`."""
         engine = self.make_engine(number)
         try:
-            engine.open_files()
-        except DamagedPromises as damage:
-            others_go_on: list[RsqliteError | None] = []
-            self.ask_to_give_up(number, engine, damage, others_go_on.append)
-            end = self.loop.monotonic() + FAREWELL_S
-            while not others_go_on:
-                if self.loop.monotonic() >= end:
-                    self.stop_asking(number)
-                    raise
-                self.loop.advance(0.005)
-            if others_go_on[0] is not None:
-                engine.close_files()
-                raise others_go_on[0] from damage
-            engine.give_up(damage)
+            try:
+                engine.open_files()
+            except DamagedPromises as damage:
+                self._wait_and_give_up(number, engine, damage)
         except BaseException:
             engine.close_files()
             raise
         return self.run_engine(number, engine)
+
+    def _wait_and_give_up(self, number: int, engine: Engine, damage: DamagedPromises) -> None:
+        ends: list[RsqliteError | None] = []
+        self.ask_to_give_up(number, engine, damage, ends.append)
+        end = self.loop.monotonic() + FAREWELL_S
+        while not ends:
+            if self.loop.monotonic() >= end:
+                self.stop_asking(number)
+                raise damage
+            self.loop.advance(0.005)
+        if ends[0] is not None:
+            raise ends[0] from damage
+        engine.give_up(damage)
 
     def ask_to_give_up(
         self,

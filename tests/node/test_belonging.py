@@ -41,9 +41,12 @@ def test_without_a_majority_a_node_says_who_is_missing_and_what_can_be_done(
     assert len(told(caplog)) == 2
 
 
+@pytest.mark.parametrize("is_one_down", [False, True])
 def test_a_majority_that_cannot_lead_is_told_as_well(
-    three: EngineCluster, caplog: pytest.LogCaptureFixture
+    three: EngineCluster, caplog: pytest.LogCaptureFixture, is_one_down: bool
 ) -> None:
+    if is_one_down:
+        three.kill(three.number(three.followers()[0]))
     for engine in three.running():
         assert engine.driver is not None
         engine.driver.forbid_leading()

@@ -146,6 +146,15 @@ def wait(cluster: EngineCluster, number: int) -> list[RsqliteError | None]:
     return ends
 
 
+def let_followers_wait(cluster: EngineCluster) -> list[list[RsqliteError | None]]:
+    """Damage the log of each, and let them wait; for each what `wait` gives."""
+    gone = [cluster.number(follower) for follower in cluster.followers()]
+    for follower in gone:
+        cluster.kill(follower)
+        damage(cluster, follower, "segment")
+    return [wait(cluster, follower) for follower in gone]
+
+
 def test_a_leader_that_checks_its_majority_more_seldom_is_waited_for(three: EngineCluster) -> None:
     """Whose election timeout is longer, during a change of the setting, say."""
     number = three.number(three.leader())
@@ -155,22 +164,14 @@ def test_a_leader_that_checks_its_majority_more_seldom_is_waited_for(three: Engi
     three.wait_leader()
     three.change(three.leader(), Transfer(slow.label))
     three.until(lambda: slow.is_leader and slow.is_synced)
-    gone = [three.number(follower) for follower in three.followers()]
-    for follower in gone:
-        three.kill(follower)
-        damage(three, follower, "segment")
-    ends = [wait(three, follower) for follower in gone]
+    ends = let_followers_wait(three)
     three.loop.advance(30.0)
     assert ends == [[], []]
     assert not slow.is_leader
 
 
 def test_answers_that_are_late_prove_nothing(three: EngineCluster) -> None:
-    gone = [three.number(follower) for follower in three.followers()]
-    for follower in gone:
-        three.kill(follower)
-        damage(three, follower, "segment")
-    ends = [wait(three, follower) for follower in gone]
+    ends = let_followers_wait(three)
     three.loop.advance(0.49)
     three.board.weather = Weather(delay_min_s=0.75, delay_max_s=0.75)
     three.loop.advance(30.0)
