@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -37,6 +38,7 @@ class Api:
 
     urls: Sequence[str]
     session: aiohttp.ClientSession = field(init=False)
+    _silent_until: dict[int, float] = field(default_factory=dict)
 
     async def __aenter__(self) -> Api:
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
@@ -52,6 +54,14 @@ class Api:
     ) -> None:
         await self.session.close()
 
+    def is_silent(self, node: int) -> bool:
+        """It let a request wait in vain a moment ago."""
+        return time.monotonic() < self._silent_until.get(node, 0.0)
+
+    def _noted(self, node: int, error: Exception) -> None:
+        if isinstance(error, TimeoutError):
+            self._silent_until[node] = time.monotonic() + REQUEST_TIMEOUT_S
+
     async def write(self, node: int, path: str, statements: Sequence[Any]) -> Answer:
         """A request that writes. Its outcome is what the answer says; without an answer it is
         known only if the connection was never made."""
@@ -62,6 +72,7 @@ class Api:
         except aiohttp.ClientConnectorError as error:
             return Answer(Outcome.FAIL, error=str(error))
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            self._noted(node, error)
             return Answer(Outcome.INFO, error=repr(error))
 
     async def read(self, node: int, query: str, sql: str, *parameters: Any) -> list[Any] | None:
@@ -70,7 +81,8 @@ class Api:
         try:
             async with self.session.post(url, json=[[sql, *parameters]]) as response:
                 content = await response.read()
-        except (TimeoutError, aiohttp.ClientError, OSError):
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            self._noted(node, error)
             return None
         parsed = parse(content) if response.status == 200 else None
         if parsed is None or "error" in parsed:

@@ -20,6 +20,8 @@ from tests.e2e.history import (
 PAUSE_MAX_S = 0.02
 """Between operations: the run wants many different moments, not all that the machine can do."""
 PAUSE_AFTER_FAILURE_S = 0.05
+TURN_AWAY_SHARE = 0.8
+"""Of those that would ask a node that let somebody wait in vain a moment ago."""
 REGISTER_GROUPS = 2
 REGISTER_CLIENTS = 5
 MARKER_CLIENTS = 4
@@ -99,7 +101,12 @@ class Clients:
             )
 
     def _node(self, chance: random.Random) -> int:
-        return chance.choice(self.targets or range(len(self.api.urls)))
+        targets = self.targets or range(len(self.api.urls))
+        node = chance.choice(targets)
+        if self.api.is_silent(node) and chance.random() < TURN_AWAY_SHARE:
+            # Else all would soon wait for the one that hangs, and nobody would see the others.
+            node = chance.choice([one for one in targets if not self.api.is_silent(one)] or targets)
+        return node
 
     # Registers: reads, writes and compare-and-set, all linearizable
 
