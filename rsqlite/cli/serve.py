@@ -163,6 +163,8 @@ async def serve(directory: str, settings: Settings) -> Exit:
     """Run a node and its HTTP server until a signal or a fault ends them. A node whose database is
     damaged is started again, and gets another one from the others."""
     check_sqlite()
+    from rsqlite.server.refusing import refusing
+
     stop = asyncio.Event()
     watch_signals(stop)
     await check_addresses(settings)
@@ -173,7 +175,8 @@ async def serve(directory: str, settings: Settings) -> Exit:
             break
         if isinstance(fault, DiskFull):
             log.error("%s; waiting for room", fault)
-            await wait_for_room(directory, stop)
+            async with refusing(settings, f"{fault}; it waits for room"):
+                await wait_for_room(directory, stop)
             continue
         if not isinstance(fault, DamagedFile) or not may_repair(repairs):
             break
@@ -227,7 +230,7 @@ async def serve_once(
     node = Node(directory, settings)
     server = HttpServer()
     try:
-        if not await is_started(node, stop):
+        if not await is_started(node, settings, stop):
             return None
         if settings.http_addr:
             await server.start(node, settings)
@@ -241,21 +244,34 @@ async def serve_once(
         await node.stop()
 
 
-async def is_started(node: Node, stop: asyncio.Event) -> bool:
-    """Start the node, which may have to wait for others; False if a signal came first."""
+async def is_started(node: Node, settings: Settings, stop: asyncio.Event) -> bool:
+    """Start the node, which may have to wait for others, and says so meanwhile to who asks; False
+    if a signal came first."""
+    reason: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    node.told_to_wait = reason.set_result
     starting = asyncio.create_task(node.start())
     stopped = asyncio.create_task(stop.wait())
+    speaking = asyncio.create_task(say_why(reason, settings))
     try:
         await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopped.cancel()
+        speaking.cancel()
         if not starting.done():
             starting.cancel()
-            await asyncio.wait((starting,))
+        await asyncio.wait((starting, speaking))
     if starting.cancelled():
         return False
     await starting
     return True
+
+
+async def say_why(reason: asyncio.Future[str], settings: Settings) -> None:
+    """Once there is a reason to wait, tell it over HTTP until this is cancelled."""
+    from rsqlite.server.refusing import refusing
+
+    async with refusing(settings, await reason):
+        await asyncio.Event().wait()
 
 
 async def first_end(stop: asyncio.Event, node: Node, settings: Settings) -> BaseException | None:

@@ -72,6 +72,8 @@ class Node(Engine):
         self._stopping: asyncio.Task[None] | None = None
         self._waiting: asyncio.Future[RsqliteError | None] | None = None
         """Of `start`, for the others to go on without this node."""
+        self.told_to_wait: Callable[[str], None] = lambda reason: None
+        """Called by `start` with the reason, if it has to wait for the others."""
 
     async def start(self) -> None:
         """Open everything and join in. Returns when the node runs; use `wait_ready` to wait for a
@@ -118,6 +120,7 @@ class Node(Engine):
             self._waiting = asyncio.get_running_loop().create_future()
             farewell = self.ask_to_give_up(damage, peers, self._waiting.set_result)
             try:
+                self.told_to_wait(f"{damage}; it waits for the others to go on without this node")
                 error = await self._waiting
             finally:
                 farewell.stop()

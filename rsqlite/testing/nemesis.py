@@ -26,17 +26,15 @@ from rsqlite.errors import (
     NodeFault,
     RemovedFromCluster,
     RequestError,
-    RsqliteError,
 )
-from rsqlite.node.changes import Remove, Transfer
 from rsqlite.node.engine import Engine
 from rsqlite.statemachine.vfs import load_checksum_vfs
 from rsqlite.testing.lanes import Weather
+from rsqlite.testing.operator import Operator
 
 if TYPE_CHECKING:
     from rsqlite.testing.simulator import Simulation
 
-NODES_MAX = 7
 LEADER_SHARE = 0.4
 """Of what befalls a node: so much looks for one that leads."""
 REPAIR_S = 5.0
@@ -66,21 +64,16 @@ class Nemesis:
             "die in a call": self._die_in_call,
             "fail a call": self._fail_call,
             "fill the volume": self._fill,
-            "isolate": self._isolate,
+            "isolate": self.isolate,
             "cut one way": self._cut_one_way,
+            "split": self._split,
+            "split a change": self._split_a_change,
             "bad weather": self._change_weather,
-            "transfer": self._transfer,
-            "snapshot": self._snapshot,
-            "vacuum": self._vacuum,
-            "verify": self._verify,
-            "scrub": self._scrub,
-            "add": self._add,
-            "remove": self._remove,
             "wipe": self._wipe,
             "put back": self._put_back,
             "flip a bit": self._flip,
             "tamper": self._tamper,
-            "define": self._define,
+            **Operator(simulation, self, chance).kinds,
         }
         self._weights = {kind: chance.choice((0, 0, 1, 3)) for kind in self._kinds}
 
@@ -123,7 +116,7 @@ class Nemesis:
         self.done[what.partition(":")[0]] += 1
         self._simulation.say(what)
 
-    def _excuse(self, *errors: type[NodeFault] | type[RequestError]) -> None:
+    def excuse(self, *errors: type[NodeFault] | type[RequestError]) -> None:
         self.excused = tuple({*self.excused, *errors})
 
     def _later(self, seconds: Iterable[float], work: Callable[[], object]) -> None:
@@ -165,13 +158,17 @@ class Nemesis:
     # Disks
 
     def _fail_call(self, number: int, engine: Engine) -> None:
-        self._excuse(DiskFault)
+        self.excuse(DiskFault)
         self._simulation.disks[number].fail_after(self._chance.choice((1, 3, 10, 30)))
 
     def _fill(self, number: int, engine: Engine) -> None:
         disk = self._simulation.disks[number]
         disk.free[self._chance.choice(("log", "db"))] = self._chance.choice((0, MIB))
         self._later((0.5, 3.0), disk.free.clear)
+
+    def keep_disks(self) -> None:
+        """For some time: the members change, and those who stay must have everything."""
+        self._next_loss = max(self._next_loss, self._cluster.loop.monotonic() + REPAIR_S)
 
     def _may_lose(self) -> bool:
         """Can the data of one node be lost, and nothing else?"""
@@ -183,7 +180,7 @@ class Nemesis:
             return False
         self._next_loss = now + REPAIR_S
         # It comes back as another node, or is told that it was replaced.
-        self._excuse(DamagedFile, RequestError)
+        self.excuse(DamagedFile, RequestError)
         return True
 
     def _wipe(self, number: int, engine: Engine) -> None:
@@ -207,7 +204,7 @@ class Nemesis:
     def _flip(self, number: int, engine: Engine) -> None:
         if not self._may_lose():
             return
-        self._excuse(DamagedDatabase)
+        self.excuse(DamagedDatabase)
         self.has_flipped = True
         self._simulation.crash(number, self._pause())
         directory = self._simulation.directory_of(number)
@@ -230,7 +227,7 @@ class Nemesis:
         copies = any(each.installer.origin.is_copy for each in self._cluster.running())
         if self._simulation.has_images or copies or not self._may_lose():
             return
-        self._excuse(DamagedDatabase, Divergence)
+        self.excuse(DamagedDatabase, Divergence)
         self.has_tampered, self._next_loss = True, math.inf
         connection = apsw.Connection(engine.machine.path, vfs=load_checksum_vfs())
         try:
@@ -242,7 +239,8 @@ class Nemesis:
 
     # The network
 
-    def _isolate(self, number: int, engine: Engine) -> None:
+    def isolate(self, number: int, engine: Engine) -> None:
+        """Cut a node off for a while."""
         self._cluster.isolate(engine)
         self._later((0.3, 2.0, 5.0), self._cluster.board.heal)
 
@@ -252,6 +250,39 @@ class Nemesis:
         self._cluster.board.cut(engine.node_id, other.node_id)
         self._later((0.3, 2.0, 5.0), self._cluster.board.heal)
 
+    def _split(self, number: int, engine: Engine) -> None:
+        """Into two groups; this node's may be its own alone."""
+        running = self._cluster.running()
+        others = [one for one in running if one is not engine]
+        group = [engine, *self._chance.sample(others, self._chance.randint(0, len(others)))]
+        for one in group:
+            for other in running:
+                if other not in group:
+                    self._cluster.board.cut(one.node_id, other.node_id)
+                    self._cluster.board.cut(other.node_id, one.node_id)
+        self._later((0.3, 2.0, 5.0), self._cluster.board.heal)
+
+    def _split_a_change(self, number: int, engine: Engine) -> None:
+        """As soon as a leader has members that are not committed, and perhaps the next one, too."""
+        self._watch(self._chance.choice((500, 2000)), self._chance.choice((1, 2, 3)))
+
+    def _watch(self, looks: int, times: int) -> None:
+        if not looks or not times:
+            return
+        for engine in self._cluster.running():
+            core = engine.core
+            if (
+                core is not None
+                and engine.is_leader
+                and (core.configuration.is_joint or core.configurations.index > core.commit_index)
+            ):
+                self._say(f"split in a change: {engine.label}")
+                self._cluster.board.heal()
+                self._split(self._cluster.number(engine), engine)
+                self._cluster.loop.call_later(0.7, self._watch, looks, times - 1)
+                return
+        self._cluster.loop.call_later(0.002, self._watch, looks - 1, times)
+
     def _change_weather(self, number: int, engine: Engine) -> None:
         board = self._cluster.board
         board.weather = Weather(
@@ -260,40 +291,3 @@ class Nemesis:
             bytes_per_s=self._chance.choice((float("inf"), 1e6)),
         )
         self._later((0.3, 2.0, 5.0), lambda: setattr(board, "weather", Weather()))
-
-    # What an operator does
-
-    def _transfer(self, number: int, engine: Engine) -> None:
-        engine.change_membership(Transfer(), self._simulation.told)
-
-    def _snapshot(self, number: int, engine: Engine) -> None:
-        engine.snapshot(self._simulation.told)
-
-    def _vacuum(self, number: int, engine: Engine) -> None:
-        engine.vacuum_all(self._simulation.told, 5.0)
-
-    def _verify(self, number: int, engine: Engine) -> None:
-        engine.verify(self._simulation.told, 5.0)
-
-    def _scrub(self, number: int, engine: Engine) -> None:
-        try:
-            engine.begin_scrub()
-        except RsqliteError as error:
-            self._simulation.told(error)
-
-    def _add(self, number: int, engine: Engine) -> None:
-        if self._simulation.wanted < NODES_MAX:
-            # It gives up when nobody lets it in for long, and its supervisor starts it again.
-            self._excuse(RequestError)
-            self._cluster.grow(raft_non_voter=self._chance.random() < 0.3)
-
-    def _remove(self, number: int, engine: Engine) -> None:
-        if self._simulation.is_whole and self._simulation.wanted > 3:
-            self._next_loss = max(self._next_loss, self._cluster.loop.monotonic() + REPAIR_S)
-            gone = self._cluster.engines[self._chance.choice(self._simulation.running)]
-            assert gone is not None
-            wish = Remove(str(gone.node_id))
-            engine.change_membership(wish, self._simulation.told)
-
-    def _define(self, number: int, engine: Engine) -> None:
-        self._simulation.workload.define(engine)

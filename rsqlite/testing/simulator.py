@@ -32,7 +32,8 @@ from rsqlite.storage.check import check as check_files
 from rsqlite.storage.finding import Severity
 from rsqlite.testing.engines import QUIET, EngineCluster
 from rsqlite.testing.frail import Died, FrailDisk
-from rsqlite.testing.nemesis import NODES_MAX, Nemesis
+from rsqlite.testing.nemesis import Nemesis
+from rsqlite.testing.operator import NODES_MAX
 from rsqlite.testing.workload import SCHEMA, Workload, Wrong, expect
 
 STEPS = 1000
@@ -77,7 +78,8 @@ class Simulation:
         self.nemesis = Nemesis(self, chance)
         self._starts: dict[int, float] = {}
         """When nodes that are down start again."""
-        self._removed: set[int] = set()
+        self.removed: set[int] = set()
+        """Nodes that were told that they are no members, or are not wanted any more."""
         self._lives: Counter[int] = Counter()
         self._faults_seen = 0
 
@@ -113,7 +115,7 @@ class Simulation:
     @property
     def wanted(self) -> int:
         """Nodes that were not removed."""
-        return len(self.cluster.addresses) - len(self._removed)
+        return len(self.cluster.addresses) - len(self.removed)
 
     @property
     def is_whole(self) -> bool:
@@ -147,6 +149,12 @@ class Simulation:
         """A node starts without files next, and asks the others to take it in."""
         others = ",".join(self.cluster.addresses)
         self.cluster.own_settings[number] = {"bootstrap_expect": 0, "join": others}
+
+    def dismiss(self, number: int) -> None:
+        """End a node for good."""
+        self.say(f"n{number} is not wanted any more")
+        self.removed.add(number)
+        self._end(number, 0.0)
 
     def crash(self, number: int, pause_s: float, *, has_power: bool = True) -> None:
         """End a process in the midst of what it does; it starts again after a pause."""
@@ -214,7 +222,7 @@ class Simulation:
             self._failed(number, error)
         for number in [number for number, due in self._starts.items() if due <= now]:
             del self._starts[number]
-            if number not in self._removed:
+            if number not in self.removed:
                 self._start(number)
 
     @contextmanager
@@ -236,7 +244,7 @@ class Simulation:
         if not isinstance(error, self.nemesis.excused):
             raise Wrong(f"n{number} failed: {error!r}") from error
         if isinstance(error, RemovedFromCluster):
-            self._removed.add(number)
+            self.removed.add(number)
         self._end(number, 0.5)
 
     def _start(self, number: int) -> None:
@@ -319,7 +327,7 @@ class Simulation:
             f" members {[member.label for member in one.members]}"
             for one in self.cluster.running()
         ]
-        waiting = f"{self.workload.waiting} requests wait, removed {sorted(self._removed)}"
+        waiting = f"{self.workload.waiting} requests wait, removed {sorted(self.removed)}"
         return "\n".join([waiting, *nodes])
 
     def _judge(self) -> None:

@@ -168,6 +168,10 @@ def test_two_of_three_are_damaged_and_wait_until_the_third_was_recovered(
         wait_until(lambda node=node: "rsqlite recover" in node.log_tail(100), 60.0, node.log_tail)
         node.check_alive()
         assert not (node.directory / "quarantine").exists()
+        status, reason = node.request("GET", "/readyz")
+        assert status == 503
+        assert b"hardstate" in reason, reason
+        assert b"waits for the others" in reason, reason
     assert third.request("POST", "/db/execute", [[INSERT, 2_000_000, "x"]])[0] == 503
     assert second.terminate() == Exit.OK, "it hears a signal while it waits"
     second.start()
