@@ -1,9 +1,9 @@
 """The real file system as one bad day has it: a process dies in the midst of a call, the power
 goes, a call fails, a volume has no room.
 
-What a node wrote and did not sync is known, and a power loss takes it back, or the later part of
-it. Only the log, the hard state and the small files beside them are written through here; SQLite
-writes its own file, whose loss is made good from the log.
+What a node wrote and did not sync is known, and a power loss takes it back, or some of it: the
+later part, or any writes and parts of them. What SQLite writes is known as well (`frailvfs.py`);
+names and whole trees that are made, moved or removed stay so.
 """
 
 from __future__ import annotations
@@ -21,12 +21,18 @@ class Died(BaseException):
     """The process ended in the midst of a call. Nobody catches it but whoever runs the nodes."""
 
 
+SECTOR_BYTES = 512
+"""What a disk writes as a whole."""
+
+
 class Overwritten(NamedTuple):
-    """What a write replaced: `before` was at `offset` of a file of `size` bytes."""
+    """What a write replaced: `before` was at `offset` of a file of `size` bytes. `after` is what
+    was written; None: the file was made to end there."""
 
     offset: int
     before: bytes
     size: int
+    after: bytes | None
 
 
 class CrampedDisk(RealDisk):
@@ -78,9 +84,7 @@ class FrailDisk(CrampedDisk):
         lost = 0
         for path, writes in self.unsynced.items():
             if power is not None and writes and os.path.exists(path):
-                kept = power.randint(0, len(writes)) if power.random() < 0.5 else 0
-                lost += len(writes) - kept
-                _take_back(path, writes[kept:])
+                lost += _lose(path, writes, power)
             writes.clear()
         self.is_dead, self._end = False, None
         self.life += 1
@@ -149,7 +153,7 @@ class FrailFile(RealFile):
 
     def pwrite(self, data: bytes, offset: int) -> None:
         if self._is_carried_out():
-            self._note(offset, len(data))
+            self._note(offset, len(data), bytes(data))
             super().pwrite(data, offset)
 
     def sync(self) -> None:
@@ -159,7 +163,7 @@ class FrailFile(RealFile):
 
     def allocate(self, length: int) -> None:
         if self._is_carried_out():
-            self._note(0, 0)
+            self._note(max(self.size(), length), 0)
             super().allocate(length)
 
     def truncate(self, length: int) -> None:
@@ -167,13 +171,32 @@ class FrailFile(RealFile):
             self._note(length, max(0, self.size() - length))
             super().truncate(length)
 
-    def _note(self, offset: int, length: int) -> None:
-        self._unsynced.append(Overwritten(offset, self.pread(length, offset), self.size()))
+    def _note(self, offset: int, length: int, after: bytes | None = None) -> None:
+        before = self.pread(length, offset)
+        self._unsynced.append(Overwritten(offset, before, self.size(), after))
 
 
-def _take_back(path: str, writes: list[Overwritten]) -> None:
+def _lose(path: str, writes: list[Overwritten], power: random.Random) -> int:
+    """Take writes of a file back: all, or the later ones, or any, and parts of others. How many."""
     with open(path, "r+b") as file:
-        for offset, before, size in reversed(writes):
-            file.seek(offset)
-            file.write(before)
-            file.truncate(size)
+        for one in reversed(writes):
+            file.seek(one.offset)
+            file.write(one.before)
+            file.truncate(one.size)
+        way = power.random()
+        if way < 0.5:
+            return len(writes)
+        kept = writes[: power.randint(0, len(writes))]
+        if way > 0.75 and all(one.after is not None for one in writes):
+            kept = [one for one in writes if power.random() < 0.5]
+        for one in kept:
+            file.seek(one.offset)
+            if one.after is None:
+                file.truncate(one.offset)
+                continue
+            sectors = len(one.after) // SECTOR_BYTES
+            is_torn = one is kept[-1] and sectors and power.random() < 0.5
+            file.write(
+                one.after[: power.randint(0, sectors) * SECTOR_BYTES] if is_torn else one.after
+            )
+    return len(writes) - len(kept)

@@ -35,6 +35,21 @@ from rsqlite.testing.operator import Operator
 if TYPE_CHECKING:
     from rsqlite.testing.simulator import Simulation
 
+CHURN = {
+    "add": 3,
+    "remove": 3,
+    "replace": 3,
+    "promote": 1,
+    "transfer": 1,
+    "transfer in turn": 1,
+    "split a change": 5,
+    "split": 1,
+    "isolate": 1,
+    "kill": 1,
+    "cut the power": 1,
+    "pause": 1,
+}
+"""What befalls a cluster whose members change all the time, and how often each."""
 LEADER_SHARE = 0.4
 """Of what befalls a node: so much looks for one that leads."""
 REPAIR_S = 5.0
@@ -75,7 +90,10 @@ class Nemesis:
             "tamper": self._tamper,
             **Operator(simulation, self, chance).kinds,
         }
-        self._weights = {kind: chance.choice((0, 0, 1, 3)) for kind in self._kinds}
+        if simulation.is_churn:
+            self._weights = {kind: CHURN.get(kind, 0) for kind in self._kinds}
+        else:
+            self._weights = {kind: chance.choice((0, 0, 1, 3)) for kind in self._kinds}
 
     @property
     def kinds(self) -> list[str]:
@@ -252,11 +270,13 @@ class Nemesis:
 
     def _split(self, number: int, engine: Engine) -> None:
         """Into two groups; this node's may be its own alone."""
-        running = self._cluster.running()
-        others = [one for one in running if one is not engine]
-        group = [engine, *self._chance.sample(others, self._chance.randint(0, len(others)))]
+        others = [one for one in self._cluster.running() if one is not engine]
+        self._part([engine, *self._chance.sample(others, self._chance.randint(0, len(others)))])
+
+    def _part(self, group: list[Engine]) -> None:
+        """Cut these off from all others, for a while."""
         for one in group:
-            for other in running:
+            for other in self._cluster.running():
                 if other not in group:
                     self._cluster.board.cut(one.node_id, other.node_id)
                     self._cluster.board.cut(other.node_id, one.node_id)
@@ -278,7 +298,19 @@ class Nemesis:
             ):
                 self._say(f"split in a change: {engine.label}")
                 self._cluster.board.heal()
-                self._split(self._cluster.number(engine), engine)
+                if self._chance.random() < 0.5:
+                    # Those who are new have heard nothing but of this change.
+                    before = core.configurations.committed.voters
+                    new = core.configuration.voters - before
+                    self._part(
+                        [
+                            one
+                            for one in self._cluster.running()
+                            if one is engine or one.node_id in new
+                        ]
+                    )
+                else:
+                    self._split(self._cluster.number(engine), engine)
                 self._cluster.loop.call_later(0.7, self._watch, looks, times - 1)
                 return
         self._cluster.loop.call_later(0.002, self._watch, looks - 1, times)

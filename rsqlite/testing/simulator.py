@@ -3,15 +3,18 @@
 `simulate.py` is the command that runs it.
 
 Everything but sockets and HTTP is the real thing: Raft, the log, SQLite, images, membership,
-forwarding. Files are real ones too, on a disk that loses what was not synced (`frail.py`); give
-`--directory` in memory. A run has two phases. While clients work (`workload.py`), the nemesis does
-its worst (`nemesis.py`): no answer may be wrong, and no node may end with anything but what the
-nemesis excuses. Then everything is made good, and the cluster must be whole again, every request
-answered, all nodes equal and every directory clean, within a bound. Equal seeds give equal traces.
+forwarding. Files are real ones too, on a disk that loses what was not synced (`frail.py`), SQLite's
+included; give `--directory` in memory.
+
+A run has two phases. While clients work (`workload.py`), the nemesis does its worst (`nemesis.py`):
+no answer may be wrong, and no node may end with anything but what the nemesis excuses. Then
+everything is made good, and the cluster must be whole again, every request answered, all nodes
+equal and every directory clean, within a bound. Equal seeds give equal traces.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 from collections import Counter, defaultdict
@@ -30,6 +33,7 @@ from rsqlite.statemachine.check import check_database
 from rsqlite.statemachine.machine import StateMachine
 from rsqlite.storage.check import check as check_files
 from rsqlite.storage.finding import Severity
+from rsqlite.testing import frailvfs
 from rsqlite.testing.engines import QUIET, EngineCluster
 from rsqlite.testing.frail import Died, FrailDisk
 from rsqlite.testing.nemesis import Nemesis
@@ -54,6 +58,8 @@ class Simulation:
         self.size = chance.choice((1, 3, 3, 3, 3, 5))
         self.has_images = chance.random() < 0.8
         """The log is cut early, so followers that were away need them."""
+        self.is_churn = chance.random() < 0.25
+        """The members change all the time, and little else happens."""
         kept = {
             "raft_snap": chance.choice((16, 64, 256)),
             "raft_snap_int": 0.1,
@@ -141,6 +147,12 @@ class Simulation:
         """Nobody has more than the others: one that forgets what it acknowledged costs nothing."""
         return len({engine.log.last_index for engine in self.cluster.running()}) == 1
 
+    def disk_of(self, path: str) -> FrailDisk | None:
+        """Whose disk holds a file."""
+        name = os.path.relpath(path, self.cluster.directory).split(os.sep)[0]
+        number = name.removeprefix("node")
+        return self.disks[int(number)] if number.isdecimal() else None
+
     def directory_of(self, number: int) -> Path:
         """Where a node has its files."""
         return self.cluster.directory / f"node{number}"
@@ -190,9 +202,10 @@ class Simulation:
         self.say(f"{self.size} nodes; {', '.join(self.nemesis.kinds)}")
         leader = self.cluster.start()
         self.cluster.execute(leader, *SCHEMA)
-        often = self._chance.choice((0.005, 0.02, 0.05, 0.1, 0.2))
+        often = 0.3 if self.is_churn else self._chance.choice((0.005, 0.02, 0.05, 0.1, 0.2))
+        pauses_s = (0.005, 0.05, 0.1) if self.is_churn else (0.0005, 0.005, 0.02)
         for _ in range(steps):
-            self._advance(self._chance.choice((0.0005, 0.005, 0.02)))
+            self._advance(self._chance.choice(pauses_s))
             for _ in range(self._chance.choice((0, 1, 1, 4))):
                 if self.awake:
                     engine = self.cluster.engines[self._chance.choice(self.awake)]
@@ -382,7 +395,8 @@ def simulation(seed: int, root: Path | None = None) -> Iterator[Simulation]:
         directory = Path(folder) / "sim"
         directory.mkdir()
         run = Simulation(seed, directory)
-        try:
-            yield run
-        finally:
-            run.cluster.close()
+        with frailvfs.installed(run.disk_of):
+            try:
+                yield run
+            finally:
+                run.cluster.close()

@@ -1,0 +1,103 @@
+"""SQLite's files on a `FrailDisk`: a power loss takes back what SQLite, too, has not synced.
+
+It stands under `cksmvfs`, for the whole process, while it is `installed`; files of nobody's disk
+pass through. Nodes of one process share it and are told apart by the directories of their files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import apsw
+
+from rsqlite.statemachine.vfs import CHECKSUM_VFS, load_checksum_vfs
+from rsqlite.testing.frail import FrailDisk, Overwritten
+
+NAME = "rsqlite-frail"
+
+DiskOf = Callable[[str], FrailDisk | None]
+
+
+class FrailVfs(apsw.VFS):
+    """`disk_of` tells by the path on whose disk a file is; None: on nobody's."""
+
+    def __init__(self, disk_of: DiskOf) -> None:
+        self._disk_of = disk_of
+        self._base = apsw.vfs_names()[0]
+        super().__init__(NAME, self._base, makedefault=True)
+
+    def xOpen(  # noqa: N802 - SQLite's name
+        self, name: str | apsw.URIFilename | None, flags: list[int]
+    ) -> apsw.VFSFile:
+        path = name.filename() if isinstance(name, apsw.URIFilename) else name
+        disk = None if path is None else self._disk_of(path)
+        if path is None or disk is None:
+            return apsw.VFSFile(self._base, name, flags)
+        return FrailVfsFile(disk, path, self._base, name, flags)
+
+
+class FrailVfsFile(apsw.VFSFile):
+    """An open file of SQLite's."""
+
+    def __init__(
+        self,
+        disk: FrailDisk,
+        path: str,
+        base: str,
+        name: str | apsw.URIFilename | None,
+        flags: list[int],
+    ) -> None:
+        super().__init__(base, name, flags)
+        self._disk = disk
+        self._life = disk.life
+        self._unsynced = disk.unsynced.setdefault(path, [])
+
+    @property
+    def _is_alive(self) -> bool:
+        """Whether what is written gets anywhere: it does not once the process has ended."""
+        return self._life == self._disk.life and not self._disk.is_dead
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+        if self._is_alive:
+            size = super().xFileSize()
+            length = max(0, min(len(data), size - offset))
+            before = super().xRead(length, offset) if length else b""
+            self._unsynced.append(Overwritten(offset, before, size, bytes(data)))
+            super().xWrite(data, offset)
+
+    def xTruncate(self, newsize: int) -> None:  # noqa: N802
+        if self._is_alive:
+            size = super().xFileSize()
+            before = super().xRead(size - newsize, newsize) if size > newsize else b""
+            self._unsynced.append(Overwritten(newsize, before, size, None))
+            super().xTruncate(newsize)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802
+        # No real one: no power is lost but the simulated.
+        if self._is_alive:
+            self._unsynced.clear()
+
+    def xLock(self, level: int) -> None:  # noqa: N802
+        try:
+            super().xLock(level)
+        except apsw.IOError as error:
+            # A file opened for reading cannot be had alone. SQLite tries it at close, and goes on
+            # without; APSW would raise it.
+            raise apsw.BusyError(str(error)) from error
+
+
+@contextmanager
+def installed(disk_of: DiskOf) -> Iterator[None]:
+    """SQLite's files are on these disks, until the context ends."""
+    if CHECKSUM_VFS in apsw.vfs_names():
+        apsw.unregister_vfs(CHECKSUM_VFS)
+    before = apsw.vfs_names()[0]
+    vfs = FrailVfs(disk_of)
+    try:
+        load_checksum_vfs()
+        yield
+    finally:
+        apsw.unregister_vfs(CHECKSUM_VFS)
+        vfs.unregister()
+        apsw.set_default_vfs(before)
