@@ -53,13 +53,15 @@ class FrailVfsFile(apsw.VFSFile):
         self._life = disk.life
         self._unsynced = disk.unsynced.setdefault(path, [])
 
-    @property
-    def _is_alive(self) -> bool:
-        """Whether what is written gets anywhere: it does not once the process has ended."""
-        return self._life == self._disk.life and not self._disk.is_dead
+    def _is_carried_out(self) -> bool:
+        """A call begins: does what is written get anywhere?"""
+        try:
+            return self._life == self._disk.life and self._disk.called()
+        except OSError as error:
+            raise apsw.IOError(str(error)) from error
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
-        if self._is_alive:
+        if self._is_carried_out():
             size = super().xFileSize()
             length = max(0, min(len(data), size - offset))
             before = super().xRead(length, offset) if length else b""
@@ -67,7 +69,7 @@ class FrailVfsFile(apsw.VFSFile):
             super().xWrite(data, offset)
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802
-        if self._is_alive:
+        if self._is_carried_out():
             size = super().xFileSize()
             before = super().xRead(size - newsize, newsize) if size > newsize else b""
             self._unsynced.append(Overwritten(newsize, before, size, None))
@@ -75,7 +77,7 @@ class FrailVfsFile(apsw.VFSFile):
 
     def xSync(self, flags: int) -> None:  # noqa: N802
         # No real one: no power is lost but the simulated.
-        if self._is_alive:
+        if self._is_carried_out():
             self._unsynced.clear()
 
     def xLock(self, level: int) -> None:  # noqa: N802

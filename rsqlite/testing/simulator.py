@@ -88,6 +88,8 @@ class Simulation:
         """Nodes that were told that they are no members, or are not wanted any more."""
         self._lives: Counter[int] = Counter()
         self._faults_seen = 0
+        self._faults_buried: dict[int, int] = {}
+        """By node: so many of all faults are of lives that are over."""
 
     def _work_delay_s(self, number: int) -> float:
         return self._chance.random() * self._slowest_s[number % NODES_MAX]
@@ -180,6 +182,8 @@ class Simulation:
         if engine is None or network is None:
             return
         network.stop()
+        self.workload.cut_off(engine)
+        self._faults_buried[number] = len(self.cluster.faults)
         disk = self.disks[number]
         disk.kill()
         for part in engine.open_parts:
@@ -232,7 +236,8 @@ class Simulation:
         while self._faults_seen < len(self.cluster.faults):
             number, error = self.cluster.faults[self._faults_seen]
             self._faults_seen += 1
-            self._failed(number, error)
+            if self._faults_seen > self._faults_buried.get(number, 0):
+                self._failed(number, error)
         for number in [number for number, due in self._starts.items() if due <= now]:
             del self._starts[number]
             if number not in self.removed:

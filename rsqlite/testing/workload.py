@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-from rsqlite.errors import Fate
+from rsqlite.errors import Fate, LeadershipLost
 from rsqlite.node.engine import Engine
 from rsqlite.request import (
     Answer,
@@ -75,9 +75,19 @@ class Workload:
         self._done = [0] * COUNTERS
         self._seen = [0] * COUNTERS
         """The largest value that an increment was answered with."""
-        self.waiting = 0
-        """Requests that are not answered."""
+        self._open: dict[Engine, dict[int, Callable[[], None]]] = {}
+        """By the node that was asked: what ends a request that is not answered."""
         self.answered: Counter[str] = Counter()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that are not answered."""
+        return sum(map(len, self._open.values()))
+
+    def cut_off(self, engine: Engine) -> None:
+        """The process of a node has ended: nobody hears what it would have answered."""
+        for end in tuple(self._open.pop(engine, {}).values()):
+            end()
 
     def operate(self, engine: Engine) -> None:
         """Let a client ask something of a node."""
@@ -113,19 +123,29 @@ class Workload:
 
     def _ask(self, engine: Engine, request: Request, done: Callable[[Answer], None]) -> None:
         request.timeout_s = self._chance.choice((0.0, 0.0, 0.5, 5.0))
-        self.waiting += 1
+        number = self._number
         answers: list[Answer] = []
+        is_cut_off = False
+
+        def end() -> None:
+            nonlocal is_cut_off
+            is_cut_off = True
+            self.answered["nothing"] += 1
+            done(LeadershipLost("the process has ended"))
 
         def answered(answer: Answer) -> None:
+            if is_cut_off:
+                return
             expect(not answers, f"answered twice: {answers} and {answer!r}")
             answers.append(answer)
-            self.waiting -= 1
+            del self._open[engine][number]
             name = type(answer).__name__
             if not isinstance(answer, Outcome):
                 name += f", {answer.fate.value}"
             self.answered[name] += 1
             done(answer)
 
+        self._open.setdefault(engine, {})[number] = end
         engine.submit(request, answered)
 
     def _insert(self, engine: Engine) -> None:
