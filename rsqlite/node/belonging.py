@@ -67,7 +67,7 @@ class Belonging:
         self._connect = connect
         self._removed = removed
         self.was_member = False
-        """In a configuration that was in force here since the start."""
+        """In a committed configuration, here and since the start."""
         self.seeds: list[str] = []
         """Who may know more than the members that are known."""
         self._found_at: dict[Member, str] = {}
@@ -128,7 +128,9 @@ class Belonging:
             self._home.look_for_twin(members.get(str(own.node_id), ""), lambda: None)
             return
         if self.was_member or core.configuration.member(own.node_id) is not None:
-            if told.index < core.configurations.index and not is_forced:
+            # What an image says stands where the image ends, not where it was decided.
+            is_out = self.was_member and core.configurations.committed.member(own.node_id) is None
+            if told.index < core.configurations.index and not (is_forced or is_out):
                 return  # it is behind us
         elif not told.is_settled or told.term < core.current_term:
             # We do not know where we came in, so it may be behind that. Who leads is not.

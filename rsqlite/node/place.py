@@ -188,7 +188,8 @@ class Place:
         self._joins = False
         own, configuration = self._own(), core.configuration
         known = configuration.member(own.node_id)
-        self._belonging.was_member = self._belonging.was_member or known is not None
+        if core.configurations.committed.member(own.node_id) is not None:
+            self._belonging.was_member = True
         silent_s = 0.0 if self._leaderless_since is None else now - self._leaderless_since
         is_unheard = silent_s > self._settings.join_interval
         if (known is None and core.leader_id != own.node_id) or is_unheard or now >= self._next_ask:

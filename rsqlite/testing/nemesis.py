@@ -28,6 +28,7 @@ from rsqlite.errors import (
     RequestError,
 )
 from rsqlite.node.engine import Engine
+from rsqlite.raft.core import Raft
 from rsqlite.statemachine.vfs import load_checksum_vfs
 from rsqlite.testing.lanes import Weather
 from rsqlite.testing.operator import Operator
@@ -64,7 +65,10 @@ class Nemesis:
         self._cluster = simulation.cluster
         self._chance = chance
         self._copies: dict[int, Path] = {}
-        self._next_loss = 0.0
+        self._alone: dict[Engine, float] = {}
+        """Until when nodes are to be cut off."""
+        self._next_loss = self._next_act = 0.0
+        self._watches = 0
         self.done: Counter[str] = Counter()
         self.has_tampered = self.has_flipped = False
         self.excused: tuple[type[NodeFault] | type[RequestError], ...] = (RemovedFromCluster,)
@@ -79,7 +83,7 @@ class Nemesis:
             "die in a call": self._die_in_call,
             "fail a call": self._fail_call,
             "fill the volume": self._fill,
-            "isolate": self.isolate,
+            "isolate": self._isolate,
             "cut one way": self._cut_one_way,
             "split": self._split,
             "split a change": self._split_a_change,
@@ -105,6 +109,8 @@ class Nemesis:
         running = self._simulation.awake
         if not running or not any(self._weights.values()):
             return
+        if self._cluster.loop.monotonic() < self._next_act:
+            return
         (kind,) = self._chance.choices(list(self._weights), weights=list(self._weights.values()))
         number = self._chance.choice(running)
         leaders = [one for one in running if self._leads(one)]
@@ -121,6 +127,7 @@ class Nemesis:
 
     def end(self) -> None:
         """Everything that can be made good is."""
+        self._alone.clear()
         self._cluster.board.heal()
         self._cluster.board.weather = Weather()
         for disk in self._simulation.disks.values():
@@ -257,8 +264,7 @@ class Nemesis:
 
     # The network
 
-    def isolate(self, number: int, engine: Engine) -> None:
-        """Cut a node off for a while."""
+    def _isolate(self, number: int, engine: Engine) -> None:
         self._cluster.isolate(engine)
         self._later((0.3, 2.0, 5.0), self._cluster.board.heal)
 
@@ -283,37 +289,54 @@ class Nemesis:
         self._later((0.3, 2.0, 5.0), self._cluster.board.heal)
 
     def _split_a_change(self, number: int, engine: Engine) -> None:
-        """As soon as a leader has members that are not committed, and perhaps the next one, too."""
-        self._watch(self._chance.choice((500, 2000)), self._chance.choice((1, 2, 3)))
+        if not self._watches:
+            self.watch(self._chance.choice((1, 2, 3)), voters=self._chance.random() < 0.5)
 
-    def _watch(self, looks: int, times: int) -> None:
+    def watch(self, times: int, *, voters: bool, looks: int = 2000) -> None:
+        """As soon as a leader has members (or `voters`) that are not committed, leave it with some
+        of them; do so with the next change as well, so many `times`."""
+        self._watches += 1
+        self._watch(times, voters, looks)
+
+    def _watch(self, times: int, voters: bool, looks: int) -> None:
         if not looks or not times:
+            self._watches -= 1
             return
         for engine in self._cluster.running():
-            core = engine.core
-            if (
-                core is not None
-                and engine.is_leader
-                and (core.configuration.is_joint or core.configurations.index > core.commit_index)
-            ):
+            if engine.core is not None and engine.is_leader and _is_changing(engine.core, voters):
                 self._say(f"split in a change: {engine.label}")
+                if _is_changing(engine.core, voters=True):
+                    self._alone.clear()
                 self._cluster.board.heal()
                 if self._chance.random() < 0.5:
                     # Those who are new have heard nothing but of this change.
-                    before = core.configurations.committed.voters
-                    new = core.configuration.voters - before
-                    self._part(
-                        [
-                            one
-                            for one in self._cluster.running()
-                            if one is engine or one.node_id in new
-                        ]
-                    )
+                    configurations = engine.core.configurations
+                    new = configurations.current.voters - configurations.committed.voters
+                    running = self._cluster.running()
+                    self._part([one for one in running if one is engine or one.node_id in new])
                 else:
                     self._split(self._cluster.number(engine), engine)
-                self._cluster.loop.call_later(0.7, self._watch, looks, times - 1)
-                return
-        self._cluster.loop.call_later(0.002, self._watch, looks - 1, times)
+                times, pause_s = times - 1, 0.7
+                break
+        else:
+            looks, pause_s = looks - 1, 0.002
+        self._cluster.loop.call_later(pause_s, self._watch, times, voters, looks)
+
+    def rest(self, seconds: float) -> None:
+        """Nothing new befalls anybody meanwhile."""
+        self._next_act = self._cluster.loop.monotonic() + seconds
+
+    def leave_alone(self, engine: Engine, seconds: float) -> None:
+        """Keep a node cut off, whatever is healed, until a change is split."""
+        self._alone[engine] = self._cluster.loop.monotonic() + seconds
+        self._keep_alone(engine)
+
+    def _keep_alone(self, engine: Engine) -> None:
+        if self._cluster.loop.monotonic() < self._alone.get(engine, 0.0):
+            self._cluster.isolate(engine)
+            self._cluster.loop.call_later(0.05, self._keep_alone, engine)
+        elif self._alone.pop(engine, None) is not None:
+            self._cluster.board.heal()
 
     def _change_weather(self, number: int, engine: Engine) -> None:
         board = self._cluster.board
@@ -323,3 +346,11 @@ class Nemesis:
             bytes_per_s=self._chance.choice((float("inf"), 1e6)),
         )
         self._later((0.3, 2.0, 5.0), lambda: setattr(board, "weather", Weather()))
+
+
+def _is_changing(core: Raft, voters: bool) -> bool:
+    """Whether the last configuration (one of other voters) may still be taken back."""
+    known = core.configurations
+    if voters and known.current.voters == known.committed.voters:
+        return False
+    return known.current.is_joint or known.index > core.commit_index

@@ -34,8 +34,10 @@ class Operator:
         self._nemesis = nemesis
         self._cluster = simulation.cluster
         self._chance = chance
-        self._doubles: list[tuple[int, int]] = []
-        """Two nodes of one label: who was taken for dead, and who was started in its place."""
+        self._doubles: dict[tuple[int, int], float] = {}
+        """Two nodes of one label, who was taken for dead and who was started in its place, and when
+        that is looked at again."""
+        self._is_caring = False
         self._dismissed: set[int] = set()
         """Nodes that were started and are not wanted any more."""
         self._moves = 0
@@ -105,37 +107,46 @@ class Operator:
 
     def _replace(self, number: int, engine: Engine) -> None:
         """Start another node in the place of one that lives, and cannot be reached."""
-        if self._doubles or not self._simulation.is_whole or self._simulation.wanted >= NODES_MAX:
+        core = engine.core
+        if self._doubles or self._simulation.wanted >= NODES_MAX or core is None:
             return
+        if len(core.configuration.voters) < 3:
+            return  # the others could not have it replaced
         self._nemesis.excuse(RequestError)
         self._nemesis.keep_disks()
-        self._nemesis.isolate(number, engine)
+        self._nemesis.leave_alone(engine, self._chance.choice((1.0, PATIENCE_S)))
+        if self._chance.random() < 0.7:
+            self._nemesis.watch(1, voters=True)
+            self._nemesis.rest(4.0)
         new = self._cluster.grow(node_id=engine.label)
-        self._doubles.append((number, self._cluster.number(new)))
-        self._cluster.loop.call_later(PATIENCE_S, self._care)
+        due = self._cluster.loop.monotonic() + PATIENCE_S
+        self._doubles[number, self._cluster.number(new)] = due
+        if not self._is_caring:
+            self._is_caring = True
+            self._care()
 
     def _care(self) -> None:
         """One of the two stays: the new one if it took the place of the other."""
+        self._cluster.loop.call_later(CARE_S, self._care)
         leaders = [engine for engine in self._cluster.running() if engine.is_leader]
-        if leaders:
-            leader = self._cluster.leader()
-            members = {member.node_id for member in leader.members}
-            for double in tuple(self._doubles):
-                old, new = (self._cluster.engines[number] for number in double)
-                if old is None and double[0] in self._simulation.removed:
-                    self._doubles.remove(double)
-                elif new is not None and old is not None and old.node_id in members:
-                    self._nemesis.keep_disks()
-                    if new.node_id in members:
-                        leader.change_membership(Remove(str(new.node_id)), self._simulation.told)
-                    else:
-                        self._simulation.dismiss(double[1])
-                        self._dismissed.add(new.node_id)
-                        self._doubles.remove(double)
-            for node_id in self._dismissed & members:
-                leader.change_membership(Remove(str(node_id)), self._simulation.told)
-        if self._doubles or self._dismissed:
-            self._cluster.loop.call_later(CARE_S, self._care)
+        if not leaders:
+            return
+        now, leader = self._cluster.loop.monotonic(), self._cluster.leader()
+        members = {member.node_id for member in leader.members}
+        for double in [double for double, due in self._doubles.items() if due <= now]:
+            old, new = (self._cluster.engines[number] for number in double)
+            if old is None and double[0] in self._simulation.removed:
+                del self._doubles[double]
+            elif new is not None and old is not None and old.node_id in members:
+                self._nemesis.keep_disks()
+                if new.node_id in members:
+                    leader.change_membership(Remove(str(new.node_id)), self._simulation.told)
+                else:
+                    self._simulation.dismiss(double[1])
+                    self._dismissed.add(new.node_id)
+                    del self._doubles[double]
+        for node_id in self._dismissed & members:
+            leader.change_membership(Remove(str(node_id)), self._simulation.told)
 
     def _move(self, number: int, engine: Engine) -> None:
         """A node is started at another address, or two at each other's."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from rsqlite.errors import RemovedFromCluster
 from rsqlite.node import belonging
+from rsqlite.node.changes import Remove
+from rsqlite.raft.membership import ConfigurationHistory
 from rsqlite.testing.engines import EngineCluster
 
 
@@ -67,3 +71,28 @@ def test_a_start_and_a_change_of_the_leader_are_no_news(
     three.kill(three.number(three.wait_leader()))
     three.loop.advance(20.0)
     assert told(caplog) == []
+
+
+def older(identity: Callable[[], Mapping[str, object]]) -> Mapping[str, object]:
+    """As if the members had been decided long ago."""
+    return {**identity(), "configuration_index": 1}
+
+
+def test_an_image_that_has_no_place_for_a_member_is_believed(three: EngineCluster) -> None:
+    """Its configuration stands where the image ends: above what all others say of theirs."""
+    leader, gone = three.leader(), three.followers()[0]
+    three.loop.advance(1.0)
+    three.isolate(gone)
+    assert three.change(leader, Remove(str(gone.node_id))) is None
+    three.until(lambda: all(len(one.members) == 2 for one in three.running() if one is not gone))
+    assert gone.core is not None
+    assert leader.core is not None
+    # As if an image had come instead of what follows in the log.
+    configuration = leader.core.configuration
+    gone.core._state.configurations = ConfigurationHistory(configuration, gone.core.commit_index)
+    for network in three.networks:
+        assert network is not None
+        network.identity = partial(older, network.identity)
+    three.board.heal()
+    three.until(lambda: bool(three.faults), 20.0)
+    assert isinstance(three.faults[0][1], RemovedFromCluster)
