@@ -94,8 +94,13 @@ class Nemesis:
             "tamper": self._tamper,
             **Operator(simulation, self, chance).kinds,
         }
+        self._weather = Weather()
+        """When there is no other."""
         if simulation.is_churn:
             self._weights = {kind: CHURN.get(kind, 0) for kind in self._kinds}
+            # So slow that a change can be cut off before anybody has heard of it.
+            self._weather = Weather(delay_max_s=chance.choice((1e-4, 0.01, 0.05)))
+            self._cluster.board.weather = self._weather
         else:
             self._weights = {kind: chance.choice((0, 0, 1, 3)) for kind in self._kinds}
 
@@ -289,8 +294,8 @@ class Nemesis:
         self._later((0.3, 2.0, 5.0), self._cluster.board.heal)
 
     def _split_a_change(self, number: int, engine: Engine) -> None:
-        if not self._watches:
-            self.watch(self._chance.choice((1, 2, 3)), voters=self._chance.random() < 0.5)
+        if self._watches < 2:
+            self.watch(self._chance.choice((1, 2, 3)), voters=self._chance.random() < 0.3)
 
     def watch(self, times: int, *, voters: bool, looks: int = 2000) -> None:
         """As soon as a leader has members (or `voters`) that are not committed, leave it with some
@@ -345,7 +350,7 @@ class Nemesis:
             loss=self._chance.choice((0.0, 0.01, 0.1)),
             bytes_per_s=self._chance.choice((float("inf"), 1e6)),
         )
-        self._later((0.3, 2.0, 5.0), lambda: setattr(board, "weather", Weather()))
+        self._later((0.3, 2.0, 5.0), lambda: setattr(board, "weather", self._weather))
 
 
 def _is_changing(core: Raft, voters: bool) -> bool:

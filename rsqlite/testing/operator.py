@@ -117,7 +117,7 @@ class Operator:
         self._nemesis.leave_alone(engine, self._chance.choice((1.0, PATIENCE_S)))
         if self._chance.random() < 0.7:
             self._nemesis.watch(1, voters=True)
-            self._nemesis.rest(4.0)
+            self._nemesis.rest(self._chance.choice((1.0, 3.0)))
         new = self._cluster.grow(node_id=engine.label)
         due = self._cluster.loop.monotonic() + PATIENCE_S
         self._doubles[number, self._cluster.number(new)] = due
