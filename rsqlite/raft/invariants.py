@@ -127,8 +127,9 @@ def _check_role(state: RaftState) -> None:
 
 def _check_leader(state: RaftState) -> None:
     log = state.log
-    # 12. A leader's log holds the no-op that began its term.
-    require(log.term(state.term_start_index) == state.current_term, "12: no-op")
+    # 12. A leader's log holds the no-op that began its term, until it is cut behind that.
+    if log.first_index <= state.term_start_index:
+        require(log.term(state.term_start_index) == state.current_term, "12: no-op")
     require(log.term(state.term_start_index - 1) != state.current_term, "12: not the first")
     # 13. Everybody of the configuration, and nobody else but those that leave, is sent the log.
     members = replicas(state.configuration) - {state.node_id}

@@ -12,6 +12,7 @@ import logging
 import os
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from rsqlite.config import Settings
 from rsqlite.errors import DiskFault, InvariantViolation, NodeFault, disk_fault
@@ -52,6 +53,13 @@ class _Work:
         self.last_index = last_index
         self.queued_at = queued_at
         self.done = done
+
+
+class Begun(NamedTuple):
+    """A segment that was begun, and the room that there is."""
+
+    sequence: int
+    space: Space
 
 
 class LogStore:
@@ -403,17 +411,18 @@ class LogStore:
         if self._failure is not None or self._is_closed or self._is_preparing or self._in_kernel:
             return
 
-        def work() -> Space:
+        def work() -> Begun:
             self._writer.roll()
-            return self._writer.space
-
-        def ended(space: Space | None, error: BaseException | None) -> None:
-            if error is None:
-                self._places.open_segment(self._writer.sequence)
-            self._prepared(space, error)
+            return Begun(self._writer.sequence, self._writer.space)
 
         self._is_preparing = True
-        self._worker.submit(work, ended)
+        self._worker.submit(work, self._has_begun)
+
+    def _has_begun(self, begun: Begun | None, error: BaseException | None) -> None:
+        # Not what is written now: the thread may have come to further segments meanwhile.
+        if begun is not None:
+            self._places.open_segment(begun.sequence)
+        self._prepared(None if begun is None else begun.space, error)
 
     def first_index_after(self, sequence: int) -> Index | None:
         """Where the log could begin without this segment and those before; None: it could not."""
@@ -475,14 +484,12 @@ class LogStore:
         self._readers.clear()
         self._is_preparing = True
 
-        def work() -> Space:
+        def work() -> Begun:
             self._writer.reset(index, term, hard_state, gone)
-            return self._writer.space
+            return Begun(self._writer.sequence, self._writer.space)
 
-        def ended(space: Space | None, error: BaseException | None) -> None:
-            if error is None:
-                self._places.open_segment(self._writer.sequence)
-            self._prepared(space, error)
+        def ended(begun: Begun | None, error: BaseException | None) -> None:
+            self._has_begun(begun, error)
             done(self._failure)
 
         self._worker.submit(work, ended)

@@ -205,6 +205,22 @@ def test_roll_waits_for_what_is_under_way() -> None:
     assert rig.reopen().last_index == 63
 
 
+def test_an_entry_longer_than_a_segment_right_behind_a_roll_is_in_a_segment_of_its_own() -> None:
+    rig = filled()
+    newest = rig.log.durable_segments()[-1]
+    rig.log.roll()
+    rig.submit([entry(61, 4, b"z" * 20 * PAGE_BYTES)])
+    rig.loop.run()
+    rig.append([entry(62, 4)])
+    first = rig.log.first_index_after(newest)
+    assert first == 61
+    rig.log.cut(first)
+    rig.loop.run()
+    rig.append([entry(63, 4)])
+    assert rig.reopen().last_index == 63
+    assert [one.index for one in rig.content()] == [61, 62, 63]
+
+
 # Term and vote
 
 
