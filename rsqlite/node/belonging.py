@@ -68,6 +68,9 @@ class Belonging:
         self._removed = removed
         self.was_member = False
         """In a committed configuration, here and since the start."""
+        self.is_lost = False
+        """Others have us as a member, at another address, and nothing from them has come here yet:
+        nobody will find us, unless we say where we are."""
         self.seeds: list[str] = []
         """Who may know more than the members that are known."""
         self._found_at: dict[Member, str] = {}
@@ -125,6 +128,8 @@ class Belonging:
         is_fed = core.leader_id is not None and not self.was_member
         if is_fed or str(own.node_id) in members:
             self._denied_since = None  # whoever says no may be behind our own beginning
+            known_at = members.get(str(own.node_id), own.raft_addr)
+            self.is_lost = known_at != own.raft_addr and not core.configuration.members
             self._home.look_for_twin(members.get(str(own.node_id), ""), lambda: None)
             return
         if self.was_member or core.configuration.member(own.node_id) is not None:

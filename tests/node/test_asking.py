@@ -99,5 +99,23 @@ def test_who_joins_by_an_image_is_not_removed_by_the_word_of_one_that_is_behind(
     assert brief.faults == []
 
 
+@pytest.mark.parametrize("address", ["node3:4002", "elsewhere:4002"])
+def test_who_was_let_in_and_has_nothing_yet_may_come_back_at_another_address(
+    brief: EngineCluster, address: str
+) -> None:
+    """As a container may, that is started again while it fetches its first image."""
+    leave_behind(brief)
+    new = brief.grow()
+    new.network.fetch = lambda *_, **__: None  # type: ignore[method-assign]
+    brief.until(lambda: new.transfer.is_under_way, 20.0)
+    number = brief.number(new)
+    brief.kill(number)
+    assert new.log.last_index == 0
+    brief.addresses[number] = address
+    new = brief.start_node(number)
+    brief.until(lambda: is_voter(new) and is_level(brief, new), 30.0)
+    assert address in {one.raft_addr for one in brief.leader().members}
+
+
 def is_voter(engine: Engine) -> bool:
     return engine.core is not None and engine.node_id in engine.core.configuration.voters
