@@ -227,7 +227,7 @@ class Nemesis:
             self._copies[number] = copy = directory.with_suffix(".copy")
             shutil.copytree(directory, copy)
         elif self._may_lose() and self._simulation.is_level:
-            self._simulation.crash(number, self._pause())
+            self._simulation.crash(number, self._pause(), is_now=True)
             shutil.rmtree(directory)
             self._copies.pop(number).rename(directory)
 

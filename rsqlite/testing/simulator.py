@@ -147,7 +147,8 @@ class Simulation:
     @property
     def is_level(self) -> bool:
         """Nobody has more than the others: one that forgets what it acknowledged costs nothing."""
-        return len({engine.log.last_index for engine in self.cluster.running()}) == 1
+        logs = [engine.log for engine in self.cluster.running()]
+        return len({index for log in logs for index in (log.last_index, log.durable_index)}) == 1
 
     def disk_of(self, path: str) -> FrailDisk | None:
         """Whose disk holds a file."""
@@ -170,9 +171,11 @@ class Simulation:
         self.removed.add(number)
         self._end(number, 0.0)
 
-    def crash(self, number: int, pause_s: float, *, has_power: bool = True) -> None:
-        """End a process in the midst of what it does; it starts again after a pause."""
-        for _ in range(self._chance.choice((0, 0, 5, 30))):
+    def crash(
+        self, number: int, pause_s: float, *, has_power: bool = True, is_now: bool = False
+    ) -> None:
+        """End a process in the midst of something, or `is_now`; it starts again after a pause."""
+        for _ in range(0 if is_now else self._chance.choice((0, 0, 5, 30))):
             with self._burying():
                 self.cluster.loop.step()
         self._end(number, pause_s, has_power=has_power)
