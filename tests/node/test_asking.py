@@ -9,7 +9,9 @@ import pytest
 
 from rsqlite.node.asking import ASK_PAUSE_S, Asking
 from rsqlite.node.engine import Engine
+from rsqlite.raft.types import Index
 from rsqlite.statemachine import generations
+from rsqlite.statemachine.image import Manifest
 from rsqlite.testing.engines import EngineCluster
 from tests.node.test_images import BRIEF, formed, is_level, leave_behind, restarted, write
 
@@ -119,3 +121,19 @@ def test_who_was_let_in_and_has_nothing_yet_may_come_back_at_another_address(
 
 def is_voter(engine: Engine) -> bool:
     return engine.core is not None and engine.node_id in engine.core.configuration.voters
+
+
+def test_an_image_that_the_log_cannot_follow_on_is_not_taken(brief: EngineCluster) -> None:
+    left, _ = brief.followers()
+    for _ in range(100):
+        write(brief, 10)
+        brief.loop.advance(0.2)
+        if left.log.first_index > 20:
+            break
+    generations.note_damage(left.machine.path, "a test", wants_image=True)
+    left = restarted(brief, brief.number(left))
+    assert left.installer.is_without_database
+    ends = Index(left.log.first_index - 2)
+    left.installer.arrived("nowhere", Manifest("old", ends, 1, 1, 1, ["00"]))
+    assert brief.faults == []
+    brief.until(lambda: left.is_synced and is_level(brief, left), 20.0)
