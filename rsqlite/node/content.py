@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rsqlite.errors import (
+    DamagedDatabase,
     Fate,
     NoLeader,
     NotLeader,
@@ -30,16 +31,16 @@ from rsqlite.errors import (
 )
 from rsqlite.node.findings import (
     Finding,
-    NodeReport,
     Report,
     Round,
     Verified,
     finding_of,
+    node_report,
     shared_content,
 )
 from rsqlite.node.membership import refusal_of
 from rsqlite.node.questions import ask_member
-from rsqlite.raft.types import EntryKind, Index, Member, NodeId
+from rsqlite.raft.types import EntryKind, Index, NodeId
 from rsqlite.statemachine.content import Content
 
 if TYPE_CHECKING:
@@ -321,7 +322,7 @@ class ContentChecks:
             return
         own = one.found[engine.node_id] = self._finding(one.index)
         chosen = self._chosen(one)
-        is_sick = chosen is not None and own.state == "done" and own.digest != chosen
+        is_sick = chosen not in (None, own.digest) and own.state == "done"
         if not is_sick or one.is_settled or engine.fault is not None or engine.is_stopping:
             return
         one.is_settled = True
@@ -333,6 +334,8 @@ class ContentChecks:
             f" node{tables}"
         )
         log.error(reason)
+        # At once: this process may not live to give it up.
+        engine.installer.note(DamagedDatabase(reason), wants_image=True)
 
         def give_up() -> None:
             if engine.fault is None and not (engine.is_stopping or engine.refuses):
@@ -368,8 +371,10 @@ class ContentChecks:
     def _report(self, one: Round) -> Report:
         chosen = self._chosen(one)
         model = next((found for found in one.found.values() if found.digest == chosen), None)
+        core = self._engine.core
+        voters = frozenset() if core is None else core.configuration.voters
         nodes = tuple(
-            self._of_node(member, one.found.get(member.node_id), model)
+            node_report(member, one.found.get(member.node_id), model, voters)
             for member in self._engine.members
         )
         return Report(
@@ -378,23 +383,3 @@ class ContentChecks:
             complete=all(node.verdict != "no answer" for node in nodes),
             nodes=nodes,
         )
-
-    def _of_node(self, member: Member, found: Finding | None, model: Finding | None) -> NodeReport:
-        core = self._engine.core
-        assert core is not None
-        tables: tuple[str, ...] = ()
-        if found is None or found.state != "done":
-            verdict = "no answer"
-        elif model is None:
-            verdict = "undecided"
-        elif found.digest == model.digest:
-            verdict = "agrees"
-        else:
-            verdict = "differs"
-            if found.tables and model.tables:
-                names = sorted({*found.tables, *model.tables})
-                tables = tuple(
-                    name for name in names if found.tables.get(name) != model.tables.get(name)
-                )
-        is_voter = member.node_id in core.configuration.voters
-        return NodeReport(member.node_id, member.label, is_voter, verdict, found, tables)

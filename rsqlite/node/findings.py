@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
 from rsqlite.errors import RsqliteError
 from rsqlite.raft.quorum import quorum_choice
-from rsqlite.raft.types import Configuration, Index, NodeId
+from rsqlite.raft.types import Configuration, Index, Member, NodeId
 from rsqlite.statemachine.content import Content
 
 TABLES_BYTES_MAX = 16 << 10
@@ -105,3 +105,25 @@ def finding_of(content: Content, seconds: float, *, is_copy: bool) -> Finding:
         seconds=seconds,
         is_copy=is_copy,
     )
+
+
+def node_report(
+    member: Member, found: Finding | None, model: Finding | None, voters: Collection[NodeId]
+) -> NodeReport:
+    """What a member has found, beside `model`, what a quorum has: None if there is no such."""
+    tables: tuple[str, ...] = ()
+    if found is None or found.state != "done":
+        verdict = "no answer"
+    elif model is None:
+        verdict = "undecided"
+    elif found.digest == model.digest:
+        verdict = "agrees"
+    else:
+        verdict = "differs"
+        if found.tables and model.tables:
+            names = sorted({*found.tables, *model.tables})
+            tables = tuple(
+                name for name in names if found.tables.get(name) != model.tables.get(name)
+            )
+    is_voter = member.node_id in voters
+    return NodeReport(member.node_id, member.label, is_voter, verdict, found, tables)

@@ -17,6 +17,9 @@ What came with an image was computed by its sender: who holds it has no vote of 
 node and its copy would be a majority of three; nor has it on what it computed from that, until a
 check of the contents has found all alike (`content.py`). What a quorum has overruled is another
 matter; who holds that may say so.
+
+Who holds an overruled entry tells every member of it, until that has answered, also one that was
+away when the others decided: as the leader that made the entry was, if it died of what it died of.
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ log = logging.getLogger(__name__)
 
 ASK_PAUSE_S = 0.5
 """Pause between two rounds of questions."""
+TELL_PAUSE_S = 5.0
+"""Pause between two rounds of telling members what was overruled."""
 DECIDED_KEPT = 64
 AS_IT_SAYS = ""
 """The vote of who has applied the entry and found what it expects."""
@@ -54,6 +59,9 @@ class Verdict:
         """The entry that is in doubt; 0: none is."""
         self._votes: dict[NodeId, str] = {}
         """What came of it on the other nodes."""
+        self._next_telling = 0.0
+        self._knows: dict[Index, set[NodeId]] = {}
+        """Who has answered for an entry that was overruled here; as many as the database keeps."""
         self._decided: deque[Index] = deque(maxlen=DECIDED_KEPT)
         """Entries that are in doubt no more: or the questions of two nodes, each of which puts its
         own when it is asked, would never end."""
@@ -102,6 +110,9 @@ class Verdict:
         engine = self._engine
         if isinstance(engine.fault, Divergence):
             self._doubt(Index(engine.machine.applied_index + 1))
+        if now >= self._next_telling:
+            self._next_telling = now + TELL_PAUSE_S
+            self._tell()
         if not self._index or now < self._next_round:
             return
         self._next_round = now + ASK_PAUSE_S
@@ -113,6 +124,31 @@ class Verdict:
             if member.node_id != engine.node_id and member.node_id in voters:
                 answered = partial(self._answered, member.node_id, self._index)
                 ask_member(engine, member, {"verdict": self._index}, answered)
+
+    def _tell(self) -> None:
+        """Ask each of those for whom it is not known that they hold what is held here, of one entry
+        at a time."""
+        engine = self._engine
+        if engine.core is None or engine.fault is not None or engine.refuses:
+            return
+        overruled = engine.machine.overruled
+        self._knows = {one: self._knows.get(one, set()) for one in map(Index, overruled)}
+        for member in engine.core.configuration.members:
+            left = [one for one, knows in self._knows.items() if member.node_id not in knows]
+            if left and member.node_id != engine.node_id:
+                told = partial(self._told, member.node_id, left[0])
+                ask_member(engine, member, {"verdict": left[0]}, told)
+
+    def _told(
+        self,
+        node_id: NodeId,
+        index: Index,
+        value: Mapping[str, Any] | None,
+        error: BaseException | None,
+    ) -> None:
+        vote = None if value is None else value.get("vote")
+        if index in self._knows and vote == self._engine.machine.overruled.get(index):
+            self._knows[index].add(node_id)
 
     def _answered(
         self,

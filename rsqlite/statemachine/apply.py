@@ -106,8 +106,9 @@ class Application:
                 end = start + self._transaction(part)
             except _DivergesAt as difference:
                 self._abandon(part)
-                if difference.position:
-                    self._transaction(part[: difference.position])
+                done = 0
+                while done < difference.position:  # the vote is on the entry behind those
+                    done += self._transaction(part[done : difference.position])
                 raise Divergence(str(difference), effects=difference.effects) from difference
             except BaseException as error:
                 self._abandon(part)

@@ -12,7 +12,7 @@ import pytest
 
 from rsqlite.errors import DamagedDatabase, Overloaded, RemovedFromCluster, RsqliteError
 from rsqlite.node.changes import Remove
-from rsqlite.node.content import KEPT_MAX
+from rsqlite.node.content import KEPT_MAX, TELL_S
 from rsqlite.node.engine import Engine
 from rsqlite.node.findings import NodeReport, Report
 from rsqlite.raft.types import Index, NodeId
@@ -355,3 +355,22 @@ def test_a_learner_whose_own_content_is_not_known_is_a_copy_still() -> None:
         report = Report(index=Index(7), agreed=True, complete=True, nodes=nodes)
         assert report.is_alike(NodeId(1))
         assert report.is_alike(NodeId(4)) == (verdict == "agrees")
+
+
+def test_a_node_that_dies_before_it_gives_its_database_up_does_not_use_it_again(
+    three: EngineCluster,
+) -> None:
+    sick = three.followers()[0]
+    number = three.number(sick)
+    tamper_file(sick.machine.path, "DELETE FROM t WHERE id = 2")
+    reports: list[Any] = []
+    three.leader().verify(lambda *answer: reports.append(answer))
+    three.until(lambda: bool(reports), 20.0)
+    three.loop.advance(TELL_S / 2)
+    assert not three.faults
+    three.kill(number)
+    three.start_node(number)
+    three.until(lambda: not any(one.refuses for one in three.running()), 20.0)
+    for one in three.running():
+        rows = three.rows(one, "SELECT * FROM t ORDER BY id", ReadLevel.NONE)
+        assert rows == [(1, "a"), (2, "b")]

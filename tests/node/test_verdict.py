@@ -13,6 +13,8 @@ from rsqlite.node.engine import Engine
 from rsqlite.node.vacuum import Step
 from rsqlite.raft.types import Index
 from rsqlite.request import ReadLevel, Request
+from rsqlite.statemachine.apply import Application
+from rsqlite.statemachine.command import Command
 from rsqlite.testing.engines import EngineCluster, execute
 from tests.node.test_content import lose_database, tamper_file
 
@@ -259,3 +261,57 @@ def test_a_copy_of_what_the_others_overrule_is_given_up_as_well(five: EngineClus
     for number in numbers:
         restart(five, number)
     same_rows(five, [(1, "c"), (2, "c")])
+
+
+@pytest.mark.parametrize("are_restarted", [False, True])
+def test_a_sick_leader_that_was_away_when_it_was_overruled_is_told(
+    three: EngineCluster, are_restarted: bool
+) -> None:
+    """Also by those that have started since."""
+    leader, number = three.leader(), three.number(three.leader())
+    applied_everywhere(three)
+    tamper(leader)
+    three.execute(leader, "UPDATE t SET v = 'c'")
+    three.loop.advance(0.012)  # the others hear that it is committed
+    three.kill(number)
+    three.until(lambda: all(one.machine.overruled for one in three.running()), 20.0)
+    for other in three.running() if are_restarted else ():
+        restart(three, three.number(other))
+    three.wait_leader()
+    assert not three.faults
+    three.start_node(number)
+    three.until(lambda: bool(three.faults), 20.0)
+    ((who, fault),) = three.faults
+    assert (who, type(fault)) == (number, DamagedDatabase)
+    restart(three, number)
+    three.until(lambda: bool(three.engines[number].is_synced), 20.0)  # type: ignore[union-attr]
+    same_rows(three, [(1, "c"), (2, "c")])
+
+
+def test_the_vote_is_on_the_entry_that_differs_however_long_those_before_it_take(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = three.leader()
+    three.execute(leader, "CREATE TABLE u(id INTEGER PRIMARY KEY, v)")
+    applied_everywhere(three)
+    late, _ = three.followers()
+    tamper(leader)
+    three.isolate(late)
+    for number in range(12):
+        three.execute(leader, f"INSERT INTO u VALUES({number}, 'x')")
+    three.execute(leader, "UPDATE t SET v = 'c'")
+    differs = leader.machine.applied_index
+    carry_out = Application._command
+
+    def slowly(self: Application, command: Command) -> None:
+        if self._writer is late.machine._writer:
+            three.loop._now += 0.006
+        carry_out(self, command)
+
+    monkeypatch.setattr(Application, "_command", slowly)
+    three.board.heal()
+    three.until(lambda: late.fault is not None, 20.0)
+    assert late.machine.applied_index == differs - 1
+    monkeypatch.undo()
+    three.until(lambda: bool(three.faults), 20.0)
+    assert [who for who, _ in three.faults] == [three.number(leader)]
