@@ -48,7 +48,12 @@ class Loop(Protocol):
         """Run `callback(*args)` on the loop after `delay_s` seconds."""
 
     def submit(self, work: Callable[[], T], done: Done[T]) -> None:
-        """Run `work` in some thread of a small pool, then `done(value, error)` on the loop."""
+        """Run `work` on files in some thread of a small pool, then `done(value, error)` on the
+        loop. It may wait for other such work, and not for reads."""
+
+    def submit_read(self, work: Callable[[], T], done: Done[T]) -> None:
+        """The same for a long read, in threads that have nothing else to do and may have a long
+        queue."""
 
     def worker(self, name: str) -> Worker:
         """A dedicated thread."""

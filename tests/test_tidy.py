@@ -52,6 +52,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "rsqlite/testing/engines.py": "tests/node/test_engine.py is made of it",
     "rsqlite/testing/nemesis.py": "tests/testing/test_simulator.py",
     "rsqlite/testing/simulate.py": "tests/testing/test_simulator.py",
+    "rsqlite/testing/ending.py": "tests/testing/test_simulator.py: what is wrong is found",
 }
 TESTED_AS_A_WHOLE: dict[str, str] = {}
 ENTRY_POINTS = {

@@ -18,16 +18,21 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+FILE_THREADS = 3
+"""One each for an image that is given out, one that is fetched, and a new generation."""
+
 
 class AsyncioLoop:
     """Everything runs on the event loop that is current when this is made. What a callback raises
-    is told to `failed`: the event loop may be somebody else's, and would log it and go on."""
+    is told to `failed`: the event loop may be somebody else's, and would log it and go on.
+    `threads` are for long reads."""
 
     def __init__(
         self, *, threads: int, failed: Callable[[BaseException], None] | None = None
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rsqlite")
+        self._read_pool = ThreadPoolExecutor(threads, thread_name_prefix="rsqlite-read")
+        self._pool = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="rsqlite-file")
         self._failed = failed
         call: Callable[..., object] = self.call
         self.call_soon: Callable[..., Handle] = partial(self._loop.call_soon, call)
@@ -56,6 +61,9 @@ class AsyncioLoop:
     def submit(self, work: Callable[[], T], done: Done[T]) -> None:
         self._pool.submit(self._run, work, done)
 
+    def submit_read(self, work: Callable[[], T], done: Done[T]) -> None:
+        self._read_pool.submit(self._run, work, done)
+
     def worker(self, name: str) -> ThreadWorker:
         return ThreadWorker(self._run, name)
 
@@ -65,7 +73,8 @@ class AsyncioLoop:
         self.call_soon = self.call_later = _drop
 
     def close(self) -> None:
-        """Wait for the threads of the pool."""
+        """Wait for the threads of the pools."""
+        self._read_pool.shutdown(wait=True)
         self._pool.shutdown(wait=True)
 
     def _run(self, work: Callable[[], T], done: Done[T]) -> None:

@@ -47,11 +47,10 @@ SLICE_S = 0.005
 SLICE_BYTES = 1 * MIB
 HOLD_MAX_S = 0.25
 """Writes wait no longer than this for the last step; else it is tried again later."""
-HOLD_PAUSE_S = 1.0
-LOOK_S = 0.002
-"""Pause between two looks whether nobody writes."""
-NEAR_ENTRIES = 64
-"""So few entries behind, and the copy is carried over the rest while writes are held."""
+HOLD_PAUSE_S, LOOK_S = 1.0, 0.002
+"""Pauses: before it is tried again, and between two looks whether nobody writes."""
+NEAR_ENTRIES, NEAR_S = 64, HOLD_MAX_S / 2
+"""So few entries behind that take so little, and the rest is carried out while writes are held."""
 
 
 class Step(enum.StrEnum):
@@ -94,7 +93,7 @@ class Vacuum:
         self._copy: StateMachine | None = None
         self._is_syncing = False
         self._next_hold = 0.0
-        self._behind = 0
+        self._behind, self._entry_s = 0, 0.0
         self._retired: list[StateMachine] = []
         self.keeps_from: Index | None = None
         """What the log must keep for the copy."""
@@ -218,28 +217,30 @@ class Vacuum:
         copy, engine = self._copy, self._engine
         assert copy is not None
         behind = engine.machine.applied_index - copy.applied_index
-        if behind <= NEAR_ENTRIES and engine.loop.monotonic() >= self._next_hold:
-            self._hold()
-            return
+        is_near = behind <= NEAR_ENTRIES and behind * self._entry_s <= NEAR_S
         pause = SLICE_S if behind < self._behind or behind <= NEAR_ENTRIES else 0.0
         self._behind = behind
-        if behind:
-            self._carry_out(partial(self._later, pause, self._catch_up), SLICE_S)
+        if is_near and engine.loop.monotonic() >= self._next_hold:
+            self._hold()
+        elif behind:
+            self._carry_out(pause, self._catch_up)
         else:
             self._later(SLICE_S, self._catch_up)
 
-    def _carry_out(self, then: Callable[[], None], time_max: float) -> None:
-        """The next entries that the database in use has carried out already."""
+    def _carry_out(self, pause_s: float, then: Callable[[], None]) -> None:
+        """Some of the entries that the database in use has carried out already, then a pause."""
         copy, engine = self._copy, self._engine
         assert copy is not None
         low, high = Index(copy.applied_index + 1), Index(engine.machine.applied_index + 1)
-        generation = self._generation
+        generation, began = self._generation, engine.loop.monotonic()
 
         def carried_out(error: BaseException | None) -> None:
             if error is not None:
                 raise error
+            took_s = engine.loop.monotonic() - began
+            self._entry_s = took_s / max(1, copy.applied_index + 1 - low)
             copy.maintain()
-            then()
+            self._later(pause_s, then)
 
         def done(error: BaseException | None) -> None:
             if generation == self._generation:
@@ -250,7 +251,7 @@ class Vacuum:
         except NodeFault as fault:
             engine.fail(fault)  # the log of this node, which others need as well
             return
-        copy.apply(entries, done, time_max=time_max)
+        copy.apply(entries, done, time_max=SLICE_S)
 
     def _later(self, pause_s: float, then: Callable[[], None]) -> None:
         generation = self._generation
@@ -303,7 +304,7 @@ class Vacuum:
         elif engine.is_writing:
             self._later(LOOK_S, self._when_held)
         elif copy.applied_index < engine.machine.applied_index:
-            self._carry_out(self._when_held, HOLD_MAX_S)
+            self._carry_out(0.0, self._when_held)
         elif not copy.is_at_rest:
             self._later(LOOK_S, self._when_held)
         else:
@@ -392,8 +393,7 @@ class Vacuum:
         self._remove(old.path)
 
     def _remove(self, path: str) -> None:
-        """In a thread: files of a gigabyte take their time. What cannot be removed now, the next
-        start removes."""
+        """In a thread, it takes its time. What cannot be removed now, the next start removes."""
         self._engine.loop.submit(
             lambda: remove_generation(path),
             lambda _, error: None if error is None else log.warning("%s", error),

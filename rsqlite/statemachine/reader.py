@@ -279,7 +279,7 @@ class Readers:
                 self._note(answer)
             done(answer)
 
-        self._loop.submit(work, finish)
+        self._loop.submit_read(work, finish)
 
     def _run(self, reader: Reader, request: Request, *, is_inline: bool) -> Outcome:
         limits = self._inline_limits if is_inline else self._limits

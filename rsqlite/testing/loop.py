@@ -82,6 +82,9 @@ class VirtualLoop(ABC):
     def submit(self, work: Callable[[], T], done: Done[T]) -> None:
         ManualWorker(self).submit(work, done)
 
+    def submit_read(self, work: Callable[[], T], done: Done[T]) -> None:
+        ManualWorker(self).submit(work, done)
+
     def worker(self, name: str) -> ManualWorker:
         return ManualWorker(self)
 

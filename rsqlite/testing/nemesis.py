@@ -73,6 +73,7 @@ class Nemesis:
         self.has_tampered = self.has_flipped = False
         self.excused: tuple[type[NodeFault] | type[RequestError], ...] = (RemovedFromCluster,)
         """What nodes may end with."""
+        self.operator = Operator(simulation, self, chance)
         self._kinds: dict[str, Callable[[int, Engine], None]] = {
             "kill": self._kill,
             "cut the power": self._cut_power,
@@ -92,7 +93,7 @@ class Nemesis:
             "put back": self._put_back,
             "flip a bit": self._flip,
             "tamper": self._tamper,
-            **Operator(simulation, self, chance).kinds,
+            **self.operator.kinds,
         }
         self._weather = Weather()
         """When there is no other."""

@@ -22,18 +22,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rsqlite.config import KIB, MIB
 from rsqlite.errors import DamagedPromises, NodeFault, RemovedFromCluster, RsqliteError
 from rsqlite.node.engine import Engine
 from rsqlite.node.findings import Report
-from rsqlite.request import Outcome, ReadLevel, Request, RequestKind, Rows
-from rsqlite.statemachine.check import check_database
 from rsqlite.statemachine.machine import StateMachine
-from rsqlite.storage.check import check as check_files
-from rsqlite.storage.finding import Severity
 from rsqlite.testing import frailvfs
+from rsqlite.testing.ending import judge, judge_files
 from rsqlite.testing.engines import QUIET, EngineCluster
 from rsqlite.testing.frail import Died, FrailDisk
 from rsqlite.testing.nemesis import Nemesis
@@ -227,7 +223,7 @@ class Simulation:
             self._read_through()
         if self.nemesis.has_tampered:
             self._until_verified()
-        self._judge()
+        judge(self.cluster, self.workload)
         self._check_files()
 
     def _advance(self, seconds: float) -> None:
@@ -351,49 +347,11 @@ class Simulation:
         waiting = f"{self.workload.waiting} requests wait, removed {sorted(self.removed)}"
         return "\n".join([waiting, *nodes])
 
-    def _judge(self) -> None:
-        leader = self.cluster.leader()
-        self.cluster.execute(leader, "UPDATE accounts SET n = n")
-        index = leader.machine.applied_index
-        engines = self.cluster.running()
-        self.cluster.until(lambda: all(one.machine.applied_index >= index for one in engines))
-        contents = {one.label: self._content(one) for one in engines}
-        model = contents[leader.label]
-        for label, content in contents.items():
-            for table, rows in content.items():
-                expect(rows == model.get(table), f"{label} has another {table} than {leader.label}")
-            expect(content.keys() == model.keys(), f"{label} has other tables than {leader.label}")
-        self.workload.judge(
-            [str(row[1]) for row in model["words"]],
-            [n for _, n in sorted(model["counters"])],
-            sum(n for _, n in model["accounts"]),
-        )
-
-    def _content(self, engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
-        """All rows of all tables."""
-        # Where a table begins in the file is each node's own business after a VACUUM.
-        schema = "SELECT name, type, tbl_name, sql FROM sqlite_master ORDER BY name"
-        content = {"sqlite_master": self.cluster.rows(engine, schema, ReadLevel.NONE)}
-        for name, kind, *_ in content["sqlite_master"]:
-            if kind == "table" and not str(name).startswith("_rsqlite"):
-                sql = f'SELECT * FROM "{name}"'
-                request = Request(RequestKind.QUERY, [sql], [None], level=ReadLevel.NONE)
-                answer = self.cluster.answer(engine, request)
-                assert isinstance(answer, Outcome), answer
-                (rows,) = answer.results
-                assert isinstance(rows, Rows), f"{engine.label}: {name}: {rows}"
-                content[str(name)] = [tuple(row) for row in rows.rows]
-        return content
-
     def _check_files(self) -> None:
         numbers = self.running
         self.cluster.close()
         for number in numbers:
-            directory = self.directory_of(number)
-            for finding in check_files(str(directory)):
-                expect(finding.severity is not Severity.DAMAGE, f"n{number}: {finding}")
-            problems = check_database(str(directory / "db"))
-            expect(not problems, f"n{number}: {problems}")
+            judge_files(str(self.directory_of(number)))
 
 
 @contextmanager

@@ -90,5 +90,5 @@ class Calls:
             for line in lines:
                 match = LINE.match(line)
                 if match and own in line:
-                    where = match[3].replace(own + b"/", b"")
+                    where = match[3].replace(own + b"/", b"").replace(own, b".")
                     yield f"{match[2].decode()}({os.fsdecode(where)})"

@@ -18,8 +18,11 @@ from rsqlite.node.vacuum import Step
 from rsqlite.node.vacuums import VacuumReport
 from rsqlite.request import Answer, Failure, Outcome, ReadLevel, Request, RequestKind, Write
 from rsqlite.statemachine import generations, schema
+from rsqlite.statemachine.apply import Application
+from rsqlite.statemachine.command import Command
 from rsqlite.statemachine.machine import StateMachine
 from rsqlite.testing.engines import EngineCluster, execute
+from rsqlite.testing.loop import ManualLoop
 
 pytestmark = pytest.mark.slow
 
@@ -596,3 +599,35 @@ def test_a_member_that_moves_has_its_turn(
     three.until(lambda: bool(found), 60.0)
     assert sorted(node.label for node in found[0].nodes) == ["n0", "n1", "n2"]
     assert found[0].is_complete
+
+
+def test_the_last_step_never_keeps_the_loop_for_long(
+    alone: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the entries take that are left: a leader must be heard meanwhile."""
+    engine = alone.leader()
+    held: list[Any] = []
+    monkeypatch.setattr(engine.vacuum, "_copied", lambda *answer: held.append(answer))
+    found = begin(alone, engine)
+    alone.until(lambda: bool(held))
+    write(alone, 60)
+    carry_out, run_first = Application._command, ManualLoop._run_first
+    longest = 0.0
+
+    def slowly(self: Application, command: Command) -> None:
+        if self._writer is not engine.machine._writer:
+            alone.loop._now += 0.04
+        carry_out(self, command)
+
+    def measured(self: ManualLoop) -> None:
+        nonlocal longest
+        began = self._now
+        run_first(self)
+        longest = max(longest, self._now - began)
+
+    monkeypatch.setattr(Application, "_command", slowly)
+    monkeypatch.setattr(ManualLoop, "_run_first", measured)
+    type(engine.vacuum)._copied(engine.vacuum, *held[0])
+    alone.until(lambda: bool(found), 60.0)
+    assert isinstance(found[0], VacuumReport)
+    assert longest < 0.1

@@ -30,7 +30,7 @@ class Threads:
         self.lab = lab
         self.waiting: list[tuple[Callable[[], Any], Any]] = []
         self.other = apsw.Connection(lab.leader.path, flags=apsw.SQLITE_OPEN_READONLY)
-        lab.loop.submit = self.submit  # type: ignore[method-assign]
+        lab.loop.submit_read = self.submit  # type: ignore[method-assign]
 
     def submit(self, work: Callable[[], Any], done: Any) -> None:
         self.waiting.append((work, done))

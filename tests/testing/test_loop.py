@@ -274,3 +274,19 @@ def test_a_node_has_a_wall_clock_of_its_own() -> None:
     loop.advance(1.0)
     assert node.wall() == loop.wall() - 10.0
     assert node.monotonic() == loop.monotonic()
+
+
+def test_work_on_files_does_not_wait_for_long_reads() -> None:
+    async def main() -> None:
+        loop = AsyncioLoop(threads=2)
+        may_end, done = threading.Event(), asyncio.Event()
+        for _ in range(6):
+            loop.submit_read(may_end.wait, lambda value, error: None)
+        loop.submit(lambda: None, lambda value, error: done.set())
+        try:
+            await asyncio.wait_for(done.wait(), TIME_MAX_S)
+        finally:
+            may_end.set()
+            loop.close()
+
+    asyncio.run(main())
