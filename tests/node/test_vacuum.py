@@ -631,3 +631,16 @@ def test_the_last_step_never_keeps_the_loop_for_long(
     alone.until(lambda: bool(found), 60.0)
     assert isinstance(found[0], VacuumReport)
     assert longest < 0.1
+
+
+def test_a_database_that_is_wrong_is_not_used_in_either_form(
+    alone: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given up while CURRENT is about to name its copy: which one it will name is not known."""
+    engine = alone.leader()
+    begin(alone, engine)
+    monkeypatch.setattr(engine.loop, "submit", lambda work, done: None)
+    alone.until(lambda: bool(engine.vacuum.replacing), 60.0)
+    both = engine.machine.path, engine.vacuum.replacing
+    engine.give_up_database("a test")
+    assert all((Path(one).parent / generations.DAMAGED).exists() for one in both)
