@@ -157,9 +157,9 @@ class Simulation:
         return self.cluster.directory / f"node{number}"
 
     def join_again(self, number: int) -> None:
-        """A node starts without files next, and asks the others to take it in."""
-        others = ",".join(self.cluster.addresses)
-        self.cluster.own_settings[number] = {"bootstrap_expect": 0, "join": others}
+        """A node asks the others, as they are now, to take it in at its next start."""
+        own = self.cluster.own_settings.setdefault(number, {})
+        own.update(bootstrap_expect=0, join=",".join(self.cluster.addresses))
 
     def dismiss(self, number: int) -> None:
         """End a node for good."""
@@ -266,6 +266,8 @@ class Simulation:
 
     def _start(self, number: int) -> None:
         self._lives[number] += 1
+        if number in self.cluster.own_settings:
+            self.join_again(number)  # those that it was told of first may all be gone
         engine = self.cluster.make_engine(number)
         try:
             engine.open_files()
