@@ -174,11 +174,13 @@ class RemovedFromCluster(NodeFault):
 
 class Divergence(NodeFault):
     """This replica's result differs from the effects that the entry expects. `effects` names what
-    was computed here: replicas that computed the same have the same name for it."""
+    was computed here: replicas that computed the same have the same name for it. `index` is that
+    of the entry; 0 where it is not known."""
 
-    def __init__(self, message: str, *, effects: str = "") -> None:
+    def __init__(self, message: str, *, effects: str = "", index: int = 0) -> None:
         super().__init__(message)
         self.effects = effects
+        self.index = index
 
 
 class InvariantViolation(AssertionError):

@@ -83,7 +83,7 @@ class Verdict:
         """What this node's database holds of the entry; None when it has not come to it."""
         engine = self._engine
         applied = engine.machine.applied_index
-        if isinstance(engine.fault, Divergence) and index == applied + 1:
+        if isinstance(engine.fault, Divergence) and index == engine.fault.index:
             return engine.fault.effects
         if engine.refuses or index > applied:
             return None
@@ -109,7 +109,7 @@ class Verdict:
         """Put the question again, until a quorum has answered alike."""
         engine = self._engine
         if isinstance(engine.fault, Divergence):
-            self._doubt(Index(engine.machine.applied_index + 1))
+            self._doubt(Index(engine.fault.index))
         if now >= self._next_telling:
             self._next_telling = now + TELL_PAUSE_S
             self._tell()

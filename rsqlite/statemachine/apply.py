@@ -53,7 +53,7 @@ class _DivergesAt(Divergence):
     def __init__(self, difference: Divergence, decoded: Decoded, position: int) -> None:
         entry = decoded.entry
         text = f"entry {entry.index} of term {entry.term}: {difference}"
-        super().__init__(text, effects=difference.effects)
+        super().__init__(text, effects=difference.effects, index=entry.index)
         self.position = position
 
 
@@ -97,25 +97,31 @@ class Application:
         self.schema_changed = False
 
     def run(self, entries: Sequence[Decoded]) -> None:
-        """`applied` says how far it got, also after Divergence or another NodeFault."""
-        start = 0
-        while start < len(entries) and not (start and self._is_late()):
-            end = self._end_of_run(entries, start)
+        """`applied` says how far it got, also after Divergence or another NodeFault. A Divergence
+        is about the entry right behind that, however late it is."""
+        start, stop = 0, len(entries)
+        difference: _DivergesAt | None = None
+        while start < stop and not (start and self._is_late()):
+            end = min(self._end_of_run(entries, start), stop)
             part = entries[start:end]
             try:
                 end = start + self._transaction(part)
-            except _DivergesAt as difference:
+            except _DivergesAt as found:
                 self._abandon(part)
-                done = 0
-                while done < difference.position:  # the vote is on the entry behind those
-                    done += self._transaction(part[done : difference.position])
-                raise Divergence(str(difference), effects=difference.effects) from difference
+                # Those before it come again, all of them: the vote is on the entry behind those.
+                difference, stop = found, start + found.position
+                self._is_late = _never
+                continue
             except BaseException as error:
                 self._abandon(part)
                 if isinstance(error, apsw.Error):
                     raise results.commit_fault(error) from error
                 raise
             start = end
+        if difference is not None:
+            raise Divergence(
+                str(difference), effects=difference.effects, index=difference.index
+            ) from difference
 
     def _end_of_run(self, entries: Sequence[Decoded], start: int) -> int:
         """The end of the run from `start` that one transaction can hold."""
@@ -320,6 +326,10 @@ class Application:
             f" {command.errors.get(position, 0)} on the leader",
             effects=_name_of(position, code),
         )
+
+
+def _never() -> bool:
+    return False
 
 
 def _is_simple(command: Command) -> bool:

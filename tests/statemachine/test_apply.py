@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from rsqlite.config import Settings
-from rsqlite.errors import DiskFault, Divergence, InvariantViolation, NodeFault
+from rsqlite.errors import DiskFault, DiskFull, Divergence, InvariantViolation, NodeFault
 from rsqlite.raft.types import Configuration, Entry, EntryKind, Index, Term
+from rsqlite.statemachine.apply import Application
 from rsqlite.statemachine.command import Command, decode, encode
 from tests.statemachine.lab import TERM, Lab, ask
 
@@ -50,6 +52,7 @@ def test_a_difference_stops_the_replica_at_the_index_before(
     with pytest.raises(Divergence, match=text) as caught:
         lab.apply(lab.replica, [entry])
     assert f"entry {entry.index} of term 1" in str(caught.value)
+    assert caught.value.index == entry.index
     assert lab.replica.applied_index == entry.index - 1
     answer = lab.query(ask("SELECT count(*) FROM t"), lab.replica)
     assert answer.results[0].rows == [(0,)]
@@ -65,6 +68,58 @@ def test_entries_before_the_one_that_differs_are_applied(lab: Lab) -> None:
     assert lab.replica.applied_index == good.index
     answer = lab.query(ask("SELECT v FROM t"), lab.replica)
     assert (answer.results[0].rows, answer.index) == ([("a",)], good.index)
+
+
+def test_those_before_a_difference_are_applied_again_in_one_transaction_however_late_it_is(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [forged(lab, ask((INSERT, "a")))]
+    for _ in range(3):
+        command = decode(entries[0].data)
+        command.rowids = [len(entries) + 1]
+        index = Index(entries[-1].index + 1)
+        entries.append(Entry(TERM, index, EntryKind.COMMAND, encode(command)))
+    bad = forged(lab, ask((INSERT, "b")), rowids=[77])
+    entries.append(bad._replace(index=Index(entries[-1].index + 1)))
+    carry_out, commit = Application._command, lab.replica._writer.commit
+    commits: list[None] = []
+
+    def slowly(self: Application, command: Command) -> None:
+        lab.loop._now += lab.settings.write_loop_time_max / len(entries)
+        carry_out(self, command)
+
+    def counted() -> None:
+        commits.append(None)
+        commit()
+
+    monkeypatch.setattr(Application, "_command", slowly)
+    monkeypatch.setattr(lab.replica._writer, "commit", counted)
+    with pytest.raises(Divergence) as caught:
+        lab.apply(lab.replica, entries)
+    assert caught.value.index == lab.replica.applied_index + 1 == entries[-1].index
+    assert len(commits) == 1
+
+
+def test_a_full_disk_while_those_before_a_difference_are_applied_again_is_told_as_such(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = forged(lab, ask((INSERT, "a")))
+    bad = forged(lab, ask((INSERT, "b")), rowids=[77])._replace(index=Index(good.index + 1))
+    commit = lab.replica._writer.commit
+
+    def full() -> None:  # what differs is rolled back: this is the repetition's
+        monkeypatch.setattr(lab.replica._writer, "commit", commit)
+        error = apsw.FullError("database or disk is full")
+        error.extendedresult = apsw.SQLITE_FULL  # type: ignore[attr-defined]
+        raise error
+
+    monkeypatch.setattr(lab.replica._writer, "commit", full)
+    with pytest.raises(DiskFull):
+        lab.apply(lab.replica, [good, bad])
+    assert lab.replica.applied_index == good.index - 1
+    with pytest.raises(Divergence) as caught:  # when there is room, nothing is left open
+        lab.apply(lab.replica, [good, bad])
+    assert caught.value.index == bad.index == lab.replica.applied_index + 1
 
 
 @pytest.mark.parametrize(
