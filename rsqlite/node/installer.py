@@ -307,7 +307,7 @@ class Installer:
         engine.fault = None
 
         def go_on() -> None:
-            engine.machine.overruled[index] = effects
+            engine.machine.overrule(index, effects)
             engine.make_machine_parts()
             self._is_installing = False
             engine.transfer.ended()  # an image may have arrived that could not be taken

@@ -18,7 +18,7 @@ node and its copy would be a majority of three; nor has it on what it computed f
 check of the contents has found all alike (`content.py`). What a quorum has overruled is another
 matter; who holds that may say so.
 
-Who holds an overruled entry tells every member of it, until that has answered, also one that was
+Who holds an overruled entry tells every member of it, until that holds the same, also one that was
 away when the others decided: as the leader that made the entry was, if it died of what it died of.
 """
 
@@ -44,6 +44,9 @@ ASK_PAUSE_S = 0.5
 """Pause between two rounds of questions."""
 TELL_PAUSE_S = 5.0
 """Pause between two rounds of telling members what was overruled."""
+TOLD_MAX = 64
+"""The newest entries that were overruled are told: far fewer than are remembered, for who has come
+further may have forgotten older ones, and would take them for right."""
 DECIDED_KEPT = 64
 AS_IT_SAYS = ""
 """The vote of who has applied the entry and found what it expects."""
@@ -61,7 +64,7 @@ class Verdict:
         """What came of it on the other nodes."""
         self._next_telling = 0.0
         self._knows: dict[Index, set[NodeId]] = {}
-        """Who has answered for an entry that was overruled here; as many as the database keeps."""
+        """Who has answered for an entry that was overruled here; of the newest `TOLD_MAX`."""
         self._decided: deque[Index] = deque(maxlen=DECIDED_KEPT)
         """Entries that are in doubt no more: or the questions of two nodes, each of which puts its
         own when it is asked, would never end."""
@@ -131,8 +134,8 @@ class Verdict:
         engine = self._engine
         if engine.core is None or engine.fault is not None or engine.refuses:
             return
-        overruled = engine.machine.overruled
-        self._knows = {one: self._knows.get(one, set()) for one in map(Index, overruled)}
+        newest = sorted(map(Index, engine.machine.overruled))[-TOLD_MAX:]
+        self._knows = {one: self._knows.get(one, set()) for one in newest}
         for member in engine.core.configuration.members:
             left = [one for one, knows in self._knows.items() if member.node_id not in knows]
             if left and member.node_id != engine.node_id:

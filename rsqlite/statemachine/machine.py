@@ -28,7 +28,7 @@ from rsqlite.ports import Done, Loop
 from rsqlite.raft.types import Configuration, Entry, EntryId, Index, Term
 from rsqlite.request import Failure, Outcome, Request
 from rsqlite.statemachine import functions, results, schema
-from rsqlite.statemachine.apply import Application, Decoded
+from rsqlite.statemachine.apply import OVERRULED_MAX, Application, Decoded
 from rsqlite.statemachine.backfill import check_wal
 from rsqlite.statemachine.background import Background
 from rsqlite.statemachine.batch import Batch
@@ -360,6 +360,13 @@ class StateMachine:
                 self._fail(NodeFault(f"a transaction cannot be taken back: {error}"))
 
     # Following
+
+    def overrule(self, index: Index, effects: str) -> None:
+        """A majority computed this of the entry, which says otherwise: it is carried out so, and
+        remembered as long as it is one of the newest."""
+        self.overruled[index] = effects
+        while len(self.overruled) > OVERRULED_MAX:
+            del self.overruled[min(self.overruled)]
 
     def apply(
         self, entries: Sequence[Entry], done: Finished, *, time_max: float = math.inf

@@ -11,6 +11,7 @@ import pytest
 from rsqlite.errors import DamagedDatabase, Divergence
 from rsqlite.node.engine import Engine
 from rsqlite.node.vacuum import Step
+from rsqlite.node.verdict import TELL_PAUSE_S, TOLD_MAX
 from rsqlite.raft.types import Index
 from rsqlite.request import ReadLevel, Request
 from rsqlite.statemachine.apply import Application
@@ -286,6 +287,19 @@ def test_a_sick_leader_that_was_away_when_it_was_overruled_is_told(
     restart(three, number)
     three.until(lambda: bool(three.engines[number].is_synced), 20.0)  # type: ignore[union-attr]
     same_rows(three, [(1, "c"), (2, "c")])
+
+
+def test_what_others_may_have_forgotten_is_told_to_nobody(three: EngineCluster) -> None:
+    """They would answer that it is as the entry says, and outvote who remembers."""
+    applied_everywhere(three)
+    remembers = three.followers()[0]
+    old = Index(remembers.machine.applied_index)
+    remembers.machine.overrule(old, "as a majority computed it")
+    for number in range(TOLD_MAX):
+        remembers.machine.overrule(Index(old + 1000 + number), "and this")
+    three.loop.advance(4 * TELL_PAUSE_S)
+    assert not three.faults
+    assert remembers.verdict.vote(old) == "as a majority computed it"
 
 
 def test_the_vote_is_on_the_entry_that_differs_however_long_those_before_it_take(

@@ -11,7 +11,7 @@ import pytest
 from rsqlite.config import Settings
 from rsqlite.errors import DiskFault, DiskFull, Divergence, InvariantViolation, NodeFault
 from rsqlite.raft.types import Configuration, Entry, EntryKind, Index, Term
-from rsqlite.statemachine.apply import Application
+from rsqlite.statemachine.apply import OVERRULED_MAX, Application
 from rsqlite.statemachine.command import Command, decode, encode
 from tests.statemachine.lab import TERM, Lab, ask
 
@@ -156,6 +156,12 @@ def test_an_entry_that_was_overruled_is_carried_out_as_computed_here_and_remembe
     lab.replica.close()
     lab.replica = lab.open("replica")
     assert lab.replica.overruled == {entry.index: caught.value.effects}
+
+
+def test_the_newest_entries_that_were_overruled_are_remembered_and_no_more(lab: Lab) -> None:
+    for number in range(OVERRULED_MAX + 3):
+        lab.replica.overrule(Index(number + 1), "computed")
+    assert sorted(lab.replica.overruled) == list(range(4, OVERRULED_MAX + 4))
 
 
 def test_counts_miss_values_and_the_digest_does_not(lab: Lab) -> None:
