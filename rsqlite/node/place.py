@@ -194,9 +194,9 @@ class Place:
         is_unheard = silent_s > self._settings.join_interval
         if (known is None and core.leader_id != own.node_id) or is_unheard or now >= self._next_ask:
             self._ask_who_is_in(core, is_silent=is_unheard)
+        if known is None and core.leader_id is None and self._belonging.is_lost:
+            self._ask(self._addresses(core))
         if known is None or core.leader_id is None:
-            if known is None and core.leader_id is None and self._belonging.is_lost:
-                self._ask(self._addresses(core))
             return
         if self._settings.raft_non_voter and own.node_id in configuration.voters:
             if not self._is_warned:

@@ -26,14 +26,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rsqlite.errors import Divergence
 from rsqlite.node.questions import ask_member
 from rsqlite.raft.quorum import quorum_choice
-from rsqlite.raft.types import Index, NodeId
+from rsqlite.raft.types import Index, Member, NodeId
 
 if TYPE_CHECKING:
     from rsqlite.node.engine import Engine
@@ -125,8 +124,7 @@ class Verdict:
         voters = configuration.voters | configuration.outgoing
         for member in configuration.members:
             if member.node_id != engine.node_id and member.node_id in voters:
-                answered = partial(self._answered, member.node_id, self._index)
-                ask_member(engine, member, {"verdict": self._index}, answered)
+                self._ask(member, self._index, self._answered)
 
     def _tell(self) -> None:
         """Ask each of those for whom it is not known that they hold what is held here, of one entry
@@ -139,29 +137,24 @@ class Verdict:
         for member in engine.core.configuration.members:
             left = [one for one, knows in self._knows.items() if member.node_id not in knows]
             if left and member.node_id != engine.node_id:
-                told = partial(self._told, member.node_id, left[0])
-                ask_member(engine, member, {"verdict": left[0]}, told)
+                self._ask(member, left[0], self._told)
 
-    def _told(
-        self,
-        node_id: NodeId,
-        index: Index,
-        value: Mapping[str, Any] | None,
-        error: BaseException | None,
+    def _ask(
+        self, member: Member, index: Index, voted: Callable[[NodeId, Index, str], None]
     ) -> None:
-        vote = None if value is None else value.get("vote")
+        def answered(value: Mapping[str, Any] | None, error: BaseException | None) -> None:
+            vote = None if value is None else value.get("vote")
+            if isinstance(vote, str):
+                voted(member.node_id, index, vote)
+
+        ask_member(self._engine, member, {"verdict": index}, answered)
+
+    def _told(self, node_id: NodeId, index: Index, vote: str) -> None:
         if index in self._knows and vote == self._engine.machine.overruled.get(index):
             self._knows[index].add(node_id)
 
-    def _answered(
-        self,
-        node_id: NodeId,
-        index: Index,
-        value: Mapping[str, Any] | None,
-        error: BaseException | None,
-    ) -> None:
-        vote = None if value is None else value.get("vote")
-        if index == self._index and isinstance(vote, str):
+    def _answered(self, node_id: NodeId, index: Index, vote: str) -> None:
+        if index == self._index:
             self._votes[node_id] = vote
             self._decide()
 

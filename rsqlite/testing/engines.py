@@ -257,12 +257,13 @@ class EngineCluster:
         self.until(lambda: bool(answers), seconds)
         return answers[0]
 
-    def isolate(self, engine: Engine) -> None:
-        """Cut a node off in both directions."""
-        for other in self.running():
-            if other is not engine:
-                self.board.cut(engine.node_id, other.node_id)
-                self.board.cut(other.node_id, engine.node_id)
+    def isolate(self, *group: Engine) -> None:
+        """Cut these off from all others, in both directions."""
+        for one in group:
+            for other in self.running():
+                if other not in group:
+                    self.board.cut(one.node_id, other.node_id)
+                    self.board.cut(other.node_id, one.node_id)
 
     def ask(self, engine: Engine, request: Request) -> list[Answer]:
         """Submit; the answer appears in the list once it is there."""

@@ -200,3 +200,10 @@ def _lose(path: str, writes: list[Overwritten], power: random.Random) -> int:
                 one.after[: power.randint(0, sectors) * SECTOR_BYTES] if is_torn else one.after
             )
     return len(writes) - len(kept)
+
+
+class AllIsLost(random.Random):
+    """The power loss after which nothing is left of what was not synced."""
+
+    def random(self) -> float:
+        return 0.0

@@ -287,11 +287,7 @@ class Nemesis:
 
     def _part(self, group: list[Engine]) -> None:
         """Cut these off from all others, for a while."""
-        for one in group:
-            for other in self._cluster.running():
-                if other not in group:
-                    self._cluster.board.cut(one.node_id, other.node_id)
-                    self._cluster.board.cut(other.node_id, one.node_id)
+        self._cluster.isolate(*group)
         self._later((0.3, 2.0, 5.0), self._cluster.board.heal)
 
     def _split_a_change(self, number: int, engine: Engine) -> None:

@@ -151,7 +151,7 @@ class Operator:
     def _move(self, number: int, engine: Engine) -> None:
         """A node is started at another address, or two at each other's."""
         cluster = self._cluster
-        if self._doubles or not self._simulation.is_whole or not self._are_found():
+        if self._doubles or not self._simulation.is_whole or not self.are_found():
             return
         self._nemesis.keep_disks()
         others = [one for one in self._simulation.running if one != number]
@@ -165,7 +165,7 @@ class Operator:
             cluster.addresses[number] = f"moved{self._moves}:4002"
         self._simulation.crash(number, 0.5)
 
-    def _are_found(self) -> bool:
+    def are_found(self) -> bool:
         """All members are where the configuration says."""
         at = {member.node_id: member.raft_addr for member in self._cluster.leader().members}
         return all(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rsqlite.testing.frail import Died, FrailDisk
+from rsqlite.testing.frail import AllIsLost, Died, FrailDisk
 
 
 def written(disk: FrailDisk, path: Path, data: bytes) -> None:
@@ -17,11 +17,6 @@ def written(disk: FrailDisk, path: Path, data: bytes) -> None:
     file.pwrite(data, 0)
     file.sync()
     file.close()
-
-
-class AllIsLost(random.Random):
-    def random(self) -> float:
-        return 0.0
 
 
 def test_a_power_loss_takes_back_what_was_not_synced(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from rsqlite.statemachine.vfs import CHECKSUM_VFS, load_checksum_vfs
 from rsqlite.testing import frailvfs
-from rsqlite.testing.frail import Died, FrailDisk
+from rsqlite.testing.frail import AllIsLost, Died, FrailDisk
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_power_loss_takes_back_what_was_not_synced(
     connection = filled(tmp_path, synchronous)
     disk.kill()
     connection.close()  # nothing of it arrives
-    disk.revive(_Nothing())
+    disk.revive(AllIsLost())
     assert rows(tmp_path) == left
 
 
@@ -98,10 +98,3 @@ def test_files_of_nobody_and_other_times_are_as_ever(tmp_path: Path) -> None:
     assert frailvfs.NAME not in apsw.vfs_names()
     load_checksum_vfs()
     assert rows(tmp_path) == [(1,)]
-
-
-class _Nothing(random.Random):
-    """Of what was not synced nothing stays."""
-
-    def random(self) -> float:
-        return 0.0
