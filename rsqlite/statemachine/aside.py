@@ -16,8 +16,8 @@ import apsw
 from rsqlite.config import Settings
 from rsqlite.request import Outcome, Request
 from rsqlite.statemachine import results
-from rsqlite.statemachine.connection import Reader
 from rsqlite.statemachine.opening import open_error
+from rsqlite.statemachine.read_connection import Reader
 from rsqlite.statemachine.read_run import ReadRun
 from rsqlite.statemachine.rows import RowLimits
 

@@ -12,6 +12,13 @@ from rsqlite.config import Settings
 from rsqlite.errors import DamagedDatabase, NodeFault
 from rsqlite.statemachine import results
 
+STEPS_PER_TICK = 1_000
+"""VM steps between two calls of a progress handler: 1 % of an INSERT's time, and of a hundred
+microseconds to a tenth of a second, by the size of the values."""
+
+ENGINE_FLAGS = apsw.SQLITE_PREPARE_PERSISTENT
+"""Mark statements of our own, so that the statement cache never hands one to a user."""
+
 OLDEST_SQLITE = 3_051_003
 """Before it a reset of the WAL could race with a checkpoint and lose a commit."""
 

@@ -9,7 +9,7 @@ import apsw
 
 from rsqlite.request import Failure, Outcome, Request, Result, Rows, Write
 from rsqlite.statemachine import results
-from rsqlite.statemachine.connection import Reader
+from rsqlite.statemachine.read_connection import Reader
 from rsqlite.statemachine.request_run import share_of
 from rsqlite.statemachine.rows import RowLimits, fetch
 from rsqlite.statemachine.shapes import Kind, Shape

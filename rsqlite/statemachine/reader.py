@@ -5,6 +5,10 @@ of a value and of its answer; over any of them it is broken off and repeated in 
 connection of its own. Both see the applied index from the applied row inside the same read
 transaction. Reads add up, too: when those of one turn of the loop have taken its time, the others
 wait for the next turn, and votes and heartbeats come between.
+
+Where several come in one turn they run together at its end, in one read transaction, and are
+answered after it: none of them can have come after something that was acknowledged meanwhile. With
+64 clients that is two thirds of the time that they take one by one (`bench`, `read-none-64`).
 """
 
 from __future__ import annotations
@@ -21,9 +25,9 @@ from rsqlite.errors import Fate, NodeFault, Overloaded, RsqliteError, Stopped, T
 from rsqlite.ports import Loop
 from rsqlite.request import Failure, Outcome, Request, Rows
 from rsqlite.statemachine import results
-from rsqlite.statemachine.connection import STEPS_PER_TICK, Reader
 from rsqlite.statemachine.lull import Lull
-from rsqlite.statemachine.opening import loop_value_bytes
+from rsqlite.statemachine.opening import STEPS_PER_TICK, loop_value_bytes
+from rsqlite.statemachine.read_connection import Reader
 from rsqlite.statemachine.read_run import ReadOverBudget, ReadRun
 from rsqlite.statemachine.rows import RowLimits, cell_bytes
 from rsqlite.statemachine.shapes import Kind
@@ -39,7 +43,8 @@ _LONG_RUNS = 16
 _FEW_ROWS = 16
 """As many rows are tried on the quickest way."""
 
-Done = Callable[[Outcome | RsqliteError], None]
+Answer = Outcome | RsqliteError
+Done = Callable[[Answer], None]
 
 
 class _KnownLong(ReadOverBudget):
@@ -85,8 +90,12 @@ class Readers:
         self._in_threads_max = settings.read_threads + settings.read_queue_max
         self._is_turn_begun = False
         self._turn_ends = 0.0
+        self._turn_reads = 0
+        self._crowd = 0
+        """As many came in one turn of the loop, lately. Where it is more than one they wait for
+        each other: they share a snapshot then, which takes a third less time of all."""
         self._next_turn: deque[tuple[Request, Done, float]] = deque()
-        """Reads for which this turn of the loop has no time left, and when they came."""
+        """Reads that wait for the end of this turn of the loop, and when they came."""
 
     def schema_changed(self) -> None:
         """Forget the shapes: what is known of a text may be wrong from now on."""
@@ -113,35 +122,58 @@ class Readers:
         """Run it here, in this turn or in one of the next, or else in a thread."""
         now = self._loop.monotonic()
         if not self._is_turn_begun:
-            self._is_turn_begun = True
-            self._turn_ends = now + self._settings.read_loop_time_max
-            self._loop.call_soon(self._end_turn)
-        elif now >= self._turn_ends or self._next_turn:
+            self._begin_turn(now)
+        if self._crowd > 1 or self._next_turn or now >= self._turn_ends:
             if len(self._next_turn) >= self._settings.read_queue_max:
                 done(Overloaded("too many reads are waiting"))
             else:
                 self._next_turn.append((request, done, now))
             return
-        self._query(request, done, now, now)
+        self._turn_reads += 1
+        if (answer := self._query(request, done, now, now)) is not None:
+            done(answer)
 
-    def _end_turn(self) -> None:
-        """Give the reads that wait the time of this turn."""
-        self._is_turn_begun = False
-        if not self._next_turn or self._is_closed:
-            return
+    def _begin_turn(self, now: float) -> None:
         self._is_turn_begun = True
-        now = self._loop.monotonic()
+        self._turn_reads = 0
         self._turn_ends = now + self._settings.read_loop_time_max
         self._loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        """Give the reads that wait the time of a turn."""
+        self._is_turn_begun = False
+        if came := self._turn_reads + len(self._next_turn):
+            self._crowd = max(came, self._crowd // 2)
+        if not self._next_turn or self._is_closed:
+            return
+        now = self._loop.monotonic()
+        self._begin_turn(now)
+        answers: deque[tuple[Done, Answer]] = deque()
+        with self._inline.held_snapshot():
+            self._run_waiting(now, answers)
+        self._answer(answers)
+
+    def _run_waiting(self, now: float, answers: deque[tuple[Done, Answer]]) -> None:
         while self._next_turn and now < self._turn_ends:
             request, done, came = self._next_turn.popleft()
             if now - came >= (request.db_timeout_s or self._settings.request_timeout):
-                done(TimedOut("the read waited too long", fate=Fate.NOT_APPLIED))
-            else:
-                self._query(request, done, now, came)
+                late = TimedOut("the read waited too long", fate=Fate.NOT_APPLIED)
+                answers.append((done, late))
+            elif (answer := self._query(request, done, now, came)) is not None:
+                answers.append((done, answer))
             now = self._loop.monotonic()
 
-    def _query(self, request: Request, done: Done, now: float, came: float) -> None:
+    def _answer(self, answers: deque[tuple[Done, Answer]]) -> None:
+        try:
+            while answers:
+                done, answer = answers.popleft()
+                done(answer)
+        finally:
+            if answers:  # one of them raised, which is no reason for the others to wait for ever
+                self._loop.call_soon(self._answer, answers)
+
+    def _query(self, request: Request, done: Done, now: float, came: float) -> Answer | None:
+        """The answer; None: it runs in a thread, and `done` hears of it."""
         reader = self._inline
         if self._known_generation != self.generation:
             self._refresh(reader)
@@ -157,17 +189,15 @@ class Readers:
             if shape is not None and not isinstance(over, _KnownLong):
                 shape.long_runs = _LONG_RUNS
             self._in_thread(request, done, came)
-            return
+            return None
         except RsqliteError as error:
             self._note(error)
-            done(error)
-            return
+            return error
         except Exception as error:
             # As in a thread: our own mistake, or no memory. Our caller has others to answer.
             log.exception("a read failed")
-            done(NodeFault(f"a read failed: {error!r}"))
-            return
-        done(outcome)
+            return NodeFault(f"a read failed: {error!r}")
+        return outcome
 
     def _note(self, error: RsqliteError) -> None:
         """A page that fails its checksum is not this read's trouble alone."""

@@ -120,6 +120,70 @@ def test_a_read_that_raises_is_answered(lab: Lab, monkeypatch: pytest.MonkeyPatc
     assert [isinstance(one, NodeFault) for one in answers] == [True]
 
 
+def asked_in_one_turn(lab: Lab, *sqls: str) -> list[Any]:
+    """The answers of reads that come together, as those before them did."""
+    answers: list[Any] = []
+    for sql in ("SELECT 1", "SELECT 1"):
+        lab.leader.query(ask(sql, kind=QUERY), lambda answer: None)
+    lab.loop.run()
+    for sql in sqls:
+        lab.leader.query(ask(sql, kind=QUERY), answers.append)
+    return answers
+
+
+def test_reads_that_come_together_see_the_same(lab: Lab) -> None:
+    count = "SELECT count(*) FROM t"
+    answers = asked_in_one_turn(lab, count, count, f"{SERIES.format(100)} SELECT max(i) FROM c")
+    assert answers == []
+    done = lab.do("INSERT INTO t(v) VALUES('c')")  # before they run: they see it
+    lab.loop.run()
+    assert [one.results[0].rows for one in answers] == [[(3,)], [(3,)], [(100,)]]
+    assert {one.index for one in answers} == {lab.leader.applied_index}
+    assert done
+    lab.do("INSERT INTO t(v) VALUES('d')")
+    for _ in range(2):  # what they shared is over
+        lab.leader.query(ask(count, kind=QUERY), answers.append)
+    lab.loop.run()
+    assert [one.results[0].rows for one in answers[3:]] == [[(4,)], [(4,)]]
+
+
+def test_reads_that_come_together_fail_each_for_itself(lab: Lab) -> None:
+    long = f"{SERIES.format(100_000)} SELECT count(*) FROM c"
+    answers = asked_in_one_turn(lab, "SELECT * FROM missing", long, "SELECT abs(-9)", "SELECT")
+    lab.loop.run()
+    found = [one.results[0] for one in answers]
+    rows = [one.rows for one in found if not isinstance(one, Failure)]
+    messages = [one.message for one in found if isinstance(one, Failure)]
+    assert rows == [[(9,)], [(100_000,)]]
+    assert messages == ["no such table: missing", "incomplete input"]
+
+
+def test_where_nothing_can_be_read_each_that_came_hears_of_it(lab: Lab) -> None:
+    answers = asked_in_one_turn(lab, "SELECT 1", "SELECT 2")
+
+    def broken(*_: object) -> int:
+        raise apsw.IOError("disk I/O error")
+
+    lab.leader._readers._inline._first = broken  # type: ignore[method-assign]
+    lab.loop.run()
+    assert [type(one) for one in answers] == [DiskFault, DiskFault]
+
+
+def test_one_who_raises_at_an_answer_keeps_no_other_from_its_own(lab: Lab) -> None:
+    asked_in_one_turn(lab)
+    answers: list[Any] = []
+
+    def broken(answer: object) -> None:
+        raise ZeroDivisionError
+
+    for done in (answers.append, broken, answers.append):
+        lab.leader.query(ask("SELECT 1", kind=QUERY), done)
+    with pytest.raises(ZeroDivisionError):
+        lab.loop.run()
+    lab.loop.run()
+    assert [type(one) for one in answers] == [Outcome, Outcome]
+
+
 def test_a_large_schema_is_looked_at_outside_the_budget_of_a_read(tmp_path: Path) -> None:
     """What the engine asks the schema is nobody's read: a small budget stopped it, and the error
     dropped the client's connection."""
