@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from rsqlite.cli.options import configure, options
 from rsqlite.config import Settings
+from rsqlite.testing.cluster import ProcessCluster, ProcessNode, wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text()
@@ -50,3 +53,23 @@ def test_the_image_runs_as_nobody_of_importance_and_says_whether_it_is_well() ->
     assert re.search(r"^USER rsqlite$", DOCKERFILE, re.MULTILINE)
     assert "/readyz" in DOCKERFILE
     assert "HEALTHCHECK" in DOCKERFILE
+
+
+@pytest.mark.slow
+def test_the_healthcheck_says_whether_a_node_is_ready(tmp_path: Path) -> None:
+    (words,) = re.findall(r"^HEALTHCHECK .* CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
+    with ProcessCluster(3, tmp_path) as cluster:
+
+        def is_well(node: ProcessNode) -> bool:
+            here = f"localhost:{node.http_port}"
+            command = [word.replace("localhost:4001", here) for word in json.loads(words)]
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+        first, second, third = cluster.nodes
+        assert all(is_well(node) for node in cluster.nodes)
+        first.kill()
+        second.kill()
+        assert not is_well(first)
+        wait_until(lambda: not is_well(third), 30.0, third.log_tail)  # it has no leader
+        second.start()
+        wait_until(lambda: is_well(second) and is_well(third), 30.0, third.log_tail)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import apsw
 import pytest
@@ -86,6 +87,45 @@ def test_rows_changed_behind_a_running_node_are_found_and_repaired_under_load(
         if found_by == "entry":
             assert query(one, "SELECT count(*) FROM t WHERE v LIKE '%x'") == [[200]]
     assert_equal_files(cluster)
+
+
+@pytest.mark.parametrize("is_other_away", [False, True])
+def test_a_sick_leader_that_dies_is_told_when_it_comes_back_that_it_was_overruled(
+    start_cluster: StartCluster, is_other_away: bool
+) -> None:
+    cluster = start_cluster(3)
+    leader, (first, second) = leader_and_followers(cluster)
+    execute(leader, CREATE)
+    execute(leader, *[[INSERT, f"{n}" * 50] for n in range(200)])
+    cluster.wait_applied()
+    tamper(leader, "DELETE FROM t WHERE id = 7")
+    if is_other_away:
+        second.pause()
+    execute(leader, "UPDATE t SET v = v || 'x'")
+    if is_other_away:
+        # One against one is no majority, and waits for the other's word.
+        wait_until(lambda: "Divergence" in first.log_path.read_text(), 30.0, first.log_tail)
+    leader.kill()
+    if is_other_away:
+        second.resume()
+    written = partial(is_written, first, [INSERT, "after it was overruled"])
+    wait_until(written, 30.0, first.log_tail)
+    assert "an entry is overruled" in first.log_path.read_text()
+    leader.start()
+    wait_until(lambda: is_repaired(leader), 60.0, leader.log_tail)
+    cluster.wait_ready()
+    cluster.wait_applied()
+    code, text = verify(leader)
+    assert code == 0, text
+    for one in cluster.nodes:
+        rows = query(one, "SELECT count(*) FROM t WHERE v LIKE '%x'", flags="level=none")
+        assert rows == [[200]]
+    assert_equal_files(cluster)
+
+
+def is_written(node: ProcessNode, statement: list[object]) -> bool:
+    status, body = node.request("POST", "/db/execute?timeout=5s", [statement])
+    return status == 200 and b"error" not in body
 
 
 def tamper(node: ProcessNode, sql: str) -> None:

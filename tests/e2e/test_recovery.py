@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -188,3 +190,27 @@ def test_two_of_three_are_damaged_and_wait_until_the_third_was_recovered(
     cluster.wait_applied()
     for node in cluster.nodes:
         assert query(node, "SELECT count(*), max(id) FROM t", flags="level=none") == [[100, 99]]
+
+
+def test_all_are_damaged_and_the_content_of_one_goes_to_a_new_cluster(
+    start_cluster: StartCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/rsqlited.md shows it."""
+    cluster = start_cluster(3)
+    leader = cluster.nodes[cluster.leader()]
+    execute(leader, CREATE, "CREATE INDEX i ON t(v)", "CREATE VIEW w AS SELECT v FROM t")
+    execute(leader, "CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT 1; SELECT 2; END")
+    execute(leader, *[[INSERT, number, f"a; b 'q'\n{number}"] for number in range(2500)])
+    cluster.wait_applied()
+    cluster.kill_all()
+    folder = leader.directory / "db" / (leader.directory / "db" / "CURRENT").read_text().split()[0]
+    shutil.copytree(folder, tmp_path / "COPY")
+    (new,) = start_cluster(1).nodes
+    text = (Path(__file__).parents[2] / "docs" / "rsqlited.md").read_text()
+    (block,) = (one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "COPY" in one)
+    monkeypatch.chdir(tmp_path)
+    exec(block.replace("http://NEW:4001", new.http_url), {})
+    found = query(new, "SELECT count(*), min(v), max(v), sum(id) FROM t")
+    assert found == [[2500, "a; b 'q'\n0", "a; b 'q'\n999", 2499 * 1250]]
+    names = query(new, "SELECT name FROM sqlite_schema WHERE name NOT LIKE '\\_%' ESCAPE '\\'")
+    assert sorted(names) == [["g"], ["i"], ["t"], ["w"]]
