@@ -137,9 +137,12 @@ class Network(Protocol):
     def connect(self, addresses: Mapping[int, str]) -> None:
         """Keep a link to each of these nodes (node id to `host:port`), and to no others."""
 
-    def send(self, target: int, frame: bytes, *, urgent: bool = False) -> bool:
+    def send(
+        self, target: int, frame: bytes, *, urgent: bool = False, patient: bool = False
+    ) -> bool:
         """Queue a frame; False when it was dropped (no link, or its queue is full). Urgent frames
-        (heartbeats, votes) overtake what waits, also between the pieces of a large frame."""
+        (heartbeats, votes) overtake what waits, also between the pieces of a large frame. Patient
+        ones, which come in dozens, may leave together at the end of the turn of the loop."""
 
     def identify(self, address: str, done: Done[Mapping[str, object]]) -> None:
         """Ask the node at `address` who it is: the dictionary it publishes about itself."""

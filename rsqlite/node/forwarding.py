@@ -105,6 +105,7 @@ class Forwarding:
         self._applying = 0
         """Writes that were answered and wait until they are applied here."""
         self._retry: Handle | None = None
+        self._is_telling = False
         self._is_stopped = False
         self.forwarded = 0
         self.served = 0
@@ -153,7 +154,8 @@ class Forwarding:
             )
             return
         call_id = next(self._ids)
-        if not self._network.send(leader.node_id, encode_call(CALL, call_id, payload)):
+        frame = encode_call(CALL, call_id, payload)
+        if not self._network.send(leader.node_id, frame, patient=True):
             self._wait(call, now, NotLeader(leader_id=leader.node_id))
             return
         call.target = leader
@@ -237,14 +239,16 @@ class Forwarding:
         self.served += 1
 
         def done(answer: Answer) -> None:
-            if isinstance(answer, Outcome) and answer.is_logged:
+            if isinstance(answer, Outcome) and answer.is_logged and not self._is_telling:
                 # The asking node waits until it has applied the write: it must not wait for the
-                # next append or for silence to hear that it is committed.
-                self._tell_commit()
+                # next append or for silence to hear that it is committed. Once for all answers of
+                # a batch.
+                self._is_telling = True
+                self._loop.call_soon(self._tell)
             data = _encode_answer(answer)
             if len(data) > self._bytes_max:
                 data = _encode_answer(self._too_large(answer, len(data)))
-            if not self._network.send(source, encode_call(ANSWER, call_id, data)):
+            if not self._network.send(source, encode_call(ANSWER, call_id, data), patient=True):
                 # Nobody is left to hear it, or there is no room beside other answers: a short
                 # one may fit, and whoever waits is told now what is known.
                 refusal = Unavailable(
@@ -255,6 +259,10 @@ class Forwarding:
                 self._network.send(source, encode_call(ANSWER, call_id, _encode_answer(refusal)))
 
         self._serve(request, done)
+
+    def _tell(self) -> None:
+        self._is_telling = False
+        self._tell_commit()
 
     def _too_large(self, answer: Answer, size: int) -> RequestTooLarge:
         """What is answered instead. The write happened if it was one."""

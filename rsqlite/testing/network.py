@@ -164,7 +164,9 @@ class MemoryNetwork:
         if self.is_running:
             self._reconcile()
 
-    def send(self, target: int, frame: bytes, *, urgent: bool = False) -> bool:
+    def send(
+        self, target: int, frame: bytes, *, urgent: bool = False, patient: bool = False
+    ) -> bool:
         link = self._links.get(target)
         lane = None if link is None else link.forth
         if lane is None:

@@ -25,7 +25,9 @@ class NoNetwork:
         """Remember them, to say in `links` why they are out of reach."""
         self._members = dict(addresses)
 
-    def send(self, target: int, frame: bytes, *, urgent: bool = False) -> bool:
+    def send(
+        self, target: int, frame: bytes, *, urgent: bool = False, patient: bool = False
+    ) -> bool:
         """Always dropped."""
         return False
 

@@ -61,6 +61,9 @@ class FrameConnection(asyncio.Protocol):
         self._is_pumping = False  # a turn of `_pump` is scheduled
         self._is_held = True  # frames go through the queue: not open, paused, or others wait
         self._is_closed = False
+        self._gathered: list[bytes] = []
+        """Pieces that leave at the end of this turn of the loop; less than one piece of bytes."""
+        self._gathered_bytes = 0
         self._reason = ""
         self._given_up: asyncio.TimerHandle | None = None
         self._answered_at = 0.0
@@ -75,15 +78,23 @@ class FrameConnection(asyncio.Protocol):
         """Bytes that were taken by `send` and not by the operating system."""
         transport = self._transport
         buffered = 0 if transport is None else transport.get_write_buffer_size()
-        return self._queue.waiting_bytes + buffered
+        return self._queue.waiting_bytes + self._gathered_bytes + buffered
 
-    def send(self, frame: bytes, is_urgent: bool) -> bool:
-        """Write it now if nothing waits, else queue it; False when it was dropped."""
+    def send(self, frame: bytes, is_urgent: bool, is_patient: bool = False) -> bool:
+        """Write it now if nothing waits, else queue it; False when it was dropped. One that is
+        patient leaves with all others of this turn of the loop: one write, and one wake-up there.
+        """
         size = len(frame)
         if self._is_held or size > self._piece_bytes:
             return self._send_later(frame, is_urgent)
         flags = URGENT if is_urgent else 0
-        self._write(_HEADER_PACK(MAGIC, flags, size, crc32(frame, flags)) + frame)
+        piece = _HEADER_PACK(MAGIC, flags, size, crc32(frame, flags)) + frame
+        if is_patient and not is_urgent:
+            self._gather(piece)
+            return True
+        if self._gathered and not is_urgent:
+            self._flush()  # each class keeps its order
+        self._write(piece)
         return True
 
     def pulse(self, now: float) -> None:
@@ -111,6 +122,7 @@ class FrameConnection(asyncio.Protocol):
         """Send what the transport holds, then close. What is still queued is dropped, and all of
         it if the peer does not take it within the stall timeout."""
         if not self._is_closed:
+            self._flush()
             self._shut("closed here")
             if self._transport is not None:
                 self._transport.close()
@@ -165,7 +177,21 @@ class FrameConnection(asyncio.Protocol):
         if kind:
             self._receive(kind, payload)
 
+    def _gather(self, piece: bytes) -> None:
+        if not self._gathered:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._gathered.append(piece)
+        self._gathered_bytes += len(piece)
+        if self._gathered_bytes >= self._piece_bytes:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._gathered:
+            pieces, self._gathered, self._gathered_bytes = self._gathered, [], 0
+            self._write(b"".join(pieces))
+
     def _send_later(self, frame: bytes, is_urgent: bool) -> bool:
+        self._flush()
         if self._is_closed or self._transport is None or not self._queue.push(frame, is_urgent):
             return False
         self._is_held = True
@@ -193,6 +219,7 @@ class FrameConnection(asyncio.Protocol):
             self._is_closed = self._is_held = True
             self._reason = reason
             self._queue.clear()
+            self._gathered, self._gathered_bytes = [], 0
             self._reader.close()
 
 

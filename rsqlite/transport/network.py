@@ -127,14 +127,16 @@ class PeerNetwork:
         if self._is_running:
             self._reconcile()
 
-    def send(self, target: int, frame: bytes, *, urgent: bool = False) -> bool:
+    def send(
+        self, target: int, frame: bytes, *, urgent: bool = False, patient: bool = False
+    ) -> bool:
         """Write or queue a frame; False when it was dropped: no open link, no room in its queue,
         or a frame over `peer_frame_bytes_max`."""
         link = self._links.get(target)
         connection = None if link is None else link.connection
         if connection is None:
             connection = self._inbound_connection(target)
-        if connection is not None and connection.send(frame, urgent):
+        if connection is not None and connection.send(frame, urgent, patient):
             return True
         if link is not None:
             link.dropped += 1

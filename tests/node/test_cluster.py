@@ -67,7 +67,9 @@ class Answers:
 
     def connect(self, addresses: Mapping[int, str]) -> None: ...
 
-    def send(self, target: int, frame: bytes, *, urgent: bool = False) -> bool:
+    def send(
+        self, target: int, frame: bytes, *, urgent: bool = False, patient: bool = False
+    ) -> bool:
         return False
 
 

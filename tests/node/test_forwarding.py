@@ -109,7 +109,9 @@ class End:
     def submit(self, request: Request, timeout_s: float = 30.0) -> None:
         self.forwarding.submit(request, self.answers.append, self.wire.loop.monotonic() + timeout_s)
 
-    def send(self, target: int, frame: bytes, *, urgent: bool = False) -> bool:
+    def send(
+        self, target: int, frame: bytes, *, urgent: bool = False, patient: bool = False
+    ) -> bool:
         if target in self.wire.down or len(frame) > self.room:
             return False
         self.wire.frames.append((self.number, target, frame))
@@ -150,15 +152,21 @@ def test_an_outcome_comes_back_and_says_who_served_it() -> None:
 
 def test_an_answer_to_a_write_waits_until_it_is_applied_here() -> None:
     wire, leader, follower = pair()
-    follower.submit(execute())
+    for _ in range(3):
+        follower.submit(execute())
     wire.deliver()
-    assert leader.told == [0]  # before the answer left
+    wire.loop.run()
+    assert len(leader.told) == 1, "the commit index, once for all answers of one turn"
     wire.deliver()
     assert follower.answers == []
-    ((index, then),) = follower.held
-    assert index == 42
-    then()
-    assert isinstance(only(follower.answers), Outcome)
+    assert [index for index, _ in follower.held] == [42, 42, 42]
+    for _, then in follower.held:
+        then()
+    assert [type(answer) for answer in follower.answers] == [Outcome] * 3
+    follower.submit(execute())
+    wire.deliver()
+    wire.loop.run()
+    assert len(leader.told) == 2
 
 
 def test_the_leader_is_told_how_long_is_left_not_a_moment_of_our_clock() -> None:

@@ -97,6 +97,55 @@ async def test_a_small_frame_is_one_write() -> None:
     assert end.wire.written == [pack_piece(b"abc", 0), pack_piece(b"def", URGENT)]
 
 
+async def test_patient_frames_leave_in_one_write_and_urgent_ones_pass_them() -> None:
+    end = End()
+    for frame in (b"a", b"b", b"c"):
+        assert end.connection.send(frame, False, True)
+    assert end.connection.send(b"urgent", True)
+    assert end.frames() == [b"urgent"]
+    assert end.connection.waiting_bytes == 3 * len(pack_piece(b"a", 0))
+    await asyncio.sleep(0)
+    assert end.frames() == [b"urgent", b"a", b"b", b"c"]
+    assert len(end.wire.written) == 2
+    assert end.connection.waiting_bytes == 0
+
+
+@pytest.mark.parametrize("size", [1, 3 * PIECE])
+async def test_patient_frames_keep_their_place_before_others_of_their_class(size: int) -> None:
+    end = End()
+    assert end.connection.send(b"a", False, True)
+    assert end.connection.send(b"b" * size, False)
+    assert end.connection.send(b"c", False, True)
+    await asyncio.sleep(0)
+    assert end.frames() == [b"a", b"b" * size, b"c"]
+
+
+async def test_patient_frames_wait_for_less_than_a_piece() -> None:
+    end = End()
+    for _ in range(9):
+        assert end.connection.send(b"x" * (PIECE // 4), False, True)
+    assert len(end.frames()) == 8
+    assert len(end.wire.written) == 2
+    await asyncio.sleep(0)
+    assert len(end.frames()) == 9
+
+
+@pytest.mark.parametrize("is_failed", [False, True])
+async def test_patient_frames_leave_before_a_close_and_are_dropped_at_a_failure(
+    is_failed: bool,
+) -> None:
+    end = End()
+    assert end.connection.send(b"a", False, True)
+    if is_failed:
+        end.connection.fail("enough")
+    else:
+        end.connection.close()
+    await asyncio.sleep(0)
+    assert end.frames() == ([] if is_failed else [b"a"])
+    assert end.connection.waiting_bytes == 0
+    end.connection.connection_lost(None)
+
+
 async def test_a_full_transport_gets_nothing_more_and_urgent_frames_go_first() -> None:
     end = End()
     end.wire.room = 1
