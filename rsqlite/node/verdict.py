@@ -41,8 +41,9 @@ log = logging.getLogger(__name__)
 
 ASK_PAUSE_S = 0.5
 """Pause between two rounds of questions."""
-TELL_PAUSE_S = 5.0
-"""Pause between two rounds of telling members what was overruled."""
+TELL_PAUSE_S = 1.0
+"""Pause between two rounds of telling members what was overruled. As long may one that comes back
+serve what it holds."""
 TOLD_MAX = 64
 """The newest entries that were overruled are told: far fewer than are remembered, for who has come
 further may have forgotten older ones, and would take them for right."""
@@ -152,6 +153,7 @@ class Verdict:
     def _told(self, node_id: NodeId, index: Index, vote: str) -> None:
         if index in self._knows and vote == self._engine.machine.overruled.get(index):
             self._knows[index].add(node_id)
+            self._next_telling = 0.0  # it is there: the next entry follows
 
     def _answered(self, node_id: NodeId, index: Index, vote: str) -> None:
         if index == self._index:
