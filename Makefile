@@ -14,6 +14,7 @@
 #                           writer while leaders are killed and paused
 #   make sim SEEDS=100      whole clusters under faults on virtual time, a seed each; SEED=7 prints
 #                           what happened in that one
+#   make sweep              every call to the disk fails, is torn, or is a node's last one: 8,000 runs
 #   make hunt SEEDS=100     bugs that others had are put back one at a time, for the simulator to find
 #   make bench              how fast it is on this machine, beside what the machine could do
 
@@ -37,7 +38,7 @@ BY_FILE := tests/cli tests/conformance tests/bench tests/testing
 FLOORS := PYTHONPATH=.:client $(BIN)/lint-imports --no-logo
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test quick check fix accept accept-client sim hunt bench clean
+.PHONY: help venv demo test quick check fix accept accept-client sim sweep hunt bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -98,6 +99,9 @@ accept-client: $(READY)
 sim: $(READY)
 	$(BIN)/python -m rsqlite.testing.simulate \
 		$(if $(SEED),--seed $(SEED) --trace,--seeds $(SEEDS)) $(ARGS)
+
+sweep: $(READY)
+	$(BIN)/python -m rsqlite.testing.sweep $(ARGS)
 
 hunt: $(READY)
 	$(BIN)/python -m tests.testing.hunt --seeds $(SEEDS) $(ARGS)

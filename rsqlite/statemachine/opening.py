@@ -9,7 +9,7 @@ from __future__ import annotations
 import apsw
 
 from rsqlite.config import Settings
-from rsqlite.errors import DamagedDatabase, NodeFault
+from rsqlite.errors import DamagedDatabase, DiskFull, NodeFault
 from rsqlite.statemachine import results
 
 STEPS_PER_TICK = 1_000
@@ -150,4 +150,6 @@ def open_error(error: apsw.Error, path: str) -> NodeFault:
     fault = results.node_fault(error)
     if fault is not None:
         return type(fault)(f"{path}: {fault}")
+    if results.is_full(error):
+        return DiskFull(f"{path} cannot be opened: {error}")
     return DamagedDatabase(f"{path} cannot be opened: {error}")

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from rsqlite.errors import DamagedDatabase, DiskFault, ForeignDirectory
+from rsqlite.errors import DamagedDatabase, DiskFault, ForeignDirectory, disk_fault
 from rsqlite.raft.types import Configuration
 
 FORMAT = 1
@@ -64,13 +64,17 @@ class Current(NamedTuple):
 
 
 def current_database(root: str) -> str:
-    """The path of the database in use. A new root gets its first generation."""
-    os.makedirs(root, mode=0o700, exist_ok=True)
-    current = read_current(root)
-    if not current.is_written:
-        set_current(root, current.generation)
-    os.makedirs(os.path.dirname(current.database), mode=0o700, exist_ok=True)
-    sync_directory(root)
+    """The path of the database in use. A new root gets its first generation. DiskFault when the
+    disk refuses."""
+    try:
+        os.makedirs(root, mode=0o700, exist_ok=True)
+        current = read_current(root)
+        if not current.is_written:
+            set_current(root, current.generation)
+        os.makedirs(os.path.dirname(current.database), mode=0o700, exist_ok=True)
+        sync_directory(root)
+    except OSError as error:
+        raise disk_fault(f"cannot prepare {root}: {error}", error) from error
     return current.database
 
 

@@ -5,9 +5,10 @@ All nodes hold the same, it is what clients were told, and every directory is so
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsqlite.node.engine import Engine
+from rsqlite.node.findings import Report
 from rsqlite.request import Outcome, ReadLevel, Request, RequestKind, Rows
 from rsqlite.statemachine.check import check_database
 from rsqlite.storage.check import check as check_files
@@ -15,11 +16,42 @@ from rsqlite.storage.finding import Severity
 from rsqlite.testing.engines import EngineCluster
 from rsqlite.testing.workload import Workload, expect
 
+if TYPE_CHECKING:
+    from rsqlite.testing.simulator import Simulation
+
+VERIFIED_S = 120.0
+"""So soon must all nodes hold the same again."""
+WRITABLE_S = 3.0
+"""So soon must a whole cluster take writes again."""
+
+
+def read_through(run: Simulation) -> None:
+    """What was flipped, and what nobody has read since, is found and made good."""
+    for engine in run.cluster.running():
+        engine.begin_scrub()
+    while any(engine.scrub.status.is_running for engine in run.cluster.running()):
+        run.advance(0.1)
+    run.until_whole()
+
+
+def until_verified(run: Simulation) -> None:
+    """Checks of the contents must find whoever was tampered with, and repair it."""
+    end = run.cluster.loop.monotonic() + VERIFIED_S
+    reports: list[Report | None] = []
+    while not (reports and reports[-1] and reports[-1].agreed and reports[-1].complete):
+        expect(run.cluster.loop.monotonic() < end, f"not repaired: {reports[-1:]}")
+        asked = len(reports)
+        run.cluster.leader().verify(lambda report, _: reports.append(report), 5.0)
+        while len(reports) == asked:
+            run.advance(0.1)
+        run.advance(2.0)  # whoever differs gives up soon
+        run.until_whole()
+
 
 def judge(cluster: EngineCluster, workload: Workload) -> None:
     """Wrong, if nodes that run differ, or hold something else than clients were told."""
     leader = cluster.leader()
-    cluster.execute(leader, "UPDATE accounts SET n = n")
+    cluster.until(lambda: _is_written(cluster, leader), WRITABLE_S)
     index = leader.machine.applied_index
     engines = cluster.running()
     cluster.until(lambda: all(one.machine.applied_index >= index for one in engines))
@@ -34,6 +66,12 @@ def judge(cluster: EngineCluster, workload: Workload) -> None:
         [n for _, n in sorted(model["counters"])],
         sum(n for _, n in model["accounts"]),
     )
+
+
+def _is_written(cluster: EngineCluster, leader: Engine) -> bool:
+    """A volume that was full has room again, but that is looked at only now and then."""
+    request = Request(RequestKind.EXECUTE, ["UPDATE accounts SET n = n"], [None])
+    return isinstance(cluster.answer(leader, request), Outcome)
 
 
 def judge_files(directory: str) -> None:

@@ -85,13 +85,17 @@ class EngineCluster:
 
     def grow(self, **settings: Any) -> Engine:
         """Start one more node, that asks to join."""
+        return self.start_node(self.plan(**settings))
+
+    def plan(self, **settings: Any) -> int:
+        """The number of one more node, that is not started yet and will ask to join."""
         number = len(self.addresses)
         join = ",".join(self.addresses)
         self.addresses.append(f"node{number}:4002")
         self.engines.append(None)
         self.networks.append(None)
         self.own_settings[number] = {"bootstrap_expect": 0, "join": join, **settings}
-        return self.start_node(number)
+        return number
 
     def start_node(self, number: int) -> Engine:
         """Start a node in its directory, new or again. The clock is advanced where it has to wait

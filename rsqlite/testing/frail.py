@@ -8,10 +8,11 @@ names and whole trees that are made, moved or removed stay so.
 
 from __future__ import annotations
 
+import enum
 import errno
 import os
 import random
-from collections.abc import Callable
+from collections import Counter
 from typing import NamedTuple
 
 from rsqlite.storage.disk import RealDisk, RealFile
@@ -19,6 +20,10 @@ from rsqlite.storage.disk import RealDisk, RealFile
 
 class Died(BaseException):
     """The process ended in the midst of a call. Nobody catches it but whoever runs the nodes."""
+
+
+class Torn(Died):
+    """It had written the first half."""
 
 
 SECTOR_BYTES = 512
@@ -48,8 +53,32 @@ class CrampedDisk(RealDisk):
         return super().free_bytes(path) if told is None else told
 
 
+class Call(enum.Enum):
+    """What a node asks of its disk."""
+
+    WRITE = "write"
+    SYNC = "sync"
+    NAME = "name"
+    """Files and folders made, moved, removed."""
+    SIZE = "size"
+    """Room set apart, or given back."""
+
+
+class Fault(NamedTuple):
+    """What happens in the call of number `at`, of those in `of` that begin from now on."""
+
+    at: int
+    kind: str = "die"
+    """"die": the process ends, and the call is not carried out; "tear": it ends in the midst of a
+    write; "fail": the call raises `number`."""
+    number: int = errno.EIO
+    lasts: bool = False
+    """All calls after it fail as well, until `spare`."""
+    of: frozenset[Call] = frozenset(Call)
+
+
 class FrailDisk(CrampedDisk):
-    """The disk of one node, through all its lives. `die_after` and `fail_after` count its calls."""
+    """The disk of one node, through all its lives."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,25 +87,30 @@ class FrailDisk(CrampedDisk):
         """Nothing that the node does gets here any more, until `revive`."""
         self.life = 0
         """Counts them: who is left of an earlier one writes nothing."""
+        self.calls: Counter[Call] = Counter()
+        """All of its lives."""
         self._left = 0
-        self._end: Callable[[], None] | None = None
+        self._fault: Fault | None = None
 
-    def die_after(self, calls: int) -> None:
-        """Raise `Died` in the call of that number, which is not carried out."""
-        self._left, self._end = calls, self._die
+    def inject(self, fault: Fault) -> None:
+        """Let this happen, in place of what was to happen before."""
+        self._left, self._fault = fault.at, fault
 
-    def fail_after(self, calls: int) -> None:
-        """Raise EIO, once, in the call of that number."""
-        self._left, self._end = calls, self._fail
+    @property
+    def is_spared(self) -> bool:
+        """Nothing is to happen any more."""
+        return self._fault is None
 
     def spare(self) -> None:
         """Take that back, and give room."""
-        self._end = None
+        self._fault = None
         self.free.clear()
 
     def kill(self) -> None:
-        """The process has ended."""
-        self.is_dead, self._end = True, None
+        """The process has ended. What lasts, lasts on."""
+        self.is_dead = True
+        if self._fault is not None and not self._fault.lasts:
+            self._fault = None
 
     def revive(self, power: random.Random | None = None) -> int:
         """Another process begins on this disk; with `power` it had no power meanwhile. How many
@@ -86,25 +120,29 @@ class FrailDisk(CrampedDisk):
             if power is not None and writes and os.path.exists(path):
                 lost += _lose(path, writes, power)
             writes.clear()
-        self.is_dead, self._end = False, None
+        self.is_dead = False
         self.life += 1
         return lost
 
-    def called(self) -> bool:
-        """A call begins: is it carried out?"""
-        if self._end is not None:
-            self._left -= 1
-            if self._left <= 0:
-                end, self._end = self._end, None
-                end()
-        return not self.is_dead
-
-    def _die(self) -> None:
+    def called(self, call: Call) -> bool:
+        """A call begins: is it carried out? `Died`, `Torn` or an OSError if not."""
+        if self.is_dead:
+            return False
+        self.calls[call] += 1
+        fault = self._fault
+        if fault is None or call not in fault.of:
+            return True
+        self._left -= 1
+        if self._left > 0:
+            return True
+        if not fault.lasts:
+            self._fault = None
+        if fault.kind == "fail":
+            if fault.number == errno.ENOSPC and call not in (Call.WRITE, Call.SIZE):
+                return True
+            raise OSError(fault.number, os.strerror(fault.number))
         self.is_dead = True
-        raise Died
-
-    def _fail(self) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        raise Torn if fault.kind == "tear" and call is Call.WRITE else Died
 
     # ports.Disk
 
@@ -117,22 +155,22 @@ class FrailDisk(CrampedDisk):
         return FrailFile(self, path, flags | (os.O_CREAT if create else 0))
 
     def rename(self, source: str, target: str) -> None:
-        if self.called():
+        if self.called(Call.NAME):
             super().rename(source, target)
             for path in [path for path in self.unsynced if f"{path}/".startswith(f"{source}/")]:
                 self.unsynced[target + path[len(source) :]] = self.unsynced.pop(path)
 
     def unlink(self, path: str) -> None:
-        if self.called():
+        if self.called(Call.NAME):
             super().unlink(path)
             self.unsynced.pop(path, None)
 
     def mkdir(self, path: str) -> None:
-        if self.called():
+        if self.called(Call.NAME):
             super().mkdir(path)
 
     def remove_tree(self, path: str) -> None:
-        if self.called():
+        if self.called(Call.NAME):
             super().remove_tree(path)
 
 
@@ -147,27 +185,34 @@ class FrailFile(RealFile):
         self._life = disk.life
         self._unsynced = disk.unsynced.setdefault(path, [])
 
-    def _is_carried_out(self) -> bool:
+    def _is_carried_out(self, call: Call) -> bool:
         """A call of the life that opened it begins: is it carried out?"""
-        return self._life == self._disk.life and self._disk.called()
+        return self._life == self._disk.life and self._disk.called(call)
 
     def pwrite(self, data: bytes, offset: int) -> None:
-        if self._is_carried_out():
-            self._note(offset, len(data), bytes(data))
-            super().pwrite(data, offset)
+        try:
+            if self._is_carried_out(Call.WRITE):
+                self._write(data, offset)
+        except Torn:
+            self._write(data[: len(data) // 2], offset)
+            raise
+
+    def _write(self, data: bytes, offset: int) -> None:
+        self._note(offset, len(data), bytes(data))
+        super().pwrite(data, offset)
 
     def sync(self) -> None:
         # No real one: no power is lost but the simulated.
-        if self._is_carried_out():
+        if self._is_carried_out(Call.SYNC):
             self._unsynced.clear()
 
     def allocate(self, length: int) -> None:
-        if self._is_carried_out():
+        if self._is_carried_out(Call.SIZE):
             self._note(max(self.size(), length), 0)
             super().allocate(length)
 
     def truncate(self, length: int) -> None:
-        if self._is_carried_out():
+        if self._is_carried_out(Call.SIZE):
             self._note(length, max(0, self.size() - length))
             super().truncate(length)
 

@@ -6,15 +6,23 @@ pass through. Nodes of one process share it and are told apart by the directorie
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import apsw
 
 from rsqlite.statemachine.vfs import CHECKSUM_VFS, load_checksum_vfs
-from rsqlite.testing.frail import FrailDisk, Overwritten
+from rsqlite.testing.frail import Call, FrailDisk, Overwritten, Torn
 
 NAME = "rsqlite-frail"
+
+_CODES = {
+    Call.WRITE: apsw.SQLITE_IOERR_WRITE,
+    Call.SYNC: apsw.SQLITE_IOERR_FSYNC,
+    Call.SIZE: apsw.SQLITE_IOERR_TRUNCATE,
+    Call.NAME: apsw.SQLITE_IOERR_DELETE,
+}
 
 DiskOf = Callable[[str], FrailDisk | None]
 
@@ -53,23 +61,30 @@ class FrailVfsFile(apsw.VFSFile):
         self._life = disk.life
         self._unsynced = disk.unsynced.setdefault(path, [])
 
-    def _is_carried_out(self) -> bool:
+    def _is_carried_out(self, call: Call) -> bool:
         """A call begins: does what is written get anywhere?"""
         try:
-            return self._life == self._disk.life and self._disk.called()
+            return self._life == self._disk.life and self._disk.called(call)
         except OSError as error:
-            raise apsw.IOError(str(error)) from error
+            raise _as_sqlite(error, call) from error
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
-        if self._is_carried_out():
-            size = super().xFileSize()
-            length = max(0, min(len(data), size - offset))
-            before = super().xRead(length, offset) if length else b""
-            self._unsynced.append(Overwritten(offset, before, size, bytes(data)))
-            super().xWrite(data, offset)
+        try:
+            if self._is_carried_out(Call.WRITE):
+                self._write(data, offset)
+        except Torn:
+            self._write(data[: len(data) // 2], offset)
+            raise
+
+    def _write(self, data: bytes, offset: int) -> None:
+        size = super().xFileSize()
+        length = max(0, min(len(data), size - offset))
+        before = super().xRead(length, offset) if length else b""
+        self._unsynced.append(Overwritten(offset, before, size, bytes(data)))
+        super().xWrite(data, offset)
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802
-        if self._is_carried_out():
+        if self._is_carried_out(Call.SIZE):
             size = super().xFileSize()
             before = super().xRead(size - newsize, newsize) if size > newsize else b""
             self._unsynced.append(Overwritten(newsize, before, size, None))
@@ -77,7 +92,7 @@ class FrailVfsFile(apsw.VFSFile):
 
     def xSync(self, flags: int) -> None:  # noqa: N802
         # No real one: no power is lost but the simulated.
-        if self._is_carried_out():
+        if self._is_carried_out(Call.SYNC):
             self._unsynced.clear()
 
     def xLock(self, level: int) -> None:  # noqa: N802
@@ -87,6 +102,15 @@ class FrailVfsFile(apsw.VFSFile):
             # A file opened for reading cannot be had alone. SQLite tries it at close, and goes on
             # without; APSW would raise it.
             raise apsw.BusyError(str(error)) from error
+
+
+def _as_sqlite(error: OSError, call: Call) -> apsw.Error:
+    """What SQLite's own files would make of it; APSW raises it again as it is, code and all."""
+    is_full = error.errno == errno.ENOSPC
+    found = (apsw.FullError if is_full else apsw.IOError)(str(error))
+    code = apsw.SQLITE_FULL if is_full else _CODES[call]
+    vars(found).update(result=code & 255, extendedresult=code)
+    return found
 
 
 @contextmanager

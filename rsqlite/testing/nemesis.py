@@ -30,6 +30,7 @@ from rsqlite.errors import (
 from rsqlite.node.engine import Engine
 from rsqlite.raft.core import Raft
 from rsqlite.statemachine.vfs import load_checksum_vfs
+from rsqlite.testing.frail import Fault
 from rsqlite.testing.lanes import Weather
 from rsqlite.testing.operator import Operator
 
@@ -167,7 +168,7 @@ class Nemesis:
             self._simulation.crash(each, self._pause(), has_power=has_power)
 
     def _die_in_call(self, number: int, engine: Engine) -> None:
-        self._simulation.disks[number].die_after(self._chance.choice((1, 3, 10, 30, 100)))
+        self._simulation.disks[number].inject(Fault(self._chance.choice((1, 3, 10, 30, 100))))
 
     def _pause_node(self, number: int, engine: Engine) -> None:
         loop = self._cluster.loops[number]
@@ -190,7 +191,8 @@ class Nemesis:
 
     def _fail_call(self, number: int, engine: Engine) -> None:
         self.excuse(DiskFault)
-        self._simulation.disks[number].fail_after(self._chance.choice((1, 3, 10, 30)))
+        at = self._chance.choice((1, 3, 10, 30))
+        self._simulation.disks[number].inject(Fault(at, "fail"))
 
     def _fill(self, number: int, engine: Engine) -> None:
         disk = self._simulation.disks[number]
@@ -258,6 +260,10 @@ class Nemesis:
         copies = any(each.installer.origin.is_copy for each in self._cluster.running())
         if self._simulation.has_images or copies or not self._may_lose():
             return
+        self.change_rows(engine)
+
+    def change_rows(self, engine: Engine) -> None:
+        """Behind its back."""
         self.excuse(DamagedDatabase, Divergence)
         self.has_tampered, self._next_loss = True, math.inf
         connection = apsw.Connection(engine.machine.path, vfs=load_checksum_vfs())

@@ -22,8 +22,8 @@ from rsqlite.testing.simulator import STEPS, simulation
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No log: what nodes say of their faults is no news here."""
+def quiet() -> Iterator[None]:
+    """No log meanwhile: what nodes say of their faults is no news here."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -61,7 +61,7 @@ def main(
         if stop and wrong:
             break
         runs += 1
-        with _quiet(), simulation(number, directory) as run:
+        with quiet(), simulation(number, directory) as run:
             try:
                 run.run(steps)
             except Exception as error:  # noqa: BLE001 - told, and the next run begins

@@ -26,10 +26,9 @@ from pathlib import Path
 from rsqlite.config import KIB, MIB
 from rsqlite.errors import DamagedPromises, NodeFault, RemovedFromCluster, RsqliteError
 from rsqlite.node.engine import Engine
-from rsqlite.node.findings import Report
 from rsqlite.statemachine.machine import StateMachine
-from rsqlite.testing import frailvfs
-from rsqlite.testing.ending import judge, judge_files
+from rsqlite.testing import frailos, frailvfs
+from rsqlite.testing.ending import judge, judge_files, read_through, until_verified
 from rsqlite.testing.engines import QUIET, EngineCluster
 from rsqlite.testing.frail import Died, FrailDisk
 from rsqlite.testing.nemesis import Nemesis
@@ -48,7 +47,10 @@ LIVES_MAX = 50
 class Simulation:
     """One run."""
 
-    def __init__(self, seed: int, directory: Path) -> None:
+    def __init__(
+        self, seed: int, directory: Path, *, size: int | None = None, **settings: int
+    ) -> None:
+        """`size`: of a cluster to which only happens what its owner does, with these settings."""
         self.seed = seed
         self._chance = chance = random.Random(f"simulation {seed}")
         self.size = chance.choice((1, 3, 3, 3, 3, 5))
@@ -56,6 +58,10 @@ class Simulation:
         """The log is cut early, so followers that were away need them."""
         self.is_churn = chance.random() < 0.25
         """The members change all the time, and little else happens."""
+        if size is not None:
+            self.size, self.has_images, self.is_churn = size, False, False
+        self.has_power: bool | None = None
+        """When a node ends in the midst of a call; None: as chance has it."""
         kept = {
             "raft_snap": chance.choice((16, 64, 256)),
             "raft_snap_int": 0.1,
@@ -68,9 +74,12 @@ class Simulation:
             seed=seed,
             disks=self.disks,
             join_interval=0.5,
-            log_inline_sync_max=chance.choice((0.0, QUIET.log_inline_sync_max)),
-            segment_bytes=chance.choice((64 * KIB, MIB)),
-            **(kept if self.has_images else {}),
+            **{
+                "log_inline_sync_max": chance.choice((0.0, QUIET.log_inline_sync_max)),
+                "segment_bytes": chance.choice((64 * KIB, MIB)),
+                **(kept if self.has_images else {}),
+                **settings,
+            },
         )
         self._slowest_s = [chance.choice((0.0, 0.002, 0.02, 0.1)) for _ in range(NODES_MAX)]
         """By node: how long its disk takes at most."""
@@ -161,6 +170,10 @@ class Simulation:
         own = self.cluster.own_settings.setdefault(number, {})
         own.update(bootstrap_expect=0, join=",".join(self.cluster.addresses))
 
+    def start_soon(self, number: int) -> None:
+        """Start a node that does not run."""
+        self._starts[number] = self.cluster.loop.monotonic()
+
     def dismiss(self, number: int) -> None:
         """End a node for good."""
         self.say(f"n{number} is not wanted any more")
@@ -203,12 +216,11 @@ class Simulation:
     def run(self, steps: int = STEPS) -> None:
         """Both phases. `Wrong`, or whatever else a node raised that it must not."""
         self.say(f"{self.size} nodes; {', '.join(self.nemesis.kinds)}")
-        leader = self.cluster.start()
-        self.cluster.execute(leader, *SCHEMA)
+        self.begin()
         often = 0.3 if self.is_churn else self._chance.choice((0.005, 0.02, 0.05, 0.1, 0.2))
         pauses_s = (0.005, 0.05, 0.1) if self.is_churn else (0.0005, 0.005, 0.02)
         for _ in range(steps):
-            self._advance(self._chance.choice(pauses_s))
+            self.advance(self._chance.choice(pauses_s))
             for _ in range(self._chance.choice((0, 1, 1, 4))):
                 if self.awake:
                     engine = self.cluster.engines[self._chance.choice(self.awake)]
@@ -216,17 +228,25 @@ class Simulation:
                     self.workload.operate(engine)
             if self._chance.random() < often:
                 self.nemesis.act()
+        self.end()
+
+    def begin(self) -> None:
+        """Start the nodes, and make the tables."""
+        self.cluster.execute(self.cluster.start(), *SCHEMA)
+
+    def end(self) -> None:
+        """Make everything good, and judge what is there then."""
         self.nemesis.end()
         self.say(f"everything is made good, after {self.cluster.board.delivered} frames")
-        self._until_whole()
+        self.until_whole()
         if self.nemesis.has_flipped:
-            self._read_through()
+            read_through(self)
         if self.nemesis.has_tampered:
-            self._until_verified()
+            until_verified(self)
         judge(self.cluster, self.workload)
         self._check_files()
 
-    def _advance(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         end = self.cluster.loop.monotonic() + seconds
         while (left := end - self.cluster.loop.monotonic()) > 0:
             with self._burying():
@@ -252,7 +272,10 @@ class Simulation:
         for number in self.running:
             if self.disks[number].is_dead:
                 pause_s = self._chance.choice((0.05, 0.5, 3.0))
-                self._end(number, pause_s, has_power=self._chance.random() < 0.5)
+                self._end(number, pause_s, has_power=self._has_power())
+
+    def _has_power(self) -> bool:
+        return self._chance.random() < 0.5 if self.has_power is None else self.has_power
 
     def _failed(self, number: int, error: BaseException) -> None:
         if isinstance(error.__cause__, Died):
@@ -262,7 +285,7 @@ class Simulation:
             raise Wrong(f"n{number} failed: {error!r}") from error
         if isinstance(error, RemovedFromCluster):
             self.removed.add(number)
-        self._end(number, 0.5)
+        self._end(number, 0.5, has_power=self.has_power is not False)
 
     def _start(self, number: int) -> None:
         self._lives[number] += 1
@@ -271,13 +294,14 @@ class Simulation:
         engine = self.cluster.make_engine(number)
         try:
             engine.open_files()
+        except Died:
+            self._died_at_start(number, engine)
         except DamagedPromises as damage:
             self.say(f"n{number} waits for the others: {str(damage)[:200]}")
             others_go_on = partial(self._run, number, engine, damage)
             self.cluster.ask_to_give_up(number, engine, damage, others_go_on)
         except NodeFault as fault:
-            engine.close_files()
-            self._not_started(number, fault)
+            self._not_started(number, engine, fault)
         else:
             self._run(number, engine)
 
@@ -294,13 +318,30 @@ class Simulation:
             if damage is not None:
                 engine.give_up(damage)
             self.cluster.run_engine(number, engine)
+        except Died:
+            self._died_at_start(number, engine)
         except NodeFault as fault:
-            engine.close_files()
-            self._not_started(number, fault)
+            self._not_started(number, engine, fault)
         else:
             self.say(f"n{number} started as {engine.node_id}")
 
-    def _not_started(self, number: int, fault: NodeFault) -> None:
+    def _died_at_start(self, number: int, engine: Engine) -> None:
+        if self.cluster.engines[number] is engine:
+            self._end(number, 0.5, has_power=self._has_power())
+            return
+        self._close(number, engine)
+        self.disks[number].revive(None if self._has_power() else self._chance)
+        self.say(f"n{number} died at its start")
+        self._starts[number] = self.cluster.loop.monotonic() + 0.5
+
+    def _close(self, number: int, engine: Engine) -> None:
+        try:
+            engine.close_files()
+        except NodeFault as fault:
+            self.say(f"n{number} closed with {fault}")
+
+    def _not_started(self, number: int, engine: Engine, fault: NodeFault) -> None:
+        self._close(number, engine)
         self._failed(number, fault)
         expect(self._lives[number] < LIVES_MAX, f"n{number} never starts: {fault}")
         self._starts[number] = self.cluster.loop.monotonic() + 1.0
@@ -309,34 +350,13 @@ class Simulation:
         leaders = [engine for engine in self.cluster.running() if engine.is_leader]
         return self.cluster.leader() if leaders else None
 
-    def _until_whole(self) -> None:
+    def until_whole(self) -> None:
         end = self.cluster.loop.monotonic() + WHOLE_S
         times = 0
         while times < 5 or self.workload.waiting:
             expect(self.cluster.loop.monotonic() < end, f"not whole again: {self._picture()}")
-            self._advance(0.1)
+            self.advance(0.1)
             times = times + 1 if self.is_whole else 0
-
-    def _read_through(self) -> None:
-        """What was flipped, and what nobody has read since, is found and made good."""
-        for engine in self.cluster.running():
-            engine.begin_scrub()
-        while any(engine.scrub.status.is_running for engine in self.cluster.running()):
-            self._advance(0.1)
-        self._until_whole()
-
-    def _until_verified(self) -> None:
-        """Checks of the contents must find whoever was tampered with, and repair it."""
-        end = self.cluster.loop.monotonic() + WHOLE_S
-        reports: list[Report | None] = []
-        while not (reports and reports[-1] and reports[-1].agreed and reports[-1].complete):
-            expect(self.cluster.loop.monotonic() < end, f"not repaired: {reports[-1:]}")
-            asked = len(reports)
-            self.cluster.leader().verify(lambda report, _: reports.append(report), 5.0)
-            while len(reports) == asked:
-                self._advance(0.1)
-            self._advance(2.0)  # whoever differs gives up soon
-            self._until_whole()
 
     def _picture(self) -> str:
         nodes = [
@@ -357,13 +377,15 @@ class Simulation:
 
 
 @contextmanager
-def simulation(seed: int, root: Path | None = None) -> Iterator[Simulation]:
+def simulation(
+    seed: int, root: Path | None = None, *, size: int | None = None, **settings: int
+) -> Iterator[Simulation]:
     """A run in a directory of its own, which is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="rsqlite-sim-", dir=root) as folder:
         directory = Path(folder) / "sim"
         directory.mkdir()
-        run = Simulation(seed, directory)
-        with frailvfs.installed(run.disk_of):
+        run = Simulation(seed, directory, size=size, **settings)
+        with frailvfs.installed(run.disk_of), frailos.installed(run.disk_of):
             try:
                 yield run
             finally:

@@ -12,13 +12,14 @@ import apsw
 import pytest
 
 from rsqlite.config import Settings
-from rsqlite.errors import DamagedDatabase, NodeFault
+from rsqlite.errors import DamagedDatabase, DiskFault, DiskFull, NodeFault
 from rsqlite.request import Outcome
 from rsqlite.statemachine import opening
 from rsqlite.statemachine.connection import Writer
 from rsqlite.statemachine.opening import (
     expect,
     finds_temporary_room,
+    open_error,
     provide_temporary_room,
     require_sqlite,
 )
@@ -180,3 +181,23 @@ def test_temporary_files_go_beside_the_database_if_there_is_no_other_place(
         connection.execute("PRAGMA temp_store_directory = ''")
         connection.close()
     assert temporary_directory() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "fault"),
+    [
+        (apsw.FullError, apsw.SQLITE_FULL, DiskFull),
+        (apsw.IOError, apsw.SQLITE_IOERR_WRITE, DiskFault),
+        (apsw.CorruptError, apsw.SQLITE_CORRUPT, DamagedDatabase),
+        (apsw.NotADBError, apsw.SQLITE_NOTADB, DamagedDatabase),
+    ],
+)
+def test_why_a_database_could_not_be_opened(
+    kind: type[apsw.Error], code: int, fault: type[NodeFault]
+) -> None:
+    """One that cannot be made for want of room is not damaged: the node waits for room."""
+    error = kind("as SQLite words it")
+    vars(error).update(result=code & 255, extendedresult=code)
+    found = open_error(error, "main.db")
+    assert type(found) is fault
+    assert "main.db" in str(found)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import apsw
 import pytest
 
-from rsqlite.errors import DamagedDatabase, DamagedFile, ForeignDirectory
+from rsqlite.errors import DamagedDatabase, DamagedFile, DiskFault, DiskFull, ForeignDirectory
 from rsqlite.raft.types import Configuration
 from rsqlite.statemachine import schema
 from rsqlite.statemachine.vfs import load_checksum_vfs
@@ -19,6 +21,19 @@ def test_a_new_root_gets_its_first_generation(tmp_path: Path) -> None:
     assert schema.current_database(str(root)) == str(root / "1" / "main.db")
     assert (root / "CURRENT").read_text(encoding="ascii").startswith("1\n")
     assert not (root / "CURRENT.new").exists()
+
+
+@pytest.mark.parametrize(("number", "fault"), [(errno.EIO, DiskFault), (errno.ENOSPC, DiskFull)])
+def test_a_root_that_cannot_be_prepared_is_a_fault_of_the_disk(
+    number: int, fault: type[DiskFault], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(DiskFault) as caught:
+        schema.current_database(str(tmp_path / "db"))
+    assert type(caught.value) is fault
 
 
 def test_current_names_the_database_in_use(tmp_path: Path) -> None:

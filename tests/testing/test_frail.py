@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rsqlite.testing.frail import AllIsLost, Died, FrailDisk
+from rsqlite.testing.frail import AllIsLost, Died, Fault, FrailDisk
 
 
 def written(disk: FrailDisk, path: Path, data: bytes) -> None:
@@ -74,7 +74,7 @@ def test_a_renamed_file_keeps_what_it_may_lose(tmp_path: Path) -> None:
 def test_a_process_dies_in_the_midst_of_a_call_and_does_nothing_more(tmp_path: Path) -> None:
     disk, path = FrailDisk(), tmp_path / "log"
     file = disk.open(str(path), create=True)
-    disk.die_after(2)
+    disk.inject(Fault(2))
     file.pwrite(b"first", 0)
     with pytest.raises(Died):
         file.sync()
@@ -91,7 +91,7 @@ def test_a_process_dies_in_the_midst_of_a_call_and_does_nothing_more(tmp_path: P
 def test_a_call_fails_once(tmp_path: Path) -> None:
     disk = FrailDisk()
     file = disk.open(str(tmp_path / "log"), create=True)
-    disk.fail_after(1)
+    disk.inject(Fault(1, "fail"))
     with pytest.raises(OSError, match=r"Input/output") as failed:
         file.pwrite(b"lost", 0)
     assert failed.value.errno == errno.EIO

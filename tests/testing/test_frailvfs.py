@@ -11,7 +11,7 @@ import pytest
 
 from rsqlite.statemachine.vfs import CHECKSUM_VFS, load_checksum_vfs
 from rsqlite.testing import frailvfs
-from rsqlite.testing.frail import AllIsLost, Died, FrailDisk
+from rsqlite.testing.frail import AllIsLost, Died, Fault, FrailDisk
 
 
 @pytest.fixture
@@ -83,10 +83,10 @@ def test_a_call_that_fails_and_one_in_which_the_process_dies_reach_sqlite(
     tmp_path: Path, disk: FrailDisk
 ) -> None:
     connection = filled(tmp_path, "NORMAL")
-    disk.fail_after(1)
+    disk.inject(Fault(1, "fail"))
     with pytest.raises(apsw.IOError):
         connection.execute("INSERT INTO t VALUES(2)")
-    disk.die_after(1)
+    disk.inject(Fault(1))
     with pytest.raises(Died):
         connection.execute("INSERT INTO t VALUES(3)")
     connection.close()

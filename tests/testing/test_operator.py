@@ -27,7 +27,7 @@ def do(run: Simulation, kind: str, number: int, seconds: float = 3.0) -> None:
     engine = run.cluster.engines[number]
     assert engine is not None
     run.nemesis.operator.kinds[kind](number, engine)
-    run._advance(seconds)
+    run.advance(seconds)
 
 
 def follower(run: Simulation) -> int:
@@ -44,14 +44,14 @@ def test_a_node_that_is_cut_off_is_replaced_and_learns_it(three: Simulation) -> 
     assert old in three.removed
     new = three.running[-1]
     assert three.cluster.engines[new].label == label  # type: ignore[union-attr]
-    three._until_whole()
+    three.until_whole()
 
 
 def test_a_node_that_moves_is_found_at_its_new_address(three: Simulation) -> None:
-    three._until_whole()
+    three.until_whole()
     before = list(three.cluster.addresses)
     do(three, "move", follower(three))
-    three._until_whole()
+    three.until_whole()
     assert three.cluster.addresses != before
     assert three.nemesis.operator.are_found()
 
@@ -59,12 +59,12 @@ def test_a_node_that_moves_is_found_at_its_new_address(three: Simulation) -> Non
 def test_a_read_only_node_is_promoted(three: Simulation) -> None:
     new = three.cluster.grow(raft_non_voter=True)
     number = three.cluster.number(new)
-    three._until_whole()
+    three.until_whole()
     core = three.cluster.leader().core
     assert core is not None
     assert new.node_id in core.configuration.learners
     do(three, "promote", number)
-    three._until_whole()
+    three.until_whole()
     core = three.cluster.leader().core
     assert core is not None
     assert new.node_id in core.configuration.voters
