@@ -31,7 +31,6 @@ from rsqlite.testing.simulate import quiet
 from rsqlite.testing.simulator import Simulation, simulation
 from rsqlite.testing.workload import expect
 
-SEED = 1
 SETTINGS = {"segment_bytes": 64 * KIB, "log_keep_bytes": 64 * KIB, "raft_snap": 16}
 BULK = f"INSERT INTO bulk VALUES('{'x' * 20_000}')"
 AWAY_S = 6.0
@@ -254,10 +253,12 @@ SCENARIOS: Mapping[str, Scenario] = {
 }
 
 
-def play(name: str, kind: Kind | None, call: int, root: Path | None = None) -> Counter[Call]:
+def play(
+    name: str, kind: Kind | None, call: int, root: Path | None = None, seed: int = 1
+) -> Counter[Call]:
     """One run; the calls that the victim made while `act` lasted. `Wrong` if it was wrong."""
     scenario = SCENARIOS[name]
-    with quiet(), simulation(SEED, root, size=scenario.size, **SETTINGS) as run:
+    with quiet(), simulation(seed, root, size=scenario.size, **SETTINGS) as run:
         run.begin()
         victim = scenario.prepare(run)
         disk = run.disks[victim]
@@ -273,10 +274,14 @@ def play(name: str, kind: Kind | None, call: int, root: Path | None = None) -> C
 
 
 def points(
-    name: str, kinds: Mapping[str, Kind], stride: int = 1, root: Path | None = None
+    name: str,
+    kinds: Mapping[str, Kind],
+    stride: int = 1,
+    root: Path | None = None,
+    seed: int = 1,
 ) -> Iterator[tuple[str, int]]:
     """All kinds of faults at all calls of a scenario, or each at one of `stride`, by turns."""
-    made = play(name, None, 0, root)
+    made = play(name, None, 0, root, seed)
     for number, (kind, fault) in enumerate(kinds.items()):
         count = sum(many for call, many in made.items() if call in fault.of)
         for call in range(1 + number % min(stride, max(1, count)), count + 1, stride):
@@ -288,12 +293,14 @@ def points(
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)))
 @click.option("--call", type=int, help="Only this call")
 @click.option("--stride", default=1, help="One call of so many", show_default=True)
+@click.option("--seed", default=1, help="Of what clients ask, and of settings", show_default=True)
 @click.option("--directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def main(
     names: tuple[str, ...],
     kinds: tuple[str, ...],
     call: int | None,
     stride: int,
+    seed: int,
     directory: Path | None,
 ) -> None:
     """Fail every call; exit code 1 when a run was wrong."""
@@ -301,16 +308,17 @@ def main(
     chosen = {kind: fault for kind, fault in KINDS.items() if not kinds or kind in kinds}
     for name in names or SCENARIOS:
         every = (
-            points(name, chosen, stride, directory)
+            points(name, chosen, stride, directory, seed)
             if call is None
             else ((kind, call) for kind in chosen)
         )
         for kind, number in every:
             try:
-                play(name, chosen[kind], number, directory)
+                play(name, chosen[kind], number, directory, seed)
             except Exception as error:  # noqa: BLE001 - told, and the next run begins
                 wrong += 1
-                print(f'--scenario "{name}" --kind "{kind}" --call {number}: {error!r}', flush=True)
+                where = f'--seed {seed} --scenario "{name}" --kind "{kind}" --call {number}'
+                print(f"{where}: {error!r}", flush=True)
             done[name] += 1
         print(f"{name}: {done[name]} points", flush=True)
     took = time.monotonic() - began
