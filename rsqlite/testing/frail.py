@@ -59,7 +59,8 @@ class Call(enum.Enum):
     WRITE = "write"
     SYNC = "sync"
     NAME = "name"
-    """Files and folders made, moved, removed."""
+    """Files and folders made and moved."""
+    REMOVE = "remove"
     SIZE = "size"
     """Room set apart, or given back."""
 
@@ -138,8 +139,6 @@ class FrailDisk(CrampedDisk):
         if not fault.lasts:
             self._fault = None
         if fault.kind == "fail":
-            if fault.number == errno.ENOSPC and call not in (Call.WRITE, Call.SIZE):
-                return True
             raise OSError(fault.number, os.strerror(fault.number))
         self.is_dead = True
         raise Torn if fault.kind == "tear" and call is Call.WRITE else Died
@@ -161,7 +160,7 @@ class FrailDisk(CrampedDisk):
                 self.unsynced[target + path[len(source) :]] = self.unsynced.pop(path)
 
     def unlink(self, path: str) -> None:
-        if self.called(Call.NAME):
+        if self.called(Call.REMOVE):
             super().unlink(path)
             self.unsynced.pop(path, None)
 
@@ -170,7 +169,7 @@ class FrailDisk(CrampedDisk):
             super().mkdir(path)
 
     def remove_tree(self, path: str) -> None:
-        if self.called(Call.NAME):
+        if self.called(Call.REMOVE):
             super().remove_tree(path)
 
 

@@ -24,10 +24,10 @@ WATCHED = ("rsqlite.statemachine.", "rsqlite.node.")
 _CALLS: tuple[tuple[Any, str, Call], ...] = (
     (os, "replace", Call.NAME),
     (os, "rename", Call.NAME),
-    (os, "unlink", Call.NAME),
+    (os, "unlink", Call.REMOVE),
     (os, "mkdir", Call.NAME),
     (os, "makedirs", Call.NAME),
-    (shutil, "rmtree", Call.NAME),
+    (shutil, "rmtree", Call.REMOVE),
     (os, "fsync", Call.SYNC),
     (os, "fdatasync", Call.SYNC),
     (os, "pwrite", Call.WRITE),

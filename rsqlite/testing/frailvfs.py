@@ -21,7 +21,6 @@ _CODES = {
     Call.WRITE: apsw.SQLITE_IOERR_WRITE,
     Call.SYNC: apsw.SQLITE_IOERR_FSYNC,
     Call.SIZE: apsw.SQLITE_IOERR_TRUNCATE,
-    Call.NAME: apsw.SQLITE_IOERR_DELETE,
 }
 
 DiskOf = Callable[[str], FrailDisk | None]

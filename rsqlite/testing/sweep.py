@@ -54,6 +54,7 @@ class Kind(NamedTuple):
         return Fault(call, self.kind, self.number, self.lasts, self.of)
 
 
+_GROWING = frozenset({Call.WRITE, Call.SIZE, Call.NAME})
 KINDS: Mapping[str, Kind] = {
     "die": Kind(),
     "lose power": Kind(loses_power=True),
@@ -61,8 +62,8 @@ KINDS: Mapping[str, Kind] = {
     "EIO": Kind("fail"),
     "EIO for ever": Kind("fail", lasts=True),
     "failed sync": Kind("fail", of=frozenset({Call.SYNC}), loses_power=True),
-    "ENOSPC": Kind("fail", errno.ENOSPC, of=frozenset({Call.WRITE, Call.SIZE})),
-    "ENOSPC for long": Kind("fail", errno.ENOSPC, True, frozenset({Call.WRITE, Call.SIZE})),
+    "ENOSPC": Kind("fail", errno.ENOSPC, of=_GROWING),
+    "ENOSPC for long": Kind("fail", errno.ENOSPC, True, _GROWING),
 }
 
 

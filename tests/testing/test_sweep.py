@@ -15,7 +15,7 @@ from rsqlite.testing.workload import Wrong
 def test_the_same_calls_are_made_each_time(tmp_path: Path) -> None:
     first, second = (play("join", None, 0, tmp_path) for _ in range(2))
     assert first == second
-    assert set(first) == set(Call)
+    assert set(first) > {Call.WRITE, Call.SYNC, Call.NAME}
 
 
 def test_every_kind_has_its_points_in_the_calls_that_it_is_about(tmp_path: Path) -> None:
