@@ -295,36 +295,51 @@ def points(
 @click.option("--call", type=int, help="Only this call")
 @click.option("--stride", default=1, help="One call of so many", show_default=True)
 @click.option("--seed", default=1, help="Of what clients ask, and of settings", show_default=True)
+@click.option("--seeds", default=1, help="So many, from that one on", show_default=True)
 @click.option("--directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--results", type=click.Path(dir_okay=False, path_type=Path), help="Write a table")
 def main(
     names: tuple[str, ...],
     kinds: tuple[str, ...],
     call: int | None,
     stride: int,
     seed: int,
+    seeds: int,
     directory: Path | None,
+    results: Path | None,
 ) -> None:
     """Fail every call; exit code 1 when a run was wrong."""
-    began, wrong, done = time.monotonic(), 0, Counter[str]()
+    began, wrong = time.monotonic(), 0
+    done: dict[str, Counter[str]] = {}
     chosen = {kind: fault for kind, fault in KINDS.items() if not kinds or kind in kinds}
     for name in names or SCENARIOS:
-        every = (
-            points(name, chosen, stride, directory, seed)
-            if call is None
-            else ((kind, call) for kind in chosen)
-        )
-        for kind, number in every:
-            try:
-                play(name, chosen[kind], number, directory, seed)
-            except Exception as error:  # noqa: BLE001 - told, and the next run begins
-                wrong += 1
-                where = f'--seed {seed} --scenario "{name}" --kind "{kind}" --call {number}'
-                print(f"{where}: {error!r}", flush=True)
-            done[name] += 1
-        print(f"{name}: {done[name]} points", flush=True)
+        done[name] = Counter()
+        for one in range(seed, seed + seeds):
+            every = points(name, chosen, stride, directory, one)
+            for kind, number in every if call is None else ((kind, call) for kind in chosen):
+                try:
+                    play(name, chosen[kind], number, directory, one)
+                except Exception as error:  # noqa: BLE001 - told, and the next run begins
+                    wrong += 1
+                    where = f'--seed {one} --scenario "{name}" --kind "{kind}" --call {number}'
+                    print(f"{where}: {error!r}", flush=True)
+                done[name][kind] += 1
+        print(f"{name}: {done[name].total()} points", flush=True)
     took = time.monotonic() - began
-    print(f"{sum(done.values())} points in {took:.0f} s, wrong: {wrong}")
+    total = sum(each.total() for each in done.values())
+    summary = f"{total} points in {took:.0f} s, wrong: {wrong}"
+    print(summary)
+    if results is not None:
+        results.write_text(_table(done, f"Seeds {seed} to {seed + seeds - 1}, {summary}."))
     sys.exit(1 if wrong else 0)
+
+
+def _table(done: Mapping[str, Counter[str]], summary: str) -> str:
+    kinds = [kind for kind in KINDS if any(kind in each for each in done.values())]
+    rows = [["scenario", *kinds], ["---"] * (1 + len(kinds))]
+    rows += [[name, *(str(each[kind]) for kind in kinds)] for name, each in done.items()]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(["# Sweep: calls to a disk that failed", "", summary, "", *lines, ""])
 
 
 if __name__ == "__main__":

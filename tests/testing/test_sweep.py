@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from rsqlite.errors import DiskFault
 from rsqlite.testing.frail import Call, FrailFile
-from rsqlite.testing.sweep import KINDS, SCENARIOS, play, points
+from rsqlite.testing.sweep import KINDS, SCENARIOS, main, play, points
 from rsqlite.testing.workload import Wrong
 
 
@@ -53,3 +54,20 @@ def test_an_error_of_the_system_that_nobody_expects_is_found(
 def play_all(name: str, kind: str, root: Path) -> None:
     for _, call in points(name, {kind: KINDS[kind]}, root=root):
         play(name, KINDS[kind], call, root)
+
+
+def test_the_command_tells_what_it_tried_and_what_was_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "sweep.md"
+    words = f"--scenario write --kind die --kind tear --stride 9 --seeds 2 --results {table}"
+    done = CliRunner().invoke(main, words.split())
+    assert done.exit_code == 0, done.output
+    assert "wrong: 0" in table.read_text()
+    (row,) = (line for line in table.read_text().splitlines() if line.startswith("| write"))
+    assert all(int(cell) > 1 for cell in row.split("|")[2:4])
+    monkeypatch.setattr(FrailFile, "sync", lambda file: None)
+    words = ["--scenario", "write", "--kind", "lose power", "--call", "9"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 1
+    assert f'--seed 1 {words[0]} "write" --kind "lose power" --call 9: ' in done.output
