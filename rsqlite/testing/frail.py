@@ -97,11 +97,6 @@ class FrailDisk(CrampedDisk):
         """Let this happen, in place of what was to happen before."""
         self._left, self._fault = fault.at, fault
 
-    @property
-    def is_spared(self) -> bool:
-        """Nothing is to happen any more."""
-        return self._fault is None
-
     def spare(self) -> None:
         """Take that back, and give room."""
         self._fault = None
