@@ -30,7 +30,7 @@ def test_every_kind_has_its_points_in_the_calls_that_it_is_about(tmp_path: Path)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_whatever_call_fails_nothing_is_lost(name: str, tmp_path: Path) -> None:
     """Some of them; the command tries all."""
-    for kind, call in points(name, KINDS, 50, tmp_path):
+    for kind, call in points(name, KINDS, 100, tmp_path):
         play(name, KINDS[kind], call, tmp_path)
 
 
