@@ -21,6 +21,7 @@ import msgspec
 
 from rsqlite.errors import (
     DamagedDatabase,
+    Divergence,
     Fate,
     NoLeader,
     NotLeader,
@@ -336,9 +337,12 @@ class ContentChecks:
         log.error(reason)
         # At once: this process may not live to give it up.
         engine.installer.note(DamagedDatabase(reason), wants_image=True)
+        # It serves nothing from now on, and tells the others what it found, while they ask.
+        fault = Divergence(reason)
+        engine.fail(fault)
 
         def give_up() -> None:
-            if engine.fault is None and not (engine.is_stopping or engine.refuses):
+            if engine.fault is fault and not engine.is_stopping:
                 engine.give_up_database(reason)
 
         engine.loop.call_later(TELL_S, give_up)

@@ -170,6 +170,8 @@ class Verdict:
         if chosen is None:
             return
         is_divergent = isinstance(engine.fault, Divergence)
+        if isinstance(engine.fault, Divergence) and engine.fault.index != index:
+            return  # it has stopped for something else since
         self._decided.append(index)
         self._index = Index(0)
         if chosen == held:

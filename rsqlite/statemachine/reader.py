@@ -149,9 +149,11 @@ class Readers:
         now = self._loop.monotonic()
         self._begin_turn(now)
         answers: deque[tuple[Done, Answer]] = deque()
-        with self._inline.held_snapshot():
-            self._run_waiting(now, answers)
-        self._answer(answers)
+        try:
+            with self._inline.held_snapshot():
+                self._run_waiting(now, answers)
+        finally:
+            self._answer(answers)
 
     def _run_waiting(self, now: float, answers: deque[tuple[Done, Answer]]) -> None:
         while self._next_turn and now < self._turn_ends:

@@ -16,7 +16,7 @@ from rsqlite.node.content import KEPT_MAX, TELL_S
 from rsqlite.node.engine import Engine
 from rsqlite.node.findings import NodeReport, Report
 from rsqlite.raft.types import Index, NodeId
-from rsqlite.request import ReadLevel, Request
+from rsqlite.request import Answer, Outcome, ReadLevel, Request, RequestKind
 from rsqlite.statemachine.generations import note_damage
 from rsqlite.statemachine.vfs import load_checksum_vfs
 from rsqlite.testing.engines import EngineCluster, execute
@@ -116,6 +116,28 @@ def test_rows_changed_behind_a_node_are_found_named_and_repaired(
     again = verify(three, three.followers()[0])
     assert set(verdicts(again).values()) == {"agrees"}
     assert not three.faults
+
+
+@pytest.mark.parametrize("sick", ["leader", "follower"])
+def test_who_is_found_to_differ_serves_nothing_while_it_tells_the_others(
+    three: EngineCluster, sick: str
+) -> None:
+    engine = three.leader() if sick == "leader" else three.followers()[0]
+    tamper(engine, "DELETE FROM t WHERE id = 2")
+    answers: list[Answer] = []
+    three.leader().verify(lambda *_: None)
+    three.until(lambda: engine.fault is not None)
+    assert not three.faults, "it tells the others first"
+    for level in (ReadLevel.NONE, ReadLevel.LINEARIZABLE):
+        read = Request(RequestKind.QUERY, ["SELECT count(*) FROM t"], [None], level=level)
+        engine.submit(read, answers.append)
+    engine.submit(execute("INSERT INTO t(v) SELECT max(v) FROM t"), answers.append)
+    three.until(lambda: bool(three.faults))
+    assert len(answers) == 3
+    assert not any(isinstance(answer, Outcome) for answer in answers)
+    ((_, fault),) = three.faults
+    assert isinstance(fault, DamagedDatabase)
+    three.faults.clear()
 
 
 def test_each_node_hashes_at_the_same_entry_while_writes_go_on(three: EngineCluster) -> None:
