@@ -173,7 +173,7 @@ class Verdict:
         if isinstance(engine.fault, Divergence) and engine.fault.index != index:
             return  # it has stopped for something else since
         self._decided.append(index)
-        self._index = Index(0)
+        self._index, self._next_round = Index(0), 0.0  # the next entry may be in doubt as well
         if chosen == held:
             if is_divergent:
                 log.error(

@@ -172,6 +172,7 @@ class Application:
             if command is not None:
                 try:
                     self._command(command)
+                    self._require_keys()
                 except Divergence as difference:
                     if self._overruled.get(entry.index) != difference.effects:
                         raise _DivergesAt(difference, decoded, position) from difference
@@ -220,6 +221,14 @@ class Application:
                     effects=_name_of("digest", digest),
                 )
 
+    def _require_keys(self) -> None:
+        """Deferred keys without a parent would be found out by COMMIT, which is that of others."""
+        if self._writer.has_unresolved_keys():
+            raise Divergence(
+                "foreign keys are without a parent at the end here, and none on the leader",
+                effects=_name_of("keys", 0),
+            )
+
     def _as_computed(self, command: Command, session: Session) -> None:
         """Carry the entry out from the start, whatever it expects: a majority has decided."""
         writer = self._writer
@@ -228,9 +237,16 @@ class Application:
         writer.begin()
         if session:
             defer_foreign_keys(writer, session)
-        self._statements(command, is_checked=False)
-        if command.flags & FLAG_STATISTICS:
-            writer.raise_schema_version()
+        try:
+            self._statements(command, is_checked=False)
+            self._require_keys()
+            if command.flags & FLAG_STATISTICS:
+                writer.raise_schema_version()
+        except Divergence:
+            # A statement that ended the transaction, or keys with which there would be no COMMIT:
+            # nothing of the entry can take effect.
+            writer.rollback()
+            writer.begin()
         kept = sorted(self._overruled.items())[-OVERRULED_MAX:]
         writer.engine(schema.SET_META, (OVERRULED, msgspec.json.encode(dict(kept))))
 
@@ -270,7 +286,7 @@ class Application:
                 writer.vfs.set_time(times[request] if len(times) > 1 else times[0])
                 connection.set_last_insert_rowid(0)
                 counters.start()
-            if position == command.digest_from and position:
+            if is_checked and position == command.digest_from and position:
                 self._recorder.follow()
             reset = command.resets.get(position)
             if reset is not None:

@@ -119,8 +119,8 @@ class Attempt:
         )
 
     def has_unresolved_keys(self) -> bool:
-        """Would COMMIT fail now? RELEASE does not ask."""
-        return self.connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0] != 0
+        """Would COMMIT fail now?"""
+        return self.writer.has_unresolved_keys()
 
     def notice_schema_change(self, shape: Shape) -> None:
         """This statement is about to change the schema or the planner's statistics."""

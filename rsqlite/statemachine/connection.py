@@ -130,6 +130,10 @@ class Writer:
         if self.connection.in_transaction:
             self.engine("ROLLBACK")
 
+    def has_unresolved_keys(self) -> bool:
+        """Would COMMIT fail now? RELEASE does not ask."""
+        return self.connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0] != 0
+
     def schema_version(self) -> int:
         return int(self.engine("PRAGMA schema_version")[0][0])
 

@@ -329,3 +329,77 @@ def test_the_vote_is_on_the_entry_that_differs_however_long_those_before_it_take
     monkeypatch.undo()
     three.until(lambda: bool(three.faults), 20.0)
     assert [who for who, _ in three.faults] == [three.number(leader)]
+
+
+@pytest.fixture
+def strict(tmp_path: Path) -> Iterator[EngineCluster]:
+    """Three nodes that enforce foreign keys, and one parent."""
+    cluster = EngineCluster(tmp_path, 3, fk=True)
+    leader = cluster.start()
+    cluster.execute(leader, "CREATE TABLE p(id INTEGER PRIMARY KEY)", "INSERT INTO p VALUES(1)")
+    key = "p REFERENCES p(id) DEFERRABLE INITIALLY DEFERRED"
+    cluster.execute(leader, f"CREATE TABLE k(id INTEGER PRIMARY KEY, {key})")
+    applied_everywhere(cluster)
+    yield cluster
+    cluster.close()
+
+
+def test_a_key_that_only_the_sick_leader_finds_is_no_fault_of_the_others_disks(
+    strict: EngineCluster,
+) -> None:
+    leader = strict.leader()
+    tamper(leader, "INSERT INTO p VALUES(2)")
+    strict.ask(leader, execute("INSERT INTO k VALUES(6, 2)"))
+    given_up(strict, leader)
+    others = [one for one in strict.running() if one is not leader]
+    strict.wait_leader()
+    for one in others:
+        assert strict.rows(one, "SELECT * FROM k") == [], "nothing that COMMIT would refuse"
+    strict.execute(strict.leader(), "INSERT INTO k VALUES(7, 1)")
+
+
+def test_a_key_that_only_a_sick_follower_misses_costs_it_its_database(
+    strict: EngineCluster,
+) -> None:
+    follower = strict.followers()[0]
+    tamper(follower, "DELETE FROM p WHERE id = 1")
+    strict.execute(strict.leader(), "INSERT INTO k VALUES(6, 1)")
+    given_up(strict, follower)
+
+
+@pytest.mark.parametrize(
+    ("sql", "schema"),
+    [
+        ("INSERT OR ROLLBACK INTO t VALUES(1, 'y')", "SELECT 1"),
+        (
+            "UPDATE t SET v = 'z'",
+            "CREATE TRIGGER g BEFORE UPDATE ON t WHEN old.id = 1"
+            " BEGIN SELECT RAISE(ROLLBACK, 'no'); END",
+        ),
+    ],
+)
+def test_a_statement_that_ends_the_transaction_elsewhere_leaves_nothing_of_its_entry(
+    three: EngineCluster, sql: str, schema: str
+) -> None:
+    leader = three.leader()
+    three.answer(leader, execute(schema))
+    applied_everywhere(three)
+    tamper(leader, "DELETE FROM t WHERE id = 1")
+    three.ask(leader, execute("INSERT INTO t VALUES(50, 'a')", sql))
+    given_up(three, leader)
+    three.wait_leader()
+    others = [one for one in three.running() if one is not leader]
+    first, second = (three.rows(one, "SELECT * FROM t ORDER BY id") for one in others)
+    assert first == second
+    assert 50 not in dict(first)
+    three.execute(three.leader(), "INSERT INTO t VALUES(51, 'b')")
+
+
+def given_up(cluster: EngineCluster, engine: Engine) -> None:
+    """It was outvoted, and nobody else has ended; its process does."""
+    number = cluster.number(engine)
+    cluster.until(lambda: bool(cluster.faults), 30.0)
+    cluster.loop.advance(1.0)
+    assert [(at, type(fault)) for at, fault in cluster.faults] == [(number, DamagedDatabase)]
+    cluster.kill(number)
+    cluster.faults.clear()
