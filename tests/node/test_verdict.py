@@ -395,6 +395,20 @@ def test_a_statement_that_ends_the_transaction_elsewhere_leaves_nothing_of_its_e
     three.execute(three.leader(), "INSERT INTO t VALUES(51, 'b')")
 
 
+def test_many_entries_of_a_sick_leader_cost_no_election_each(three: EngineCluster) -> None:
+    applied_everywhere(three)
+    leader = three.leader()
+    tamper(leader)
+    for number in range(20):
+        three.answer(leader, update(f"v{number}"))
+    began = three.loop.monotonic()
+    given_up(three, leader)
+    three.wait_leader()
+    three.execute(three.leader(), "INSERT INTO t VALUES(60, 'b')")
+    assert three.loop.monotonic() - began < 8.0
+    same_rows(three, [(1, "v19"), (2, "v19"), (60, "b")])
+
+
 def given_up(cluster: EngineCluster, engine: Engine) -> None:
     """It was outvoted, and nobody else has ended; its process does."""
     number = cluster.number(engine)
