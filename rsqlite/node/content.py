@@ -91,6 +91,10 @@ class ContentChecks:
         self._earlier = last_index
         self._proposed = Index(0)
 
+    def replaced(self) -> None:
+        """Another database is here, of which nothing was found yet."""
+        self._own.clear()
+
     def reached(self, index: Index) -> None:
         """From the applier: the database is as of this CHECK entry, and nothing runs on it now."""
         engine = self._engine

@@ -569,6 +569,7 @@ class Engine:
     def _start_core(self) -> None:
         settings = self.settings
         tick = settings.tick
+        committed = Index(0) if self.core is None else self.core.commit_index
         self.core = Raft(
             node_id=self.node_id,
             settings=CoreSettings(
@@ -587,6 +588,7 @@ class Engine:
             applied=self.installer.applied_index,
             random=self._random,
             fingerprint=self.machine.fingerprint,
+            committed=committed,
         )
         self.admission.look()
         self.driver = Driver(
@@ -602,11 +604,12 @@ class Engine:
         self.writer.wire(self.driver, self.reader.confirm, self._slot_freed)
         self.membership.wire(self.driver)
         self._connect_members()
-        committed = self.core.configurations.committed.to_bytes()
+        configuration = self.core.configurations.committed.to_bytes()
         if not self.installer.is_without_database and (
-            self.core.configuration.members and committed != self.directory.saved_configuration()
+            self.core.configuration.members
+            and configuration != self.directory.saved_configuration()
         ):
-            self._save_configuration(committed)
+            self._save_configuration(configuration)
         self.content.began(self.log.last_index)
         self.driver.start()
         self.place.core_started()

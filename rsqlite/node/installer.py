@@ -331,6 +331,7 @@ class Installer:
             if engine.machine not in engine.open_parts:
                 self._open()
                 engine.make_machine_parts()
+            engine.content.replaced()
             remove_others(engine.machine.path)
             log.info("image installed", extra={"index": installed.last_index})
             self._is_installing = False

@@ -47,6 +47,8 @@ serve what it holds."""
 TOLD_MAX = 64
 """The newest entries that were overruled are told: far fewer than are remembered, for who has come
 further may have forgotten older ones, and would take them for right."""
+DOUBTS_MAX = 8
+"""So many entries are in doubt here at a time, the newest; who asks for another asks again."""
 DECIDED_KEPT = 64
 AS_IT_SAYS = ""
 """The vote of who has applied the entry and found what it expects."""
@@ -58,10 +60,9 @@ class Verdict:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._next_round = 0.0
-        self._index = Index(0)
-        """The entry that is in doubt; 0: none is."""
-        self._votes: dict[NodeId, str] = {}
-        """What came of it on the other nodes."""
+        self._votes: dict[Index, dict[NodeId, str]] = {}
+        """What came on the other nodes of each entry that is in doubt, those asked for first in
+        front."""
         self._next_telling = 0.0
         self._knows: dict[Index, set[NodeId]] = {}
         """Who has answered for an entry that was overruled here; of the newest `TOLD_MAX`."""
@@ -70,7 +71,7 @@ class Verdict:
         own when it is asked, would never end."""
 
     def __repr__(self) -> str:
-        return f"<Verdict index={self._index} votes={self._votes}>"
+        return f"<Verdict votes={self._votes}>"
 
     def vote(self, index: Index) -> str | None:
         """What this node computed for the entry; None when it has not come to it, or holds what
@@ -88,9 +89,11 @@ class Verdict:
         applied = engine.machine.applied_index
         if isinstance(engine.fault, Divergence) and index == engine.fault.index:
             return engine.fault.effects
-        if engine.refuses or index > applied:
+        if engine.refuses:
             return None
-        return engine.machine.overruled.get(index, AS_IT_SAYS)
+        known = AS_IT_SAYS if index <= applied else None
+        # Just decided: this node may have to wait for a leader before it can apply it.
+        return engine.machine.overruled.get(index, known)
 
     def asked(self, index: object) -> Mapping[str, object]:
         """Somebody differs from the entry at `index`: the answer to it. This node puts the same
@@ -104,9 +107,9 @@ class Verdict:
         return {"vote": self.vote(Index(index))}
 
     def _doubt(self, index: Index) -> None:
-        if index != self._index:
-            self._index = index
-            self._votes.clear()
+        self._votes.setdefault(index, {})
+        while len(self._votes) > DOUBTS_MAX:
+            del self._votes[next(iter(self._votes))]
 
     def sweep(self, now: float) -> None:
         """Put the question again, until a quorum has answered alike."""
@@ -116,7 +119,7 @@ class Verdict:
         if now >= self._next_telling:
             self._next_telling = now + TELL_PAUSE_S
             self._tell()
-        if not self._index or now < self._next_round:
+        if not self._votes or now < self._next_round:
             return
         self._next_round = now + ASK_PAUSE_S
         core = engine.core
@@ -125,7 +128,8 @@ class Verdict:
         voters = configuration.voters | configuration.outgoing
         for member in configuration.members:
             if member.node_id != engine.node_id and member.node_id in voters:
-                self._ask(member, self._index, self._answered)
+                for index in list(self._votes):
+                    self._ask(member, index, self._answered)
 
     def _tell(self) -> None:
         """Ask each of those for whom it is not known that they hold what is held here, of one entry
@@ -156,16 +160,18 @@ class Verdict:
             self._next_telling = 0.0  # it is there: the next entry follows
 
     def _answered(self, node_id: NodeId, index: Index, vote: str) -> None:
-        if index == self._index:
-            self._votes[node_id] = vote
-            self._decide()
+        if index in self._votes:
+            self._votes[index][node_id] = vote
+            self._decide(index)
 
-    def _decide(self) -> None:
-        engine, index = self._engine, self._index
+    def _decide(self, index: Index) -> None:
+        engine = self._engine
         core, held, own = engine.core, self._held(index), self.vote(index)
         if core is None or held is None or engine.is_stopping:
             return
-        votes = self._votes if own is None else {**self._votes, engine.node_id: own}
+        votes = dict(self._votes[index])
+        if own is not None:
+            votes[engine.node_id] = own
         chosen = quorum_choice(core.configuration, votes)
         if chosen is None:
             return
@@ -173,7 +179,8 @@ class Verdict:
         if isinstance(engine.fault, Divergence) and engine.fault.index != index:
             return  # it has stopped for something else since
         self._decided.append(index)
-        self._index, self._next_round = Index(0), 0.0  # the next entry may be in doubt as well
+        del self._votes[index]
+        self._next_round = 0.0  # the next entry may be in doubt as well
         if chosen == held:
             if is_divergent:
                 log.error(

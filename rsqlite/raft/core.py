@@ -48,9 +48,12 @@ class Raft:
         applied: Index,
         random: random.Random,
         fingerprint: str = "",
+        committed: Index = Index(0),  # noqa: B008 - an integer
     ) -> None:
         """`configuration` is the database's, at `applied`. All that is in `log` is durable now.
-        `fingerprint` is how this node computes SQL."""
+        `fingerprint` is how this node computes SQL. `committed`: what an earlier core of this
+        process, on the same log, has learned to be committed; it need not wait for a leader to
+        learn it again."""
         self._state = RaftState(
             node_id=node_id,
             settings=settings,
@@ -61,6 +64,7 @@ class Raft:
             random=random,
             fingerprint=fingerprint,
         )
+        self._state.commit_to(min(committed, self._state.log.last_index))
         self._before = invariants.look(self._state) if self.checks_every_step else None
 
     def __repr__(self) -> str:

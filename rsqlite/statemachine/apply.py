@@ -13,11 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import apsw
-import msgspec
 
 from rsqlite.errors import Divergence
 from rsqlite.raft.types import Configuration, Entry, EntryKind
-from rsqlite.statemachine import results, schema
+from rsqlite.statemachine import overruled, results, schema
 from rsqlite.statemachine.command import (
     FLAG_FOREIGN_KEYS,
     FLAG_STATISTICS,
@@ -26,6 +25,7 @@ from rsqlite.statemachine.command import (
 )
 from rsqlite.statemachine.connection import Writer
 from rsqlite.statemachine.digest import Recorder
+from rsqlite.statemachine.replay import Replay, is_about_content
 from rsqlite.statemachine.session import (
     Session,
     apply_session,
@@ -39,12 +39,6 @@ Applied = tuple[int, int, int]
 
 _DML = frozenset({"INSERT", "UPDATE", "DELETE", "REPLAC"})
 """First letters of statements that leave the schema as it is."""
-
-
-OVERRULED = "overruled"
-"""In `_rsqlite_meta`: entries that a majority computed otherwise than they say."""
-OVERRULED_MAX = 256
-"""The newest of them that are remembered: who comes back with an older database fetches one."""
 
 
 class _DivergesAt(Divergence):
@@ -232,23 +226,16 @@ class Application:
     def _as_computed(self, command: Command, session: Session) -> None:
         """Carry the entry out from the start, whatever it expects: a majority has decided."""
         writer = self._writer
-        self._recorder.discard()
-        writer.rollback()
-        writer.begin()
-        if session:
-            defer_foreign_keys(writer, session)
-        try:
-            self._statements(command, is_checked=False)
-            self._require_keys()
-            if command.flags & FLAG_STATISTICS:
-                writer.raise_schema_version()
-        except Divergence:
-            # A statement that ended the transaction, or keys with which there would be no COMMIT:
-            # nothing of the entry can take effect.
+
+        def begin() -> None:
             writer.rollback()
             writer.begin()
-        kept = sorted(self._overruled.items())[-OVERRULED_MAX:]
-        writer.engine(schema.SET_META, (OVERRULED, msgspec.json.encode(dict(kept))))
+            if session:
+                defer_foreign_keys(writer, session)
+
+        self._recorder.discard()
+        overruled.carry_out(writer, command, begin)
+        overruled.remember(writer, self._overruled)
 
     def _simply(self, command: Command) -> None:
         """The hot path: statements of one text, one for each request, and one time for all."""
@@ -271,41 +258,23 @@ class Application:
         if failure is not None:
             raise self._error(command, len(rowids), failure) from failure
 
-    def _statements(self, command: Command, *, is_checked: bool = True) -> None:
+    def _statements(self, command: Command) -> None:
         """Everything the entry can say, one statement after the other."""
-        writer = self._writer
-        connection, counters, entropy = writer.connection, writer.counters, writer.entropy
-        execute = writer.cursor.execute
-        reads_rows = ["returning" in sql.lower() for sql in command.sqls]
-        firsts = _first_positions(command)
-        request = -1
-        for position, parameters in enumerate(command.parameters):
-            if position in firsts:
-                request += 1
-                times = command.times
-                writer.vfs.set_time(times[request] if len(times) > 1 else times[0])
-                connection.set_last_insert_rowid(0)
-                counters.start()
-            if is_checked and position == command.digest_from and position:
+        connection = self._writer.connection
+        replay = Replay(self._writer, command)
+        for position in range(command.statement_count):
+            replay.begin(position)
+            if position == command.digest_from and position:
                 self._recorder.follow()
-            reset = command.resets.get(position)
-            if reset is not None:
-                writer.restore_counters(*reset)
-            entropy.open(command.streams.get(position))
-            place = command.texts[position] if command.texts else 0
-            code = 0
+            code, expected = 0, command.errors.get(position, 0)
             try:
-                cursor = execute(command.sqls[place], parameters)
-                if reads_rows[place]:
-                    for _ in cursor:
-                        pass
+                replay.run(position)
             except apsw.Error as error:
                 code = results.extended_code(error)
-                is_fault = not results.is_statement_result(code) or not connection.in_transaction
-                if is_fault or (is_checked and code != command.errors.get(position)):
+                if code != expected or not connection.in_transaction:
                     raise self._error(command, position, error) from error
-            if is_checked and (
-                code != command.errors.get(position, 0)
+            if (
+                code != expected
                 or connection.changes() != command.changes[position]
                 or connection.last_insert_rowid() != command.rowids[position]
             ):
@@ -334,7 +303,7 @@ class Application:
         fault = results.node_fault(error)
         if fault is not None:
             return fault
-        if not results.is_statement_result(code):
+        if not is_about_content(self._writer, error):
             return results.commit_fault(error)
         return Divergence(
             f"statement {position} ({_text(command, position)}): {error}"
@@ -370,17 +339,6 @@ def _may_change_schema(part: Sequence[Decoded]) -> bool:
                 if sql[:6].upper() not in _DML:
                     return True
     return False
-
-
-def _first_positions(command: Command) -> frozenset[int]:
-    """The first statement of each request."""
-    if not command.counts:
-        return frozenset(range(len(command.changes)))
-    found, position = [], 0
-    for count in command.counts:
-        found.append(position)
-        position += count
-    return frozenset(found)
 
 
 def _text(command: Command, position: int) -> str:

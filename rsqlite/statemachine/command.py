@@ -65,6 +65,9 @@ class Command(msgspec.Struct, array_like=True, gc=False):
     digest_from: int = -1
     """First position that `digest` covers; -1: the entry has none."""
     digest: bytes = b""
+    transactions: list[int] = []
+    """Numbers of the requests whose statements, two or more, take effect together or not at all: it
+    matters where a majority computes otherwise than the leader did (`overruled.py`)."""
 
     @property
     def is_long(self) -> bool:

@@ -8,8 +8,8 @@ import msgspec
 
 from rsqlite.raft.types import Configuration, Index, Term
 from rsqlite.statemachine import schema
-from rsqlite.statemachine.apply import OVERRULED
 from rsqlite.statemachine.connection import Writer
+from rsqlite.statemachine.overruled import OVERRULED
 
 
 class State(NamedTuple):

@@ -24,6 +24,7 @@ class Journal:
         "sqls",
         "streams",
         "texts",
+        "transactions",
     )
 
     def __init__(self) -> None:
@@ -37,6 +38,7 @@ class Journal:
         self.errors: dict[int, int] = {}
         self.resets: dict[int, tuple[int, int, int]] = {}
         self.streams: dict[int, int] = {}
+        self.transactions: list[int] = []
 
     def place(self, sql: str) -> int:
         """The number of this text in the entry."""
@@ -56,6 +58,16 @@ class Journal:
         self.parameters.extend(parameters)
         self.changes.extend(changes)
         self.rowids.extend(rowids)
+
+    def end_request(self, mark: int, *, is_transaction: bool) -> bool:
+        """A request that began at `mark` is over. Has any of it taken effect?"""
+        count = self.mark() - mark
+        if not count:
+            return False
+        if is_transaction and count > 1:
+            self.transactions.append(len(self.counts))
+        self.counts.append(count)
+        return True
 
     def cut(self, mark: int) -> None:
         """Forget everything from `mark` on."""
@@ -92,4 +104,5 @@ class Journal:
             streams=self.streams,
             digest_from=digest_from,
             digest=digest,
+            transactions=self.transactions,
         )

@@ -28,7 +28,7 @@ from rsqlite.ports import Done, Loop
 from rsqlite.raft.types import Configuration, Entry, EntryId, Index, Term
 from rsqlite.request import Failure, Outcome, Request
 from rsqlite.statemachine import functions, results, schema
-from rsqlite.statemachine.apply import OVERRULED_MAX, Application, Decoded
+from rsqlite.statemachine.apply import Application, Decoded
 from rsqlite.statemachine.backfill import check_wal
 from rsqlite.statemachine.background import Background
 from rsqlite.statemachine.batch import Batch
@@ -47,6 +47,7 @@ from rsqlite.statemachine.opening import (
     prepare_close,
     provide_temporary_room,
 )
+from rsqlite.statemachine.overruled import OVERRULED_MAX
 from rsqlite.statemachine.reader import Readers
 from rsqlite.statemachine.session import restore_session
 from rsqlite.statemachine.speculation import Speculation

@@ -52,7 +52,7 @@ class RequestRun:
 
     def run(self) -> Outcome:
         """What the client gets; the columns of the entry get what took effect."""
-        attempt, request = self._attempt, self._request
+        request = self._request
         if self._writer.shapes.facts.has_virtual:
             self._writer.flush_virtual_tables()
         self._connection.set_last_insert_rowid(0)
@@ -62,10 +62,8 @@ class RequestRun:
             self._run_transaction()
         else:
             self._run_texts()
-        count = self._journal.mark() - self._mark
-        if count:
-            attempt.journal.counts.append(count)
-        return Outcome(self._results, 0, count > 0)
+        has_effects = self._journal.end_request(self._mark, is_transaction=request.transaction)
+        return Outcome(self._results, 0, has_effects)
 
     def _set_budget(self) -> None:
         attempt, request = self._attempt, self._request

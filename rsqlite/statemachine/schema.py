@@ -37,7 +37,6 @@ INSERT_APPLIED = "INSERT INTO _rsqlite_applied VALUES (1, 0, 0, 0)"
 UPDATE_APPLIED = (
     "UPDATE _rsqlite_applied SET applied_index = ?, applied_term = ?, time_ms = ? WHERE id = 1"
 )
-SELECT_META = "SELECT value FROM _rsqlite_meta WHERE name = ?"
 SET_META = "INSERT OR REPLACE INTO _rsqlite_meta VALUES (?, ?)"
 RESET_CHANGES = "DELETE FROM _rsqlite_applied WHERE 0"
 """Changes nothing and leaves `changes()` at 0."""

@@ -190,11 +190,6 @@ class DataDirectory:
         if self._configuration is not None:
             self.save_configuration(*self._configuration)
 
-    def set_label(self, label: str) -> None:
-        """Change the operator's name of the node; durable when this returns."""
-        if label != self.identity.label:
-            self._store(replace(self.identity, label=label))
-
     def close(self) -> None:
         """Let others use the directory."""
         if self._unlock is not None:

@@ -6,7 +6,7 @@ import dataclasses
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -123,6 +123,30 @@ def test_a_follower_that_was_left_behind_comes_back_by_an_image(three: EngineClu
     three.until(lambda: is_level(three, again))
     assert count(three, again) == count(three, three.leader())
     assert three.faults == []
+
+
+def test_what_a_check_found_of_a_database_is_forgotten_with_it(three: EngineCluster) -> None:
+    reports: list[Any] = []
+    three.leader().verify(lambda *answer: reports.append(answer))
+    three.until(lambda: bool(reports))
+    index, left = reports[0][0].index, three.followers()[0]
+    found = finding(left, index)
+    assert found == finding(three.leader(), index)
+    assert found["state"] == "done"
+    three.isolate(left)
+    while three.leader().log.first_index <= left.log.last_index + 1:
+        write(three, 10)
+        three.loop.advance(0.2)
+    three.board.heal()
+    three.until(lambda: is_level(three, left), 20.0)
+    assert left.installer.origin.installed is not None
+    assert finding(left, index)["state"] == "none"
+
+
+def finding(engine: Engine, index: int) -> Mapping[str, object]:
+    found: list[Mapping[str, object]] = []
+    engine.content.asked({"content": index}, found.append)
+    return {key: found[0][key] for key in ("state", "digest")}
 
 
 def test_a_new_node_gets_an_image_and_then_its_vote(three: EngineCluster) -> None:

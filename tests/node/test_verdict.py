@@ -378,20 +378,20 @@ def test_a_key_that_only_a_sick_follower_misses_costs_it_its_database(
         ),
     ],
 )
-def test_a_statement_that_ends_the_transaction_elsewhere_leaves_nothing_of_its_entry(
-    three: EngineCluster, sql: str, schema: str
+@pytest.mark.parametrize("is_transaction", [True, False])
+def test_a_statement_that_ends_the_transaction_elsewhere_takes_only_its_unit_with_it(
+    three: EngineCluster, sql: str, schema: str, is_transaction: bool
 ) -> None:
     leader = three.leader()
     three.answer(leader, execute(schema))
     applied_everywhere(three)
     tamper(leader, "DELETE FROM t WHERE id = 1")
-    three.ask(leader, execute("INSERT INTO t VALUES(50, 'a')", sql))
+    three.ask(leader, execute("INSERT INTO t VALUES(50, 'a')", sql, transaction=is_transaction))
     given_up(three, leader)
     three.wait_leader()
     others = [one for one in three.running() if one is not leader]
     first, second = (three.rows(one, "SELECT * FROM t ORDER BY id") for one in others)
-    assert first == second
-    assert 50 not in dict(first)
+    assert first == second == [(1, "a"), (2, "b"), *([] if is_transaction else [(50, "a")])]
     three.execute(three.leader(), "INSERT INTO t VALUES(51, 'b')")
 
 

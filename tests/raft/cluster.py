@@ -17,6 +17,7 @@ from rsqlite.raft.types import (
     EntryId,
     EntryKind,
     HardState,
+    Index,
     Member,
     Role,
     Upgrade,
@@ -168,8 +169,8 @@ class Server:
         assert self.raft is not None, f"{self.node_id} is down"
         return self.raft
 
-    def start(self) -> None:
-        """Begin a life with what the disk holds."""
+    def start(self, committed: int = 0) -> None:
+        """Begin a life with what the disk holds, and what this process knows still."""
         self.raft = Raft(
             node_id=self.node_id,
             settings=self.settings,
@@ -179,6 +180,7 @@ class Server:
             applied=len(self.database.applied),
             random=self.random,
             fingerprint=self.fingerprint,
+            committed=Index(committed),
         )
 
     def crash(self, rng: random.Random | None = None) -> None:

@@ -44,6 +44,17 @@ def test_a_group_of_one_serves_after_one_election() -> None:
     assert node.core.progress() == ()
 
 
+def test_what_a_core_knew_to_be_committed_its_successor_hands_out_at_once() -> None:
+    node = Lone(1, 1, 1)
+    node.start(committed=2)
+    node.poll()
+    assert [entry.index for entry in node.handed] == [1, 2]
+    node = Lone(1, 1, 1, applied=2)
+    node.start(committed=9)  # of a log that was longer
+    node.poll()
+    assert [entry.index for entry in node.handed] == [3]
+
+
 def test_nothing_to_do_is_none() -> None:
     node = Lone()
     assert node.core.poll() is None

@@ -11,8 +11,9 @@ import pytest
 from rsqlite.config import Settings
 from rsqlite.errors import DiskFault, DiskFull, Divergence, InvariantViolation, NodeFault
 from rsqlite.raft.types import Configuration, Entry, EntryKind, Index, Term
-from rsqlite.statemachine.apply import OVERRULED_MAX, Application
+from rsqlite.statemachine.apply import Application
 from rsqlite.statemachine.command import Command, decode, encode
+from rsqlite.statemachine.overruled import OVERRULED_MAX
 from tests.statemachine.lab import TERM, Lab, ask
 
 INSERT = "INSERT INTO t(v) VALUES(?)"

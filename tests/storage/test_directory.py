@@ -70,9 +70,6 @@ def test_the_cluster_is_set_once_and_durably() -> None:
     data.set_cluster("c1")
     with pytest.raises(ForeignDirectory, match="belongs to cluster c1, not to c2"):
         data.set_cluster("c2")
-    data.set_label("new name")
-    disk.power_loss()
-    assert DataDirectory.open(PATH, disk=disk).identity.label == "new name"
 
 
 def test_a_directory_in_use_is_refused_with_the_process_that_uses_it(tmp_path: Path) -> None:
