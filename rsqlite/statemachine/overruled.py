@@ -53,7 +53,7 @@ def remember(writer: Writer, overruled: Mapping[int, str]) -> None:
 
 def _run(writer: Writer, command: Command, skipped: set[int]) -> int | None:
     """The first position of the unit that ended the transaction."""
-    replay = Replay(writer, command)
+    replay = Replay(writer, command, is_overruled=True)
     for first, end in _units(command):
         replay.begin(first)
         if first in skipped:

@@ -16,9 +16,11 @@ class Replay:
     """Everything that an entry can say. `begin` is called for each position in order, and `run` for
     those that are not left out."""
 
-    def __init__(self, writer: Writer, command: Command) -> None:
+    def __init__(self, writer: Writer, command: Command, *, is_overruled: bool = False) -> None:
+        """`is_overruled`: what the leader counted is wrong, unless nothing here says more."""
         self._writer = writer
         self._command = command
+        self._is_overruled = is_overruled
         self._returns_rows = ["returning" in sql.lower() for sql in command.sqls]
         self._requests = {first: number for number, (first, _) in enumerate(requests(command))}
 
@@ -35,7 +37,7 @@ class Replay:
         """One statement. Raises SQLite's error as it comes."""
         writer, command = self._writer, self._command
         reset = command.resets.get(position)
-        if reset is not None:
+        if reset is not None and not (self._is_overruled and self._follows(position, reset)):
             writer.restore_counters(*reset)
         writer.entropy.open(command.streams.get(position))
         place = command.texts[position] if command.texts else 0
@@ -43,6 +45,14 @@ class Replay:
         if self._returns_rows[place]:
             for _ in cursor:
                 pass
+
+    def _follows(self, position: int, reset: tuple[int, int, int]) -> bool:
+        """Did the statement before, of the same request, leave the leader's counters so? Then those
+        that it left here are right."""
+        if position in self._requests:
+            return False
+        command, before = self._command, position - 1
+        return reset[:2] == (command.changes[before], command.rowids[before])
 
 
 def requests(command: Command) -> Iterator[tuple[int, int]]:

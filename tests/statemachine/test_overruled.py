@@ -96,3 +96,23 @@ def test_a_statement_that_fails_there_as_well_keeps_what_it_did(lab: Lab) -> Non
     overruled(lab, ask("INSERT OR FAIL INTO u VALUES(1), (2), (3)"), ask(RECEIPT), ask(ALICE))
     assert lab.query(ask("SELECT id FROM u"), lab.replica).results[0].rows == [(1,), (2,)]
     assert values(lab) == [90, 100]
+
+
+@pytest.mark.parametrize("transaction", [True, False])
+def test_counters_are_those_of_here_where_those_of_the_leader_came_about_as_here(
+    lab: Lab, transaction: bool
+) -> None:
+    refund = ask(
+        "DELETE FROM receipt WHERE id = 1",
+        "UPDATE t SET v = v - changes() * 10 WHERE id = 1",
+        transaction=transaction,
+    )
+    overruled(lab, ask(ALICE), refund, ask("UPDATE t SET v = v - changes() WHERE id = 2"))
+    assert values(lab) == [80, 100]
+
+
+def test_counters_that_nothing_in_the_entry_explains_are_those_of_the_leader(lab: Lab) -> None:
+    wrong = "INSERT INTO t SELECT 1, 1"  # has no effect, and sets changes() to 0
+    spend = "UPDATE t SET v = v - changes() * 10"
+    overruled(lab, ask("UPDATE t SET v = v", wrong, spend), ask(RECEIPT))
+    assert values(lab) == [100, 100]
