@@ -13,6 +13,7 @@ from rsqlite.request import Outcome, ReadLevel, Request, RequestKind, Rows
 from rsqlite.statemachine.check import check_database
 from rsqlite.storage.check import check as check_files
 from rsqlite.storage.finding import Severity
+from rsqlite.testing import receipts
 from rsqlite.testing.engines import EngineCluster
 from rsqlite.testing.workload import Workload, expect
 
@@ -61,6 +62,8 @@ def judge(cluster: EngineCluster, workload: Workload) -> None:
         for table, rows in content.items():
             expect(rows == model.get(table), f"{label} has another {table} than {leader.label}")
         expect(content.keys() == model.keys(), f"{label} has other tables than {leader.label}")
+    problem = receipts.problem(model, has_keys=cluster.settings.fk)
+    expect(not problem, problem)
     workload.judge(
         [str(row[1]) for row in model["words"]],
         [n for _, n in sorted(model["counters"])],

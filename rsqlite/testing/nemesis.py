@@ -30,6 +30,7 @@ from rsqlite.errors import (
 from rsqlite.node.engine import Engine
 from rsqlite.raft.core import Raft
 from rsqlite.statemachine.vfs import load_checksum_vfs
+from rsqlite.testing import receipts
 from rsqlite.testing.frail import Fault
 from rsqlite.testing.lanes import Weather
 from rsqlite.testing.operator import Operator
@@ -52,6 +53,19 @@ CHURN = {
     "pause": 1,
 }
 """What befalls a cluster whose members change all the time, and how often each."""
+NOISE = "UPDATE words SET noise = 'tampered' WHERE id % 7 = 0"
+SICK = {
+    "tamper": 9,
+    "transfer": 2,
+    "isolate": 1,
+    "split": 1,
+    "kill": 1,
+    "cut the power": 1,
+    "kill all": 1,
+    "pause": 1,
+    "bad weather": 1,
+}
+"""What befalls a cluster one of whose databases is changed behind its back."""
 LEADER_SHARE = 0.4
 """Of what befalls a node: so much looks for one that leads."""
 REPAIR_S = 5.0
@@ -103,6 +117,8 @@ class Nemesis:
             # So slow that a change can be cut off before anybody has heard of it.
             self._weather = Weather(delay_max_s=chance.choice((1e-4, 0.01, 0.05)))
             self._cluster.board.weather = self._weather
+        elif simulation.is_sick:
+            self._weights = {kind: SICK.get(kind, 0) for kind in self._kinds}
         else:
             self._weights = {kind: chance.choice((0, 0, 1, 3)) for kind in self._kinds}
 
@@ -266,11 +282,13 @@ class Nemesis:
         """Behind its back."""
         self.excuse(DamagedDatabase, Divergence)
         self.has_tampered, self._next_loss = True, math.inf
+        sql = self._chance.choice((NOISE, *receipts.TAMPERINGS))
         connection = apsw.Connection(engine.machine.path, vfs=load_checksum_vfs())
         try:
-            connection.execute("UPDATE words SET noise = 'tampered' WHERE id % 7 = 0")
-        except apsw.BusyError:
-            self._say("tampered: not, a transaction is open")
+            connection.execute(sql)
+            self._say(f"changed rows: {engine.label}, {sql}")
+        except (apsw.BusyError, apsw.SQLError) as error:
+            self._say(f"changed nothing: {error}")  # a transaction is open, or it has no tables yet
         finally:
             connection.close()
 

@@ -58,8 +58,14 @@ class Simulation:
         """The log is cut early, so followers that were away need them."""
         self.is_churn = chance.random() < 0.25
         """The members change all the time, and little else happens."""
+        self.is_sick = not self.is_churn and self.size > 1 and chance.random() < 0.15
+        """One of the databases is changed behind its node's back. (Of an image nobody could tell
+        any more who is right.)"""
+        if self.is_sick:
+            self.has_images = False
         if size is not None:
-            self.size, self.has_images, self.is_churn = size, False, False
+            self.size = size
+            self.has_images = self.is_churn = self.is_sick = False
         self.has_power: bool | None = None
         """When a node ends in the midst of a call; None: as chance has it."""
         kept = {
@@ -77,6 +83,7 @@ class Simulation:
             **{
                 "log_inline_sync_max": chance.choice((0.0, QUIET.log_inline_sync_max)),
                 "segment_bytes": chance.choice((64 * KIB, MIB)),
+                "fk": chance.random() < 0.5,
                 **(kept if self.has_images else {}),
                 **settings,
             },

@@ -23,6 +23,7 @@ from rsqlite.request import (
     Rows,
     Write,
 )
+from rsqlite.testing import receipts
 
 COUNTERS = 3
 ACCOUNTS = 5
@@ -35,6 +36,7 @@ SCHEMA = (
     *(f"INSERT INTO counters VALUES({number}, 0)" for number in range(COUNTERS)),
     "CREATE TABLE accounts(id INTEGER PRIMARY KEY, n INTEGER CHECK(n >= 0))",
     *(f"INSERT INTO accounts VALUES({number}, {MONEY})" for number in range(ACCOUNTS)),
+    *receipts.SCHEMA,
 )
 WRONG = (
     "INSERT INTO words(id, word) VALUES(-1, 'one'), (-1, 'two')",
@@ -94,8 +96,15 @@ class Workload:
         if self.waiting >= OPEN_MAX:
             return
         self._number += 1
-        operations = (self._insert, self._increment, self._transfer, self._read, self._mistake)
-        (operation,) = self._chance.choices(operations, weights=(35, 25, 10, 25, 5))
+        operations = {
+            self._insert: 30,
+            self._increment: 20,
+            self._transfer: 10,
+            self._pay: 15,
+            self._read: 20,
+            self._mistake: 5,
+        }
+        (operation,) = self._chance.choices(list(operations), weights=list(operations.values()))
         operation(engine)
 
     def define(self, engine: Engine) -> None:
@@ -199,6 +208,9 @@ class Workload:
             transaction=True,
         )
         self._ask(engine, request, lambda answer: None)
+
+    def _pay(self, engine: Engine) -> None:
+        self._ask(engine, receipts.operation(self._chance), lambda answer: None)
 
     def _read(self, engine: Engine) -> None:
         (level,) = self._chance.choices((ReadLevel.LINEARIZABLE, ReadLevel.NONE), weights=(2, 1))

@@ -287,8 +287,39 @@ MUTATIONS = (
     Mutation(
         "a follower computes with a time of its own",
         "statemachine/apply.py",
-        "writer.vfs.set_time(times[request] if len(times) > 1 else times[0])",
+        "writer.vfs.set_time(command.times[0])",
         "writer.vfs.set_time(self.time_ms)",
+    ),
+    # A sick node
+    Mutation(
+        "an overruled transaction takes effect by halves",
+        "statemachine/overruled.py",
+        "frozenset(command.transactions)",
+        "frozenset()",
+    ),
+    Mutation(
+        "an overruled entry leaves keys without a parent",
+        "statemachine/overruled.py",
+        "if not is_kept or writer.has_unresolved_keys():",
+        "if not is_kept:",
+    ),
+    Mutation(
+        "what ends the transaction takes strangers' requests with it",
+        "statemachine/overruled.py",
+        "        skipped.add(ended)\n",
+        "        skipped.update(range(command.statement_count))\n",
+    ),
+    Mutation(
+        "an overruled statement sees the counters of the sick leader",
+        "statemachine/overruled.py",
+        "Replay(writer, command, is_overruled=True)",
+        "Replay(writer, command)",
+    ),
+    Mutation(
+        "a sick leader goes on when it was overruled",
+        "node/verdict.py",
+        "        elif engine.fault is None:\n            engine.give_up_database",
+        "        elif False:\n            engine.give_up_database",
     ),
     # The disk
     Mutation(
