@@ -34,8 +34,8 @@ FEW = (
     " `rsqlite recover` lets those that are left go on"
 )
 MANY = (
-    "no leader, though a majority answers. See what the others log: one whose database is lost, or"
-    " whose log is shorter than another's, cannot lead"
+    "no leader, though a majority answers. See what the others log: one whose disk hangs, or whose"
+    " log is shorter than another's, cannot lead"
 )
 
 

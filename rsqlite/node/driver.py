@@ -71,7 +71,6 @@ class Driver:
         self._is_told = False
         """The core was told something since it was last asked for output."""
         self._is_stopped = False
-        self._may_lead = True
         self._last_tick = loop.monotonic()
         self._timer: Handle | None = None
         self._flush_timer: Handle | None = None
@@ -182,11 +181,9 @@ class Driver:
         """Hand leadership to `target`, or to the follower that has most."""
         return bool(self._feed(self.core.transfer_leadership, target))
 
-    def forbid_leading(self) -> None:
-        """This node's database is not to be trusted: it votes, but never leads again."""
-        self._may_lead = False
-        self._tell_core_of_stall()
-        self.pump()
+    def lead_reluctantly(self) -> None:
+        """This node's database is not to be trusted: it leads only if nobody else can."""
+        self._feed(self.core.lead_reluctantly)
 
     def pump(self) -> None:
         """Carry out outputs until there are none. Calls from within go to the outermost one."""
@@ -313,6 +310,6 @@ class Driver:
 
     def _tell_core_of_stall(self) -> None:
         """A disk that hangs would leave a leader that looks healthy and blocks everybody (raft.md
-        rule 46); a database that cannot be trusted counts as one."""
+        rule 46)."""
         stalled = self._log.oldest_pending_s > self._settings.raft_election_timeout
-        self.core.disk_stalled(stalled or not self._may_lead)
+        self.core.disk_stalled(stalled)

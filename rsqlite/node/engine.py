@@ -40,6 +40,7 @@ from rsqlite.node.driver import Driver
 from rsqlite.node.farewell import Farewell
 from rsqlite.node.findings import Verified
 from rsqlite.node.forwarding import FIRST_ID_BITS, Forwarding
+from rsqlite.node.hand_back import HandBack
 from rsqlite.node.images import Images
 from rsqlite.node.installer import Installer, has_others
 from rsqlite.node.membership import Granted, Membership
@@ -51,7 +52,6 @@ from rsqlite.node.scrub import Scrub
 from rsqlite.node.space import Space
 from rsqlite.node.status import Status
 from rsqlite.node.transfer import Transfer
-from rsqlite.node.upgrade import HandBack
 from rsqlite.node.vacuum import Vacuum
 from rsqlite.node.vacuums import Vacuumed, Vacuums, answer_to, is_vacuum
 from rsqlite.node.verdict import Verdict
@@ -1080,7 +1080,7 @@ class Engine:
         self.reader.stop(fault)
         if isinstance(error, Divergence):
             if self.driver is not None:
-                self.driver.forbid_leading()
+                self.driver.lead_reluctantly()
             self._tell_watchers()
             return
         self._end(error)

@@ -105,7 +105,7 @@ class Images:
     def sweep(self, now: float, core: Raft) -> None:
         """Offer an image to whoever needs one, if we lead; let go of one that nobody wants."""
         needy: list[ProgressView] = []
-        if core.role is Role.LEADER:
+        if core.role is Role.LEADER and not core.is_unfit:
             needy = [
                 one
                 for one in core.progress()

@@ -195,11 +195,11 @@ class Installer:
         return self._engine.machine.configuration
 
     def core_started(self) -> None:
-        """Without a database this node neither leads nor applies nor reads."""
+        """Without a database this node neither applies nor reads, and is the last to lead."""
         engine = self._engine
         if self._lost:
             assert engine.driver is not None
-            engine.driver.forbid_leading()
+            engine.driver.lead_reluctantly()
             engine.applier.is_stopped = True
             engine.reader.stop(self.refusal())
 

@@ -11,24 +11,13 @@ What to propose is decided by pure functions here, which `changes.py` and `membe
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from rsqlite.errors import RequestError
 from rsqlite.raft.types import Configuration, Member, NodeId, Upgrade
 from rsqlite.statemachine.fingerprint import behaviour_of, is_fingerprint
-
-if TYPE_CHECKING:
-    from rsqlite.node.engine import Engine
-
-log = logging.getLogger(__name__)
-
-HAND_BACK_PAUSE_S = 2.0
-HAND_BACK_PAUSE_MAX_S = 300.0
-"""Pauses between two attempts to hand leadership to an older node; each is twice the one before."""
 
 
 class Declare(msgspec.Struct, tag="declare", frozen=True):
@@ -109,41 +98,3 @@ def by_itself(current: Configuration, own: Member, fingerprint: str) -> Configur
     if upgrade is not None and all(one.node_id in upgrade.members for one in found.members):
         found = replace(found, fingerprint=upgrade.target, upgrade=None)
     return None if found == current else found
-
-
-class HandBack:
-    """A leader that is ahead in an upgrade gives the leadership to a member that is not, as soon as
-    one can take it. `sweep` is called a few times a second."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._next_attempt = 0.0
-        self._pause_s = 0.0
-        """The last one; none yet, or it is long over."""
-
-    def __repr__(self) -> str:
-        return f"<HandBack pause={self._pause_s}>"
-
-    def sweep(self, now: float) -> None:
-        """Hand over, if there is somebody."""
-        core, driver = self._engine.core, self._engine.driver
-        if core is None or driver is None:
-            return
-        if not (core.is_ready and core.is_reluctant) or now < self._next_attempt:
-            return
-        older = core.configuration.older_voters
-        able = [
-            one
-            for one in core.progress()
-            if one.node_id in older and one.is_active and one.match_index >= core.commit_index
-        ]
-        if not able or core.is_transferring:
-            return
-        # One that never takes over must not cost a pause of writes again and again.
-        if now > self._next_attempt + HAND_BACK_PAUSE_MAX_S:
-            self._pause_s = 0.0
-        self._pause_s = min(max(HAND_BACK_PAUSE_S, 2 * self._pause_s), HAND_BACK_PAUSE_MAX_S)
-        self._next_attempt = now + self._pause_s
-        target = max(able, key=lambda one: one.match_index).node_id
-        log.info("leadership goes to a member that is not upgraded yet", extra={"to": target})
-        driver.transfer_leadership(target)

@@ -32,7 +32,8 @@ How it is driven
     9.  Ticks come at an even pace. A host that slept feeds the ticks it missed before the messages
         that waited (raft.md rule 45).
     10. `disk_stalled(True)` when a sync is outstanding longer than the election timeout, and
-        `disk_stalled(False)` when it returned (rule 46).
+        `disk_stalled(False)` when it returned (rule 46). `lead_reluctantly()` when the database can
+        serve nobody: others lead first, and this node only to give them what its log holds.
     11. After an `InvariantViolation` the process ends. The core says so instead of doing harm.
 
 How it works

@@ -138,6 +138,11 @@ class Raft:
         return self._state.is_reluctant
 
     @property
+    def is_unfit(self) -> bool:
+        """Whether this node's database can serve nobody."""
+        return self._state.is_unfit
+
+    @property
     def is_ready(self) -> bool:
         """Whether this node leads and has applied everything that was committed before it did."""
         state = self._state
@@ -235,6 +240,15 @@ class Raft:
         state = self._state
         state.is_disk_stalled = is_stalled
         if is_stalled and state.role is not Role.FOLLOWER:
+            election.become_follower(state, state.current_term, None)
+            self._check()
+
+    def lead_reluctantly(self) -> None:
+        """This node's database can serve nobody, until there is another core. It leads no more,
+        unless nobody else comes to: it may be alone with entries that the others need."""
+        state = self._state
+        state.is_unfit = True
+        if state.role is not Role.FOLLOWER:
             election.become_follower(state, state.current_term, None)
             self._check()
 

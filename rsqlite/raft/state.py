@@ -84,6 +84,7 @@ class RaftState:
         "is_disk_stalled",
         "is_leader_closed",
         "is_transfer_campaign",
+        "is_unfit",
         "leader_id",
         "leader_reads",
         "log",
@@ -176,6 +177,8 @@ class RaftState:
         self.is_leader_closed = False
         """The connection of our leader broke, and it was not heard since."""
         self.is_disk_stalled = False
+        self.is_unfit = False
+        """Its database can serve nobody."""
         self.room = Room.AMPLE
         """Of our own disk."""
 
@@ -226,11 +229,12 @@ class RaftState:
 
     @property
     def is_reluctant(self) -> bool:
-        """Whether others are to lead before this node: it is upgraded, and a voter is not. It makes
-        entries that the older ones understand, but what SQLite computed the older one has to
-        compute again."""
+        """Whether others are to lead before this node. Its database can serve nobody, and it leads
+        only lest others that lack entries of its log can neither. Or it is upgraded, and a voter is
+        not: it makes entries that the older ones understand, but what SQLite computed the older one
+        has to compute again."""
         upgrade = self.configuration.upgrade
-        return (
+        return self.is_unfit or (
             upgrade is not None
             and self.fingerprint == upgrade.target
             and bool(self.configuration.older_voters - {self.node_id})
@@ -244,13 +248,17 @@ class RaftState:
         it may hold the longest log, and then nobody else can be elected. Its own vote does not
         count (thesis 4.2.2).
         """
-        return self.may_lead and self.configurations.is_voter_in_any(self.node_id)
+        return (
+            not self.is_disk_stalled
+            and self.is_admitted
+            and self.configurations.is_voter_in_any(self.node_id)
+        )
 
     @property
     def may_lead(self) -> bool:
         """What a leader cannot know by itself of a voter: its disk answers, its database is good,
-        and it computes SQL as it should."""
-        return not self.is_disk_stalled and self.is_admitted
+        and it computes SQL as it should. Only to one that may lead it hands over."""
+        return not (self.is_disk_stalled or self.is_unfit) and self.is_admitted
 
     @property
     def may_change_configuration(self) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rsqlite.errors import RemovedFromCluster
-from rsqlite.node import belonging
+from rsqlite.node import belonging, hand_back
 from rsqlite.node.changes import Remove
 from rsqlite.raft.membership import ConfigurationHistory
 from rsqlite.testing.engines import EngineCluster
@@ -53,11 +53,11 @@ def test_a_majority_that_cannot_lead_is_told_as_well(
         three.kill(three.number(three.followers()[0]))
     for engine in three.running():
         assert engine.driver is not None
-        engine.driver.forbid_leading()
+        engine.driver.lead_reluctantly()
     three.loop.advance(belonging.TELL_PAUSE_S - 10)
     assert told(caplog) == []
     three.loop.advance(30.0)
-    assert belonging.MANY in caplog.text
+    assert hand_back.NOBODY in caplog.text
 
 
 def test_a_start_and_a_change_of_the_leader_are_no_news(

@@ -14,7 +14,7 @@ from rsqlite.raft.messages import (
     RequestVoteReply,
     TimeoutNow,
 )
-from rsqlite.raft.state import RaftState
+from rsqlite.raft.state import RELUCTANCE_TIMEOUTS, RaftState
 from rsqlite.raft.types import TERM_STEP, Configuration, HardState, Role
 from tests.raft.cluster import Cluster, configuration
 from tests.raft.lone import Lone, request_vote
@@ -323,6 +323,19 @@ def test_rule_46_a_leader_whose_disk_hangs_steps_down_and_does_not_campaign() ->
     assert node.core.role is Role.PRE_CANDIDATE
 
 
+def test_a_leader_that_can_serve_nobody_steps_down_and_campaigns_last() -> None:
+    node = Lone()
+    node.lead()
+    node.core.lead_reluctantly()
+    node.poll()
+    assert node.core.role is Role.FOLLOWER
+    node.take(Heartbeat)
+    node.tick((1 + RELUCTANCE_TIMEOUTS) * ELECTION - 1)
+    assert node.left == []
+    node.tick(ELECTION + 1)
+    assert node.core.role is Role.PRE_CANDIDATE, "others may lack what it has"
+
+
 def test_rule_47_a_link_that_works_one_way_does_not_end_a_leadership() -> None:
     cluster = Cluster([1, 2, 3], seed=1)
     leader = cluster.elect(1)
@@ -487,6 +500,10 @@ def test_who_would_not_campaign_if_it_were_asked_says_so() -> None:
     node.core.disk_stalled(True)
     node.step_and_sync(Heartbeat(2, 1, 1, 0))
     assert [one.may_lead for one in node.take(HeartbeatReply)] == [False]
+    unfit = Lone()
+    unfit.core.lead_reluctantly()
+    unfit.step_and_sync(Heartbeat(2, 1, 1, 0))
+    assert [one.may_lead for one in unfit.take(HeartbeatReply)] == [False]
     other = Lone(initial=configuration([1, 2, 3], fingerprint="f"), fingerprint="g")
     other.step_and_sync(Heartbeat(2, 1, 1, 0))
     assert [one.may_lead for one in other.take(HeartbeatReply)] == [False]
