@@ -956,6 +956,7 @@ def test_an_image_is_kept_when_the_quorum_was_just_checked(brief: EngineCluster)
     assert core is not None
     silent = SimpleNamespace(
         role=core.role,
+        is_unfit=False,
         progress=lambda: [dataclasses.replace(one, is_active=False) for one in core.progress()],
     )
     for _ in range(100):
