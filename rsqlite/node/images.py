@@ -131,7 +131,8 @@ class Images:
         as of `index_min` at least, if it says so: its log begins behind that."""
         now = self._loop.monotonic()
         self._wanted_at = now
-        needed = index_min if isinstance(index_min, int) else 0
+        # A leader that begins may not have carried out anything yet.
+        needed = max(1, index_min if isinstance(index_min, int) else 0)
         self._see_declined()
         manifest = self._on_offer(needed)
         if manifest is not None:

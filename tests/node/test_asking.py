@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -42,6 +42,15 @@ def test_a_node_without_a_database_gets_an_image_that_its_log_can_follow_on(
     assert other.installer.is_without_database
     brief.until(lambda: other.is_synced and is_level(brief, other), 20.0)
     assert leader.images.made == 2
+
+
+def test_a_leader_that_has_carried_out_nothing_yet_makes_no_image(brief: EngineCluster) -> None:
+    leader = brief.leader()
+    answers: list[Mapping[str, object]] = []
+    leader.machine.applied_index = Index(0)
+    leader.images.asked(None, answers.append)
+    assert "too old" in str(answers[0]["text"])
+    assert not leader.images.is_making
 
 
 def asked_by(
