@@ -40,15 +40,18 @@ class Compaction:
         machine: Callable[[], StateMachine],
         images_need: Callable[[], Index | None],
         copy_needs: Callable[[], Index | None],
+        configuration_needs: Callable[[], Index | None],
         is_short: Callable[[], bool],
     ) -> None:
-        """From where on an image and a compact copy need the log; None: there is none. `is_short`
-        says that the log's volume is getting full."""
+        """From where on the log is needed by an image, by a compact copy, and by a configuration
+        that could not be saved beside the database; None: there is none. `is_short` says that the
+        log's volume is getting full."""
         self._log = log
         self._settings = settings
         self._machine = machine
         self._images_need = images_need
         self._copy_needs = copy_needs
+        self._configuration_needs = configuration_needs
         self._is_short = is_short
         self._next_look = 0.0
         self._waiting: list[tuple[Index, float, Snapshotted]] = []
@@ -153,7 +156,12 @@ class Compaction:
 
     def keeps_from(self) -> Index:
         """The first entry that must stay."""
-        bounds = [self._kept_for_others(), self._checkpointed + 1, self._copy_needs()]
+        bounds = [
+            self._kept_for_others(),
+            self._checkpointed + 1,
+            self._copy_needs(),
+            self._configuration_needs(),
+        ]
         if not self._is_short():
             bounds.append(self._images_need())
         return Index(max(1, min(bound for bound in bounds if bound is not None)))

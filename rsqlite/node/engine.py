@@ -147,8 +147,10 @@ class Engine:
         self.vacuums = Vacuums(self)
         self.scrub = Scrub(self)
         self.space = Space(self)
-        self._unsaved: bytes | None = None
-        """A configuration for which there was no room."""
+        self._unsaved: tuple[Index, bytes] | None = None
+        """The last configuration, for which there was no room, and where in the log the first one
+        was: without the database only the log would have it, and who may lead would not be known.
+        """
         self._discovery: Discovery | None = None
         self._sweep_timer: Handle | None = None
         self._led_term: Term | None = None
@@ -379,6 +381,7 @@ class Engine:
             machine=lambda: self.machine,
             images_need=lambda: self.images.keeps_from,
             copy_needs=lambda: self.vacuum.keeps_from,
+            configuration_needs=lambda: None if self._unsaved is None else self._unsaved[0],
             is_short=lambda: self.space.is_short_of_log,
         )
 
@@ -894,7 +897,8 @@ class Engine:
             self._unsaved = None
         except DiskFull as full:
             log.warning("%s; it is saved when there is room", full)
-            self._unsaved = data
+            index = self.core.configurations.committed_index if self.core else Index(0)
+            self._unsaved = (self._unsaved[0] if self._unsaved else index, data)
         except NodeFault as fault:
             self.fail(fault)
 
@@ -1058,7 +1062,7 @@ class Engine:
             self.compaction.sweep(now)
         self.space.sweep(now)
         if self._unsaved is not None and self.space.room is Room.AMPLE:
-            self._save_configuration(self._unsaved)
+            self._save_configuration(self._unsaved[1])
         self.machine.look_at_checksums()
 
     def fail(self, error: BaseException) -> None:

@@ -15,7 +15,7 @@ import apsw
 import pytest
 
 from rsqlite.config import KIB, MIB
-from rsqlite.errors import DamagedDatabase, DiskFault, Unavailable
+from rsqlite.errors import DamagedDatabase, DiskFault, DiskFull, Unavailable
 from rsqlite.node import transfer
 from rsqlite.node.engine import Engine
 from rsqlite.raft.core import Raft
@@ -730,6 +730,32 @@ def test_a_node_that_comes_back_as_another_one_asks_until_there_is_a_leader(
             three.start_node(number)
     three.until(lambda: again.is_synced, 60.0)
     assert three.faults == []
+
+
+def test_a_configuration_that_could_not_be_saved_stays_in_the_log(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its database the node would not know any more who may lead, and itself lead."""
+    follower = three.followers()[0]
+
+    def no_room(data: bytes, term: int) -> None:
+        raise DiskFull("no room for it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(follower.directory, "save_configuration", no_room)
+        new = three.grow()
+        three.until(lambda: new.core is not None and len(follower.members) == 4, 20.0)
+        core = follower.core
+        assert core is not None
+        three.until(lambda: not core.configuration.outgoing, 20.0)
+        index = core.configurations.committed_index
+        while three.leader().log.first_index <= index:
+            write(three, 10)
+            three.loop.advance(0.2)
+        first_index = follower.log.first_index
+        assert first_index <= index
+    three.until(lambda: follower.log.first_index > index, 20.0)
+    assert follower.directory.saved_configuration() == core.configurations.committed.to_bytes()
 
 
 def test_a_directory_without_the_saved_configuration_gets_one_at_its_next_start(
