@@ -280,15 +280,17 @@ class Nemesis:
 
     def change_rows(self, engine: Engine) -> None:
         """Behind its back."""
-        self.excuse(DamagedDatabase, Divergence)
-        self.has_tampered, self._next_loss = True, math.inf
         sql = self._chance.choice((NOISE, *receipts.TAMPERINGS))
         connection = apsw.Connection(engine.machine.path, vfs=load_checksum_vfs())
         try:
             connection.execute(sql)
-            self._say(f"changed rows: {engine.label}, {sql}")
         except (apsw.BusyError, apsw.SQLError) as error:
             self._say(f"changed nothing: {error}")  # a transaction is open, or it has no tables yet
+            self._next_loss = 0.0
+        else:
+            self._say(f"changed rows: {engine.label}, {sql}")
+            self.excuse(DamagedDatabase, Divergence)
+            self.has_tampered, self._next_loss = True, math.inf
         finally:
             connection.close()
 

@@ -51,6 +51,7 @@ def operation(chance: random.Random) -> Request:
             ([_COUNT, _RECEIPT, _COPY], [None, receipt, receipt]),
             ([*_UNPAY], [receipt, None]),
             ([_COPY], [receipt]),
+            ([_COPY], [receipt]),
         )
     )
     return Request(RequestKind.EXECUTE, sqls, parameters, transaction=True)
