@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from rsqlite.cli.exits import Exit
+from rsqlite.statemachine.generations import note_damage
 from rsqlite.testing.cluster import ProcessCluster, ProcessNode, wait_until
-from tests.e2e.calls import execute, query
+from tests.e2e.calls import execute, leader_and_followers, query
 from tests.e2e.conftest import StartCluster
+from tests.e2e.files import database_path
 from tests.e2e.test_members import wait_for_vote
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -214,3 +216,26 @@ def test_all_are_damaged_and_the_content_of_one_goes_to_a_new_cluster(
     assert found == [[2500, "a; b 'q'\n0", "a; b 'q'\n999", 2499 * 1250]]
     names = query(new, "SELECT name FROM sqlite_schema WHERE name NOT LIKE '\\_%' ESCAPE '\\'")
     assert sorted(names) == [["g"], ["i"], ["t"], ["w"]]
+
+
+def test_two_of_three_databases_are_lost_and_the_third_node_is_behind(
+    start_cluster: StartCluster,
+) -> None:
+    """What it lacks only the logs of the other two have."""
+    cluster = start_cluster(3)
+    leader, (other, behind) = leader_and_followers(cluster)
+    execute(leader, CREATE)
+    cluster.wait_applied()
+    behind.pause()
+    execute(leader, *[[INSERT, number, "x"] for number in range(50)])
+    for node in cluster.nodes:
+        node.kill()
+    for node in (leader, other):
+        note_damage(str(database_path(node.directory)), "for this test", wants_image=True)
+    for node in cluster.nodes:
+        node.start()
+    cluster.wait_ready()
+    execute(behind, [INSERT, 50, "y"])
+    cluster.wait_applied()
+    for node in cluster.nodes:
+        assert query(node, "SELECT count(*) FROM t", flags="level=none") == [[51]]
