@@ -164,6 +164,11 @@ class DamagedDatabase(DamagedFile):
     """The database fails its checks; the log does not, so the others can give it back."""
 
 
+class DoubtedDatabase(DamagedDatabase):
+    """SQLite calls the database damaged, though no page of it has failed its checksum. The same it
+    says of a read that the disk refused: whether the file is sound, the next start finds out."""
+
+
 class ForeignDirectory(NodeFault):
     """The data directory belongs to another node, cluster or program."""
 

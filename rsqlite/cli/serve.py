@@ -180,7 +180,7 @@ async def serve(directory: str, settings: Settings) -> Exit:
             continue
         if not isinstance(fault, DamagedFile) or not may_repair(repairs):
             break
-        log.warning("starting again, to get from the others what is damaged here")
+        log.warning("starting again, to look at what is damaged, and have the others give it back")
     if stop.is_set() and isinstance(fault, DiskFull):
         fault = None  # it was told to stop while it waited
     code = Exit.OK if fault is None else report(fault)

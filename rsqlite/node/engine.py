@@ -19,6 +19,7 @@ from rsqlite.errors import (
     DamagedDatabase,
     DamagedFile,
     DamagedPromises,
+    DiskFault,
     DiskFull,
     Divergence,
     ForeignDirectory,
@@ -89,6 +90,7 @@ from rsqlite.storage.directory import (
 from rsqlite.storage.finding import REJOIN_ADVICE
 from rsqlite.storage.identity import read_identity
 from rsqlite.storage.logstore import LogStore
+from rsqlite.storage.reread import mark, reread
 from rsqlite.transport.codec import ANSWER, CALL, decode_call
 
 log = logging.getLogger(__name__)
@@ -175,6 +177,9 @@ class Engine:
             self._open_with_room()
         except DamagedDatabase:
             raise
+        except DiskFault:
+            mark(self.path)
+            raise
         except DamagedFile as damage:
             # The log, or who this node is: nothing that it has acknowledged or voted can be
             # trusted.
@@ -242,6 +247,8 @@ class Engine:
 
     def _open_files(self) -> None:
         settings = self.settings
+        if reread(self.path):
+            log.warning("all files are read anew, after a disk fault")
         self.directory = DataDirectory.open(
             self.path, disk=self.disk, label=settings.node_id, random_bits=self._random_bits
         )
@@ -1073,6 +1080,8 @@ class Engine:
         if is_over or self.is_stopping or (self.fault and isinstance(error, Divergence)):
             return
         self.fault = error = results.node_fault(error) or error
+        if isinstance(error, DiskFault):
+            mark(self.path)
         self.scrub.stop()
         self.fault = error = self.installer.note(error)
         told = {"fault": str(error), "kind": type(error).__name__}

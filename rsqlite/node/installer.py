@@ -3,7 +3,8 @@ because the database itself is lost.
 
 While an image is installed the node is as if it were down. While it has no database to speak of (it
 was damaged, or computed something else than the others), it keeps its log, its vote and its place:
-it appends, acknowledges and votes, leads nobody, serves nothing, and asks the leader for an image.
+it appends, acknowledges and votes, serves nothing, leads only where nobody else can, and asks the
+leader for an image.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rsqlite.errors import (
     DamagedDatabase,
     DamagedFile,
     DiskFault,
+    DoubtedDatabase,
     RsqliteError,
     Unavailable,
 )
@@ -24,12 +26,16 @@ from rsqlite.node.origin import Origin, is_reset
 from rsqlite.ports import Disk
 from rsqlite.raft.types import Configuration, EntryId, Index, NodeId, Role, Term
 from rsqlite.statemachine import schema
+from rsqlite.statemachine.check import check_database
 from rsqlite.statemachine.generations import (
     Installed,
+    clear_doubt,
     finish_setting_aside,
     install,
     note_damage,
+    note_doubt,
     noted_damage,
+    noted_doubt,
     remove_others,
     set_aside,
     wanted_image,
@@ -100,6 +106,7 @@ class Installer:
         if place is not None:
             engine.repaired("a database that was given up is set aside now", place=place)
         try:
+            self._look_again(root)
             reason = noted_damage(root)
             if reason is not None:
                 raise DamagedDatabase(reason or "it was given up")
@@ -136,12 +143,27 @@ class Installer:
         if self._lost and not has_others(engine.path, engine.disk):
             raise DamagedDatabase(f"{self._lost}; and who has another one is not known here")
 
+    def _look_again(self, root: str) -> None:
+        """SQLite called the database damaged when it was last in use; is it?"""
+        doubt = noted_doubt(root)
+        if doubt is None or noted_damage(root) is not None:
+            return
+        engine = self._engine
+        problems = check_database(root)
+        path = schema.find_current_database(root)
+        if problems:
+            note_damage(path, problems[0])
+        else:
+            clear_doubt(path, engine.loop.wall())
+            engine.repaired("the database was called damaged, and is sound", reason=doubt)
+
     def held_index(self) -> Index:
         """Up to which entry the database has everything for good; 0 if it cannot be relied on.
         Where the log is damaged, this is asked before the database is opened for use."""
         engine = self._engine
         try:
-            if noted_damage(engine.directory.database_root) is not None:
+            root = engine.directory.database_root
+            if noted_damage(root) is not None or noted_doubt(root) is not None:
                 return Index(0)
             self._open()
             path, index = engine.machine.path, engine.machine.applied_index
@@ -208,13 +230,17 @@ class Installer:
         from the log again, if it `wants_image`. What it ends with: where that cannot be noted, with
         a fault after which nobody starts it again unasked."""
         engine = self._engine
-        if isinstance(fault, DamagedDatabase):
-            try:
-                note_damage(engine.machine.path, str(fault), wants_image=wants_image)
-                if engine.vacuum.replacing:  # it may be in use at the next start
-                    note_damage(engine.vacuum.replacing, str(fault), wants_image=wants_image)
-            except DiskFault as error:
-                return error
+        if not isinstance(fault, DamagedDatabase):
+            return fault
+        try:
+            # One that replaces it now may be in use at the next start.
+            for path in filter(None, (engine.machine.path, engine.vacuum.replacing)):
+                if isinstance(fault, DoubtedDatabase) and not wants_image:
+                    note_doubt(path, str(fault), engine.loop.wall())
+                else:
+                    note_damage(path, str(fault), wants_image=wants_image)
+        except DiskFault as error:
+            return error
         return fault
 
     # Images

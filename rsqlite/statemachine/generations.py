@@ -23,6 +23,10 @@ from rsqlite.statemachine import schema
 
 INSTALLED = "installed"
 DAMAGED = "damaged"
+DOUBTED = "doubted"
+CLEARED = "cleared"
+DOUBT_PERIOD_S = 3600.0
+"""A database that was found sound is not doubted again so soon: then it is damaged."""
 WANTS_IMAGE = "wants-image"
 COMPACT = "compact"
 SETS_ASIDE = "sets-aside"
@@ -116,8 +120,12 @@ def note_compact(database: str, wall: float, installed: Installed | None = None)
 
 def noted_compact(database: str) -> float | None:
     """When the database was made compact; None if it never was, or nobody can tell."""
+    return _noted_time(database, COMPACT)
+
+
+def _noted_time(database: str, name: str) -> float | None:
     try:
-        with open(os.path.join(os.path.dirname(database), COMPACT), "rb") as file:
+        with open(os.path.join(os.path.dirname(database), name), "rb") as file:
             return float(file.read(32))
     except (FileNotFoundError, ValueError):
         return None
@@ -181,6 +189,40 @@ def noted_damage(root: str) -> str | None:
     if os.path.exists(f"{database}.{WANTS_IMAGE}"):
         return ""
     return _noted(database, DAMAGED)
+
+
+def note_doubt(database: str, reason: str, wall: float) -> None:
+    """Write beside the database that it must be read through before it is used again, and why; or
+    that it must not be used, if it was found sound a short while ago."""
+    cleared = _noted_time(database, CLEARED)
+    if cleared is not None and abs(wall - cleared) < DOUBT_PERIOD_S:
+        note_damage(database, f"{reason}, again")
+        return
+    path = os.path.join(os.path.dirname(database), DOUBTED)
+    try:
+        _touch(path)
+        schema.sync_directory(os.path.dirname(path))
+    except OSError:
+        note_damage(database, reason)  # that may be said by a name alone
+        return
+    with contextlib.suppress(OSError):  # the reason is only for people
+        _write(path, reason.encode())
+
+
+def noted_doubt(root: str) -> str | None:
+    """Why the database in use under `root` is in doubt; None if it is not."""
+    return _noted(schema.find_current_database(root), DOUBTED)
+
+
+def clear_doubt(database: str, wall: float) -> None:
+    """It was read through, and is sound. Durable when this returns."""
+    folder = os.path.dirname(database)
+    try:
+        _write(os.path.join(folder, CLEARED), f"{wall:.0f}\n".encode())
+        os.unlink(os.path.join(folder, DOUBTED))
+        schema.sync_directory(folder)
+    except OSError as error:
+        raise disk_fault(f"cannot write beside {database}: {error}", error) from error
 
 
 def wanted_image(database: str) -> str | None:

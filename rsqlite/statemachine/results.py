@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import apsw
 
-from rsqlite.errors import DamagedDatabase, DiskFault, DiskFull, NodeFault
+from rsqlite.errors import DamagedDatabase, DiskFault, DiskFull, DoubtedDatabase, NodeFault
 from rsqlite.request import Failure
 
 Error = TypeVar("Error", bound=BaseException)
@@ -26,7 +26,7 @@ _RESULT_CODES = frozenset(
         apsw.SQLITE_AUTH,
     }
 )
-_DAMAGE_CODES = frozenset({apsw.SQLITE_NOTADB, apsw.SQLITE_IOERR_DATA, apsw.SQLITE_CORRUPT})
+_DAMAGE_CODES = frozenset({apsw.SQLITE_NOTADB, apsw.SQLITE_IOERR_DATA})
 _FAULT_CODES = frozenset(
     {apsw.SQLITE_IOERR, apsw.SQLITE_CANTOPEN, apsw.SQLITE_PROTOCOL, apsw.SQLITE_READONLY}
 )
@@ -134,6 +134,10 @@ def node_fault(error: BaseException) -> NodeFault | None:
     code = extended_code(error)
     if code in _DAMAGE_CODES:
         return DamagedDatabase(f"the database is damaged: {error} ({code_name(code)})")
+    if code == apsw.SQLITE_CORRUPT:
+        # Also what a statement ends with when a read of the file does with EIO.
+        text = f"the database is damaged, or its disk fails: {error} ({code_name(code)})"
+        return DoubtedDatabase(text)
     if code & 255 in _FAULT_CODES:
         return DiskFault(f"the database cannot be read or written: {error} ({code_name(code)})")
     return None

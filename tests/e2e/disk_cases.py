@@ -439,9 +439,15 @@ class Run:
         return all(self.rig.sites[node].node.is_ready() for node in nodes)
 
     async def _ended(self, nodes: list[int], needed: int) -> None:
-        """So many of them have ended, and said why."""
+        """So many of them have ended, and said why; or have begun again: EIO of a statement's read
+        SQLite does not tell from damage, which a start looks into."""
+
+        def has_ended(node: int) -> bool:
+            again = "starting again" in self.rig.sites[node].node.log_path.read_text()
+            return bool(self.rig.exits_of(node)) or again
+
         await until(
-            lambda: sum(bool(self.rig.exits_of(node)) for node in nodes) >= needed,
+            lambda: sum(map(has_ended, nodes)) >= needed,
             EXIT_S,
             lambda: f"{needed} of nodes {nodes} to end: {self.rig.exits}\n{self._logs()}",
         )

@@ -275,3 +275,19 @@ def test_a_promise_that_is_broken_by_a_commit_that_was_put_off(
     monkeypatch.setattr(leader.machine, "commit", broken)
     three.ask(leader, execute("INSERT INTO t VALUES(1, 'a')"))
     assert isinstance(fault_of(three), InvariantViolation)
+
+
+def test_after_a_disk_fault_the_next_start_reads_all_files_anew(
+    three: EngineCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    failed = three.followers()[0]
+    number = three.number(failed)
+    failed.fail(DiskFault("a sync failed"))
+    assert isinstance(fault_of(three), DiskFault)
+    three.kill(number)
+    three.start_node(number)
+    assert "all files are read anew" in caplog.text
+    caplog.clear()
+    three.kill(number)
+    three.start_node(number)
+    assert "all files are read anew" not in caplog.text

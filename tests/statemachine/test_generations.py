@@ -161,3 +161,28 @@ def test_where_it_is_not_known_which_one_is_in_use_all_are_set_aside(tmp_path: P
     assert sorted(one.name for one in Path(place).iterdir()) == ["3", "4"]
     assert schema.current_database(str(root)) == str(root / "5" / "main.db")
     assert generations.noted_damage(str(root)) is None
+
+
+def test_a_doubt_is_noted_cleared_and_for_a_while_not_raised_again(tmp_path: Path) -> None:
+    root, path = str(tmp_path), database(tmp_path)
+    assert generations.noted_doubt(root) is None
+    generations.note_doubt(path, "malformed", 1000.0)
+    assert (generations.noted_doubt(root), generations.noted_damage(root)) == ("malformed", None)
+    generations.clear_doubt(path, 1010.0)
+    assert generations.noted_doubt(root) is None
+    generations.note_doubt(path, "malformed", 1010.0 + generations.DOUBT_PERIOD_S)
+    assert generations.noted_doubt(root) == "malformed"
+    generations.clear_doubt(path, 5000.0)
+    generations.note_doubt(path, "malformed", 5001.0)
+    assert generations.noted_doubt(root) is None
+    assert generations.noted_damage(root) == "malformed, again"
+
+
+def test_without_room_for_a_doubt_the_database_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = database(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(generations, "_touch", full)
+        generations.note_doubt(path, "malformed", 1000.0)
+    assert generations.noted_damage(str(tmp_path)) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import apsw
 import pytest
 
-from rsqlite.errors import DamagedDatabase, DiskFault, DiskFull, Divergence
+from rsqlite.errors import DamagedDatabase, DiskFault, DiskFull, Divergence, DoubtedDatabase
 from rsqlite.statemachine import results
 
 
@@ -41,12 +41,13 @@ def test_only_six_codes_are_results_of_sql(code: int, is_result: bool) -> None:
     [
         (apsw.IOError, apsw.SQLITE_IOERR_WRITE, DiskFault),
         # What SQLite makes of EIO under a read: a cable, perhaps; no reason to give the file up.
+        # Within a statement it makes of that SQLITE_CORRUPT.
         (apsw.IOError, apsw.SQLITE_IOERR_CORRUPTFS, DiskFault),
         (apsw.IOError, apsw.SQLITE_IOERR_SHMSIZE, None),
         # No directory for temporary files: none of ours is at fault.
         (apsw.IOError, apsw.SQLITE_IOERR_GETTEMPPATH, None),
         (apsw.IOError, apsw.SQLITE_IOERR_DATA, DamagedDatabase),
-        (apsw.CorruptError, apsw.SQLITE_CORRUPT, DamagedDatabase),
+        (apsw.CorruptError, apsw.SQLITE_CORRUPT, DoubtedDatabase),
         (apsw.NotADBError, apsw.SQLITE_NOTADB, DamagedDatabase),
         (apsw.CantOpenError, apsw.SQLITE_CANTOPEN, DiskFault),
         (apsw.CorruptError, apsw.SQLITE_CORRUPT_VTAB, None),
