@@ -112,7 +112,13 @@ class Installer:
                 raise DamagedDatabase(reason or "it was given up")
             if problem := schema.read_current(root).problem:
                 engine.repaired(f"{problem}; it was written again")
-            self._open()
+            try:
+                self._open()
+            except DoubtedDatabase as doubt:
+                if check_database(root):
+                    raise
+                log.warning("%s; all of it can be read", doubt)
+                self._open()
             self.origin.read()
         except DamagedDatabase as damage:
             if not self._has_others():

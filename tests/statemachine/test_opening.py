@@ -12,7 +12,7 @@ import apsw
 import pytest
 
 from rsqlite.config import Settings
-from rsqlite.errors import DamagedDatabase, DiskFault, DiskFull, NodeFault
+from rsqlite.errors import DamagedDatabase, DiskFault, DiskFull, DoubtedDatabase, NodeFault
 from rsqlite.request import Outcome
 from rsqlite.statemachine import opening
 from rsqlite.statemachine.connection import Writer
@@ -188,7 +188,7 @@ def test_temporary_files_go_beside_the_database_if_there_is_no_other_place(
     [
         (apsw.FullError, apsw.SQLITE_FULL, DiskFull),
         (apsw.IOError, apsw.SQLITE_IOERR_WRITE, DiskFault),
-        (apsw.CorruptError, apsw.SQLITE_CORRUPT, DamagedDatabase),
+        (apsw.CorruptError, apsw.SQLITE_CORRUPT, DoubtedDatabase),
         (apsw.NotADBError, apsw.SQLITE_NOTADB, DamagedDatabase),
     ],
 )
