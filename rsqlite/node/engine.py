@@ -90,7 +90,7 @@ from rsqlite.storage.directory import (
 from rsqlite.storage.finding import REJOIN_ADVICE
 from rsqlite.storage.identity import read_identity
 from rsqlite.storage.logstore import LogStore
-from rsqlite.storage.reread import mark, reread
+from rsqlite.storage.rewrite import mark, rewrite
 from rsqlite.transport.codec import ANSWER, CALL, decode_call
 
 log = logging.getLogger(__name__)
@@ -247,12 +247,12 @@ class Engine:
 
     def _open_files(self) -> None:
         settings = self.settings
-        if reread(self.path):
-            log.warning("all files are read anew, after a disk fault")
         self.directory = DataDirectory.open(
             self.path, disk=self.disk, label=settings.node_id, random_bits=self._random_bits
         )
         self.open_parts.append(self.directory)
+        if rewrite(self.path):
+            log.warning("the log was written again, after a disk fault")
         if self.directory.lacks_configuration:
             self.repaired(f"{self.directory.configuration_path} is damaged; the log has it as well")
         self.log = LogStore.open(
