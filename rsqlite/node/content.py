@@ -211,9 +211,8 @@ class ContentChecks:
 
     @property
     def _is_running(self) -> bool:
-        """The last check that this leader began has not come to its end."""
-        index = self._proposed
-        return index in self._rounds or index > self._engine.machine.applied_index
+        """A check has not come to its end, be it of a leader before this one."""
+        return bool(self._rounds) or self._proposed > self._engine.machine.applied_index
 
     def _propose(self) -> Index | None:
         driver = self._engine.driver

@@ -1,8 +1,10 @@
 """A compact copy of the database: what VACUUM makes, as a new generation beside the one in use.
 
 `VACUUM INTO` writes what is committed to a new file, page after page in the order of the tables,
-without the pages that nothing uses. Rowids, page size and room for checksums stay, so a replica
-that goes on with the copy computes what the others do.
+without the pages that nothing uses. Rowids, page size and room for checksums stay. What it changes
+of what SQL sees is brought back, so that a replica that goes on with the copy computes what the
+others do: the order of the schema's rows, and `sqlite_sequence`, which outlives the last table that
+needs it.
 
 The checksums themselves need a second pass. `cksmvfs` computes them once it has seen that page 1
 has room for them, and SQLite writes page 1 last: whatever its cache could not hold until then has
@@ -15,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import apsw
 
@@ -27,6 +30,7 @@ from rsqlite.statemachine.image import CHUNK_BYTES, read_image
 from rsqlite.statemachine.opening import PAGE_BYTES, expect
 from rsqlite.statemachine.vfs import load_checksum_vfs
 
+_SCHEMA_ROWS = "SELECT rowid, type, name FROM sqlite_schema ORDER BY rowid"
 _READ_WRITE = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_MAIN_DB
 
 
@@ -43,8 +47,12 @@ def _copy(path: str, connection: apsw.Connection, is_over: Callable[[], bool]) -
     # VACUUM wants no transaction; it makes a snapshot of its own.
     connection.execute("COMMIT")
     try:
+        rows = connection.execute(_SCHEMA_ROWS).fetchall()
         connection.execute("VACUUM INTO ?", (path,))
+        if connection.execute(_SCHEMA_ROWS).fetchall() != rows:
+            raise BrokenOff("the schema changes meanwhile")
         _write_checksums(path, is_over)
+        _restore_schema(path, connection, rows)
         _use_wal(path)
         sync(path)
         schema.sync_directory(os.path.dirname(path))
@@ -68,6 +76,28 @@ def _write_checksums(path: str, is_over: Callable[[], bool]) -> None:
                 offset += len(chunk)
     finally:
         target.xClose()
+
+
+def _restore_schema(path: str, source: apsw.Connection, rows: list[Any]) -> None:
+    """Give each row of the schema its number in the database that was copied."""
+    copy = apsw.Connection(path, vfs=load_checksum_vfs())
+    try:
+        for pragma in ("journal_mode = MEMORY", "synchronous = OFF", "writable_schema = ON"):
+            copy.execute(f"PRAGMA {pragma}")
+        copy.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
+        copied = {(kind, name) for _, kind, name in copy.execute(_SCHEMA_ROWS)}
+        if {(kind, name) for _, kind, name in rows} - copied == {("table", "sqlite_sequence")}:
+            copy.execute("CREATE TABLE _rsqlite_sequence(id INTEGER PRIMARY KEY AUTOINCREMENT)")
+            copy.execute("DROP TABLE _rsqlite_sequence")
+            left = source.execute("SELECT rowid, name, seq FROM sqlite_sequence").fetchall()
+            copy.executemany("INSERT INTO sqlite_sequence(rowid, name, seq) VALUES(?, ?, ?)", left)
+        with copy:
+            copy.execute("UPDATE sqlite_schema SET rowid = -rowid")
+            copy.executemany("UPDATE sqlite_schema SET rowid = ? WHERE type = ? AND name = ?", rows)
+        if copy.execute(_SCHEMA_ROWS).fetchall() != rows:
+            raise BrokenOff("the schema changed meanwhile")
+    finally:
+        copy.close()
 
 
 def _use_wal(path: str) -> None:

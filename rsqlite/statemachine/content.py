@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from rsqlite.statemachine.authorizer import OWN_PREFIX
+from rsqlite.statemachine.background import BrokenOff
 
 PROBLEMS_MAX = 10
 """What `integrity_check` may say at most."""
@@ -48,14 +49,15 @@ class Content(NamedTuple):
 
 
 def hash_content(connection: apsw.Connection, is_over: Callable[[], bool]) -> Content:
-    """The content that this connection sees. In a thread: it takes seconds. (Statements end by
-    themselves when `is_over` says so.)"""
-    return _Hashing(connection).content()
+    """The content that this connection sees. In a thread: it takes seconds. Statements end by
+    themselves when `is_over` says so; BrokenOff then."""
+    return _Hashing(connection, is_over).content()
 
 
 class _Hashing:
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, is_over: Callable[[], bool]) -> None:
         self._connection = connection
+        self._is_over = is_over
 
     def content(self) -> Content:
         tables = {name: self._table(name, kind, wr) for name, kind, wr in self._rows(_TABLES)}
@@ -102,7 +104,11 @@ class _Hashing:
         return _short(digest)
 
     def _rows(self, sql: str, *parameters: str) -> list[Any]:
-        return self._connection.execute(sql, parameters, can_cache=False).fetchall()
+        found = self._connection.execute(sql, parameters, can_cache=False).fetchall()
+        if self._is_over():
+            # `sha3_query` does not say that the query within it was interrupted.
+            raise BrokenOff("broken off")
+        return found
 
 
 def _short(data: bytes) -> str:

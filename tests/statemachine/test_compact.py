@@ -96,3 +96,30 @@ def test_it_ends_when_it_is_given_up(
     assert last is None
     assert isinstance(error, BrokenOff)
     filled.close()
+
+
+def test_the_schema_has_the_same_rows_in_the_same_order(lab: Lab, tmp_path: Path) -> None:
+    lab.do(
+        "CREATE TABLE gone(id INTEGER PRIMARY KEY AUTOINCREMENT)",
+        "INSERT INTO gone VALUES(7)",
+        "CREATE TABLE a(x)",
+        "CREATE INDEX ia ON a(x)",
+        "CREATE VIEW v AS SELECT x FROM a",
+        "CREATE TABLE b(x UNIQUE)",
+        "CREATE VIRTUAL TABLE words USING fts5(text)",
+        "CREATE TRIGGER tr AFTER INSERT ON a BEGIN INSERT INTO b VALUES(new.x); END",
+        "DROP TABLE gone",
+        "INSERT INTO a VALUES(1)",
+    )
+    path = str(tmp_path / "copy.db")
+    _, error = copy(lab, path)
+    assert error is None
+    assert list(damaged_pages(path)) == []
+    connection = apsw.Connection(path, vfs=load_checksum_vfs())
+    rows = "SELECT rowid, type, name, tbl_name, sql FROM sqlite_schema"
+    assert connection.execute(rows).fetchall() == lab.leader._writer.engine(rows)
+    assert connection.execute("SELECT * FROM sqlite_sequence").fetchall() == []
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.execute("INSERT INTO a VALUES(2)")
+    assert connection.execute("SELECT x FROM b").fetchall() == [(1,), (2,)]
+    connection.close()

@@ -10,7 +10,8 @@ import pytest
 
 from rsqlite.errors import DamagedDatabase
 from rsqlite.statemachine import StateMachine
-from rsqlite.statemachine.content import Content
+from rsqlite.statemachine.background import BrokenOff
+from rsqlite.statemachine.content import Content, hash_content
 from rsqlite.statemachine.vfs import load_checksum_vfs
 from tests.statemachine.lab import SERIES, Lab, ask
 
@@ -145,3 +146,24 @@ def test_what_it_loads_is_not_within_reach_of_users(filled: Lab) -> None:
     content(filled, filled.leader)
     answer = filled.query(ask("SELECT sha3_query('SELECT 1')"), filled.leader)
     assert "no such function" in str(answer.results[0])
+
+
+def test_a_hash_that_was_broken_off_is_none(filled: Lab) -> None:
+    """Not that of the rows that came before."""
+    found: list[Any] = []
+    filled.leader.hash_content(lambda *answer: found.append(answer))
+    filled.leader.hash_content(lambda *answer: found.append(answer))  # instead of the first
+    filled.loop.run()
+    assert isinstance(found[0][1], BrokenOff)
+    assert found[1][1] is None
+
+
+def test_a_query_that_is_interrupted_within_its_hash_is_noticed(tmp_path: Path) -> None:
+    connection = apsw.Connection(str(tmp_path / "a.db"))
+    apsw.sqlite_extra.load(connection, "shathree")
+    connection.execute("CREATE TABLE t(v)")
+    connection.execute(f"INSERT INTO t {SERIES.format(10_000)} SELECT i FROM c")
+    looks = iter(range(10**9))
+    connection.set_progress_handler(lambda: next(looks) > 5, 1000)
+    with pytest.raises(BrokenOff):
+        hash_content(connection, lambda: next(looks) > 5)
