@@ -38,11 +38,12 @@ class Applier:
         on_check: Callable[[Index], None],
         may_apply: Callable[[], bool],
         on_full: Callable[[], None],
+        on_readable: Callable[[Index], None],
     ) -> None:
         """`on_check` is called when the database is as of an entry of the kind CHECK. Who answers
         no to `may_apply` calls `hurry` when that changes. `on_full` is called when the disk has no
         room for a committed entry: nothing is lost, for the log has it, and it is applied after
-        `resume`."""
+        `resume`. `on_readable` is called when `readable_index` has passed the applied one."""
         self._machine = machine
         self._writer = writer
         self._loop = loop
@@ -54,6 +55,7 @@ class Applier:
         self._on_check = on_check
         self._may_apply = may_apply
         self._on_full = on_full
+        self._on_readable = on_readable
         self._queue: deque[Entry] = deque()
         self._is_busy = False
         self._is_scheduled = False
@@ -82,6 +84,18 @@ class Applier:
     def is_behind(self) -> bool:
         """Commands that are committed wait here: nobody may speculate on what is before them."""
         return self._is_full or any(entry.kind is EntryKind.COMMAND for entry in self._queue)
+
+    @property
+    def readable_index(self) -> Index:
+        """Up to which entry a read finds all effects. Entries without a command have none, and wait
+        here as long as the write slot is taken, which a long write does for seconds."""
+        index = self._machine.applied_index
+        if not self._is_busy:
+            for entry in self._queue:
+                if entry.kind is EntryKind.COMMAND:
+                    break
+                index = entry.index
+        return index
 
     def resume(self) -> None:
         """There may be room again."""
@@ -122,6 +136,7 @@ class Applier:
                 return
             if self._writer.holds_slot:
                 if not self._commit_own():
+                    self._on_readable(self.readable_index)
                     return
             else:
                 self._apply_theirs()

@@ -415,6 +415,7 @@ class Engine:
             on_check=self.content.reached,
             may_apply=lambda: self.admission.is_admitted,
             on_full=self.space.database_full,
+            on_readable=self.reader.applied,
         )
 
     def change_machine(self, machine: StateMachine) -> StateMachine:
@@ -610,7 +611,7 @@ class Engine:
             listener=self,
             takes=self.space.takes,
         )
-        self.reader.wire(self.driver, self.applier.hurry)
+        self.reader.wire(self.driver, self.applier.hurry, lambda: self.applier.readable_index)
         self.writer.wire(self.driver, self.reader.confirm, self._slot_freed)
         self.membership.wire(self.driver)
         self._connect_members()

@@ -44,6 +44,7 @@ class Reader:
         self._behind: tuple[Index, float] | None = None
         """An index not yet applied here, and since when it is known to be committed."""
         self._on_waiting: Callable[[], None] = lambda: None
+        self._readable_index: Callable[[], Index] = lambda: self._machine.applied_index
         self._unconfirmed = 0
         """Reads that wait for a confirmation, in a round or between two."""
         self.fault: RsqliteError | None = None
@@ -53,11 +54,17 @@ class Reader:
     def __repr__(self) -> str:
         return f"<Reader rounds={len(self._rounds)} waiting={len(self._by_index)}>"
 
-    def wire(self, driver: Driver, on_waiting: Callable[[], None]) -> None:
+    def wire(
+        self,
+        driver: Driver,
+        on_waiting: Callable[[], None],
+        readable_index: Callable[[], Index],
+    ) -> None:
         """Tell the reader of the parts that are made after it. `on_waiting` is called when somebody
-        begins to wait for an index."""
+        begins to wait for an index; up to `readable_index` a read finds all effects."""
         self._driver = driver
         self._on_waiting = on_waiting
+        self._readable_index = readable_index
 
     def use(self, machine: StateMachine) -> None:
         """Go on with this database, which is as far as the one before it."""
@@ -86,7 +93,7 @@ class Reader:
         if level is ReadLevel.NONE and request.freshness_s > 0 and self._is_stale(request):
             done(StaleRead())
             return
-        if request.min_index > self._machine.applied_index:
+        if request.min_index > self._readable_index():
             self._when_applied(request, Index(request.min_index), done, deadline)
             return
         self._machine.query(request, done)
@@ -112,7 +119,7 @@ class Reader:
     def when_applied(self, index: int, deadline: float, then: Callable[[], None]) -> None:
         """Call `then` once `index` is applied here, at the deadline at the latest; at once, where
         nobody will see to it any more."""
-        if self.fault is not None or index <= self._machine.applied_index:
+        if self.fault is not None or index <= self._readable_index():
             then()
             return
         self._wait(Index(index), deadline, lambda error: then())
@@ -144,7 +151,7 @@ class Reader:
                 done(self.fault)
             elif index is None:
                 done(NoLeader())
-            elif (wanted := max(index, Index(request.min_index))) <= self._machine.applied_index:
+            elif (wanted := max(index, Index(request.min_index))) <= self._readable_index():
                 self._machine.query(request, done)
             else:
                 self._when_applied(request, wanted, done, deadline)

@@ -140,7 +140,7 @@ class Vacuum:
         try:
             self._path = begin_generation(engine.directory.database_root)
         except NodeFault as fault:
-            engine.fail(fault)
+            self._fail(str(fault)) if isinstance(fault, DiskFull) else engine.fail(fault)
             return
         self.keeps_from = Index(engine.machine.applied_index + 1)
         self._generation += 1

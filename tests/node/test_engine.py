@@ -374,6 +374,26 @@ def test_a_write_known_to_be_long_is_not_tried_on_the_loop_of_the_next_leader(
     assert new.machine.statistics().long_writes == new.writer.batches - before == 1
 
 
+@pytest.mark.parametrize("is_ours_first", [True, False])
+def test_reads_wait_for_no_entry_without_a_command_while_a_long_write_has_the_slot(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch, is_ours_first: bool
+) -> None:
+    leader = three.leader()
+    monkeypatch.setattr(type(leader.writer), "holds_slot", property(lambda one: not one.is_held))
+    for engine in three.followers():
+        engine.writer.is_held = True
+    applied = leader.machine.applied_index
+    read = Request(RequestKind.QUERY, ["SELECT 1"], [None], level=ReadLevel.LINEARIZABLE)
+    answers = three.ask(leader, read) if is_ours_first else []
+    leader.verify(lambda *_: None)
+    three.until(lambda: leader.core is not None and leader.core.commit_index > applied)
+    if not is_ours_first:
+        answers = three.ask(leader, read)
+    three.until(lambda: bool(answers), 2.0)
+    assert isinstance(answers[0], Outcome)
+    assert leader.machine.applied_index == applied
+
+
 def test_no_write_is_refused_while_leadership_is_handed_over(three: EngineCluster) -> None:
     old = three.leader()
     followers = three.followers()

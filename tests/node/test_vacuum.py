@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rsqlite.config import KIB
-from rsqlite.errors import DiskFault, NoLeader, RequestError, RsqliteError, TimedOut
+from rsqlite.errors import DiskFault, DiskFull, NoLeader, RequestError, RsqliteError, TimedOut
 from rsqlite.node import vacuum
 from rsqlite.node.engine import Engine
 from rsqlite.node.vacuum import Step
@@ -299,6 +299,19 @@ def test_no_room_changes_nothing(alone: EngineCluster, monkeypatch: pytest.Monke
     assert "no room" in report.nodes[0].error
     assert folders(alone, 0) == ["1"]
     assert isinstance(send(alone, engine, "VACUUM"), Outcome)
+
+
+def test_no_room_for_a_folder_ends_the_copy_and_not_the_node(
+    alone: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(root: str) -> str:
+        raise DiskFull("cannot make a generation")
+
+    engine = alone.leader()
+    monkeypatch.setattr(vacuum, "begin_generation", full)
+    report = run(alone, engine)
+    assert "cannot make a generation" in report.nodes[0].error
+    assert engine.fault is None
 
 
 def test_a_volume_that_gets_full_ends_it(alone: EngineCluster) -> None:
