@@ -58,8 +58,10 @@ class Driver:
         settings: Settings,
         listener: Listener,
         takes: Callable[[Sequence[Entry]], bool],
+        waits_s: Callable[[], float],
     ) -> None:
-        """`takes` says whether the log has room for entries that a leader sends."""
+        """`takes` says whether the log has room for entries that a leader sends; `waits_s` for how
+        long all writes have waited for another disk than the log's."""
         self.core = core
         self._log = log
         self._network = network
@@ -67,6 +69,7 @@ class Driver:
         self._settings = settings
         self._listener = listener
         self._takes = takes
+        self._waits_s = waits_s
         self._is_pumping = False
         self._is_told = False
         """The core was told something since it was last asked for output."""
@@ -311,5 +314,5 @@ class Driver:
     def _tell_core_of_stall(self) -> None:
         """A disk that hangs would leave a leader that looks healthy and blocks everybody (raft.md
         rule 46)."""
-        stalled = self._log.oldest_pending_s > self._settings.raft_election_timeout
-        self.core.disk_stalled(stalled)
+        waits_s = max(self._log.oldest_pending_s, self._waits_s())
+        self.core.disk_stalled(waits_s > self._settings.raft_election_timeout)

@@ -432,6 +432,11 @@ class Engine:
         """Begin no batch, and apply nothing of others, until `release_writes`."""
         self.writer.is_held = self.applier.is_held = True
 
+    def _held_s(self) -> float:
+        """For how long writes have waited for the disk to name another database."""
+        vacuum = self.vacuum
+        return self.loop.monotonic() - vacuum.replacing_since if vacuum.replacing else 0.0
+
     def release_writes(self) -> None:
         """Go on, unless this node has come to its end."""
         self.writer.is_held = self.applier.is_held = False
@@ -610,6 +615,7 @@ class Engine:
             settings=settings,
             listener=self,
             takes=self.space.takes,
+            waits_s=self._held_s,
         )
         self.reader.wire(self.driver, self.applier.hurry, lambda: self.applier.readable_index)
         self.writer.wire(self.driver, self.reader.confirm, self._slot_freed)

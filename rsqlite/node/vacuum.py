@@ -98,7 +98,8 @@ class Vacuum:
         self.keeps_from: Index | None = None
         """What the log must keep for the copy."""
         self.replacing = ""
-        """The database that CURRENT is about to name."""
+        """The database that CURRENT is about to name; writes are held meanwhile."""
+        self.replacing_since = 0.0
 
     def __repr__(self) -> str:
         return f"<Vacuum {self._progress.step.value}>"
@@ -321,7 +322,7 @@ class Vacuum:
     def _replace(self) -> None:
         path, wall = self._path, self._engine.loop.wall()
         installed = self._engine.installer.origin.installed
-        self.replacing = path
+        self.replacing, self.replacing_since = path, self._engine.loop.monotonic()
 
         def work() -> None:
             try:
@@ -375,8 +376,7 @@ class Vacuum:
         log.warning("VACUUM failed: %s", reason)
         self.keeps_from = None
         engine.machine.cancel_copy()
-        copy, self._copy = self._copy, None
-        path, self._path = self._path, ""
+        copy, path, self._copy, self._path = self._copy, self._path, None, ""
         if copy is not None:
             copy.retire()
             self._retired.append(copy)

@@ -314,6 +314,30 @@ def test_no_room_for_a_folder_ends_the_copy_and_not_the_node(
     assert engine.fault is None
 
 
+def test_a_disk_that_hangs_in_the_last_step_costs_the_leadership(
+    three: EngineCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = three.leader()
+    submit = old.loop.submit
+
+    def late(work: Callable[[], Any], done: Callable[..., None]) -> None:
+        if old.vacuum.replacing:
+            three.loop.call_later(20.0, submit, work, done)
+        else:
+            submit(work, done)
+
+    monkeypatch.setattr(old.loop, "submit", late)
+    old.vacuum.begin("for this test")
+    three.until(lambda: bool(old.vacuum.replacing), 30.0)
+    others = [one for one in three.running() if one is not old]
+    three.until(lambda: any(one.is_leader and one.is_synced for one in others), 10.0)
+    (new,) = (one for one in others if one.is_leader)
+    three.execute(new, "INSERT INTO t(v) VALUES('meanwhile')")
+    three.until(lambda: old.vacuum.progress.step is Step.DONE, 30.0)
+    three.until(lambda: agree(three))
+    assert not three.faults
+
+
 def test_a_volume_that_gets_full_ends_it(alone: EngineCluster) -> None:
     engine = alone.leader()
     engine.images._is_making = True  # so that the last step waits
