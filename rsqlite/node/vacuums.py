@@ -192,9 +192,13 @@ class Vacuums:
 
     def _is_due(self) -> bool:
         wall = self._engine.loop.wall()
-        if self._next_own is None:
+        if self._next_own is None or wall >= self._next_own:
+            # Another leader may have begun one since.
             last = noted_compact(self._engine.machine.path)
-            self._next_own = (wall if last is None else last) + self._interval
+            if last is not None:
+                self._next_own = last + self._interval
+            elif self._next_own is None:
+                self._next_own = wall + self._interval
         return wall >= self._next_own
 
     @property

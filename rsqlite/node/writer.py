@@ -356,7 +356,7 @@ class Writer:
             self.is_ahead_of_file = False
             # Leadership may have been lost while a long COMMIT ran: it is answered here all the
             # same, so the log need not decide.
-            self._orphans.pop(proposed.entry_id.index, None)
+            self._forget_orphan(proposed)
             if isinstance(error, DiskFull):
                 # It is committed, so the answers are true; it is applied when there is room.
                 done(proposed.entry_id.index, error)
@@ -401,9 +401,15 @@ class Writer:
                 continue
             if orphan.entry_id.term == entry.term:
                 self._answer_batch(orphan)
-                continue
-            for waiting in orphan.waiting:
-                waiting.done(LeadershipLost(fate=Fate.NOT_APPLIED))
+            else:
+                _refuse_batch(orphan)
+
+    def _forget_orphan(self, proposed: Proposed) -> None:
+        """The place of this one in the log is its own: what had been proposed there in an earlier
+        term is in no log any more."""
+        orphan = self._orphans.pop(proposed.entry_id.index, None)
+        if orphan is not None and orphan is not proposed:
+            _refuse_batch(orphan)
 
     def lose(self) -> None:
         """Leadership is gone: roll back the speculation before anything else is applied. What is
@@ -411,6 +417,7 @@ class Writer:
         self.commit_now()
         proposed, self._proposed = self._proposed, None
         if proposed is not None:
+            self._forget_orphan(proposed)
             self._orphans[proposed.entry_id.index] = proposed
         begun, self._running_long = self._running_long, []
         self._slot = next(self._generation)
@@ -558,6 +565,11 @@ class Writer:
         self._slot = next(self._generation)  # its end is nobody's any more
         for waiting in running:
             waiting.done(Stopped("the node is stopping"))
+
+
+def _refuse_batch(orphan: Proposed) -> None:
+    for waiting in orphan.waiting:
+        waiting.done(LeadershipLost(fate=Fate.NOT_APPLIED))
 
 
 def _nobody(_: Answer) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from rsqlite.config import KIB
 from rsqlite.errors import DiskFault, DiskFull, NoLeader, RequestError, RsqliteError, TimedOut
-from rsqlite.node import vacuum
+from rsqlite.node import vacuum, vacuums
+from rsqlite.node.changes import Transfer
 from rsqlite.node.engine import Engine
 from rsqlite.node.vacuum import Step
 from rsqlite.node.vacuums import VacuumReport
@@ -681,3 +682,32 @@ def test_a_database_that_is_wrong_is_not_used_in_either_form(
     both = engine.machine.path, engine.vacuum.replacing
     engine.give_up_database("a test")
     assert all((Path(one).parent / generations.DAMAGED).exists() for one in both)
+
+
+def test_who_leads_again_does_not_begin_the_one_that_another_leader_has_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = EngineCluster(tmp_path, 3, auto_vacuum_int=1000.0)
+    first = cluster.start()
+    began: list[str] = []
+    begin_round = vacuums.Vacuums._begin
+
+    def begins(self: vacuums.Vacuums) -> vacuums.Round:
+        began.append(self._engine.label)
+        return begin_round(self)
+
+    monkeypatch.setattr(vacuums.Vacuums, "_begin", begins)
+    cluster.loop.advance(5.0)
+    other = cluster.followers()[0]
+    assert cluster.change(first, Transfer(other.label)) is None
+    cluster.until(lambda: other.is_leader)
+    cluster.loop.advance(1.0)
+    for one in cluster.loops.values():
+        one.wall_offset_s = 1010.0
+    cluster.until(lambda: bool(began), 30.0)
+    cluster.loop.advance(30.0)
+    assert cluster.change(cluster.leader(), Transfer(first.label)) is None
+    cluster.until(lambda: first.is_leader)
+    cluster.loop.advance(30.0)
+    assert began == [other.label]
+    cluster.close()
