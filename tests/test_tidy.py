@@ -43,7 +43,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "rsqlite/node/status.py": "values without logic; tests/node/test_node.py takes one",
     "rsqlite/node/findings.py": "tests/node/test_content.py",
     "rsqlite/node/vacuums.py": "tests/node/test_vacuum.py: both sides on virtual time",
-    "rsqlite/node/writer.py": "tests/node/test_engine.py",
     "rsqlite/ports.py": "protocols without code",
     "rsqlite/request.py": "words without logic",
     "rsqlite/raft/dispatch.py": "tests/raft/test_core.py",
