@@ -17,6 +17,7 @@ import os
 
 from rsqlite.config import MIB
 from rsqlite.errors import disk_fault
+from rsqlite.storage.identity import IDENTITY_NAME
 
 MARK = "rewrite"
 LOG = "log"
@@ -24,7 +25,10 @@ LOG = "log"
 
 def mark(directory: str) -> None:
     """A disk of this data directory has failed. Its log may have one of its own: a mark in one of
-    the two places is enough, and where neither takes one there is nothing more to be done."""
+    the two places is enough, and where neither takes one there is nothing more to be done. Who has
+    no identity yet has acknowledged nothing, and may not be at home here."""
+    if not os.path.exists(os.path.join(directory, IDENTITY_NAME)):
+        return
     for path in _marks(directory):
         with contextlib.suppress(OSError):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))

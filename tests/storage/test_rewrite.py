@@ -86,3 +86,8 @@ def test_while_the_disk_fails_the_mark_stays(
         with pytest.raises(fault, match="again"):
             rewrite(str(directory))
     assert rewrite(str(directory))
+
+
+def test_where_no_node_lives_no_mark_is_left(tmp_path: Path) -> None:
+    mark(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []

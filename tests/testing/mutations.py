@@ -176,8 +176,8 @@ MUTATIONS = (
     Mutation(
         "a linearizable read does not wait for its index",
         "node/reader.py",
-        "elif (wanted := max(index, Index(request.min_index))) <= self._machine.applied_index:",
-        "elif (wanted := Index(request.min_index)) <= self._machine.applied_index:",
+        "elif (wanted := max(index, Index(request.min_index))) <= self._readable_index():",
+        "elif (wanted := Index(request.min_index)) <= self._readable_index():",
     ),
     Mutation(
         "a leader that slept passes the check of its majority",
@@ -269,8 +269,8 @@ MUTATIONS = (
     Mutation(
         "the log is cut before the database has its entries for good",
         "node/compaction.py",
-        "bounds = [self._kept_for_others(), self._checkpointed + 1, self._copy_needs()]",
-        "bounds = [self._kept_for_others(), self._machine().applied_index + 1, self._copy_needs()]",
+        "            self._checkpointed + 1,\n",
+        "            Index(self._machine().applied_index + 1),\n",
     ),
     Mutation(
         "an error of the database is swallowed",
