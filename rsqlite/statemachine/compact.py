@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -30,7 +31,7 @@ from rsqlite.statemachine.image import CHUNK_BYTES, read_image
 from rsqlite.statemachine.opening import PAGE_BYTES, expect
 from rsqlite.statemachine.vfs import load_checksum_vfs
 
-_SCHEMA_ROWS = "SELECT rowid, type, name FROM sqlite_schema ORDER BY rowid"
+_SEQUENCE = "sqlite_sequence"
 _READ_WRITE = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_MAIN_DB
 
 
@@ -47,12 +48,14 @@ def _copy(path: str, connection: apsw.Connection, is_over: Callable[[], bool]) -
     # VACUUM wants no transaction; it makes a snapshot of its own.
     connection.execute("COMMIT")
     try:
-        rows = connection.execute(_SCHEMA_ROWS).fetchall()
+        rows, numbers = _schema(connection), _numbers(connection)
         connection.execute("VACUUM INTO ?", (path,))
-        if connection.execute(_SCHEMA_ROWS).fetchall() != rows:
-            raise BrokenOff("the schema changes meanwhile")
         _write_checksums(path, is_over)
-        _restore_schema(path, connection, rows)
+        with closing(apsw.Connection(path, vfs=load_checksum_vfs())) as copy:
+            is_left = _restore_schema(copy, rows, numbers)
+        # What is the same before and after is what it was at the moment that was copied.
+        if _schema(connection) != rows or (is_left and _numbers(connection) != numbers):
+            raise BrokenOff("the schema changed meanwhile")
         _use_wal(path)
         sync(path)
         schema.sync_directory(os.path.dirname(path))
@@ -78,26 +81,37 @@ def _write_checksums(path: str, is_over: Callable[[], bool]) -> None:
         target.xClose()
 
 
-def _restore_schema(path: str, source: apsw.Connection, rows: list[Any]) -> None:
-    """Give each row of the schema its number in the database that was copied."""
-    copy = apsw.Connection(path, vfs=load_checksum_vfs())
-    try:
-        for pragma in ("journal_mode = MEMORY", "synchronous = OFF", "writable_schema = ON"):
-            copy.execute(f"PRAGMA {pragma}")
-        copy.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
-        copied = {(kind, name) for _, kind, name in copy.execute(_SCHEMA_ROWS)}
-        if {(kind, name) for _, kind, name in rows} - copied == {("table", "sqlite_sequence")}:
-            copy.execute("CREATE TABLE _rsqlite_sequence(id INTEGER PRIMARY KEY AUTOINCREMENT)")
-            copy.execute("DROP TABLE _rsqlite_sequence")
-            left = source.execute("SELECT rowid, name, seq FROM sqlite_sequence").fetchall()
-            copy.executemany("INSERT INTO sqlite_sequence(rowid, name, seq) VALUES(?, ?, ?)", left)
-        with copy:
-            copy.execute("UPDATE sqlite_schema SET rowid = -rowid")
-            copy.executemany("UPDATE sqlite_schema SET rowid = ? WHERE type = ? AND name = ?", rows)
-        if copy.execute(_SCHEMA_ROWS).fetchall() != rows:
-            raise BrokenOff("the schema changed meanwhile")
-    finally:
-        copy.close()
+def _schema(connection: apsw.Connection) -> list[Any]:
+    return connection.execute(
+        "SELECT rowid, type, name FROM sqlite_schema ORDER BY rowid"
+    ).fetchall()
+
+
+def _numbers(connection: apsw.Connection) -> list[Any]:
+    """What AUTOINCREMENT notes, if there is such a table, or was one."""
+    if ("table", _SEQUENCE) not in {(kind, name) for _, kind, name in _schema(connection)}:
+        return []
+    return connection.execute(f"SELECT rowid, name, seq FROM {_SEQUENCE}").fetchall()
+
+
+def _restore_schema(copy: apsw.Connection, rows: list[Any], numbers: list[Any]) -> bool:
+    """Give each row of the schema its number in the database that was copied. True if AUTOINCREMENT
+    had left its table, with these rows, and nobody who needs it."""
+    for pragma in ("journal_mode = MEMORY", "synchronous = OFF", "writable_schema = ON"):
+        copy.execute(f"PRAGMA {pragma}")
+    copy.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
+    copied = {(kind, name) for _, kind, name in _schema(copy)}
+    is_left = {(kind, name) for _, kind, name in rows} - copied == {("table", _SEQUENCE)}
+    if is_left:
+        copy.execute("CREATE TABLE _rsqlite_sequence(id INTEGER PRIMARY KEY AUTOINCREMENT)")
+        copy.execute("DROP TABLE _rsqlite_sequence")
+        copy.executemany(f"INSERT INTO {_SEQUENCE}(rowid, name, seq) VALUES(?, ?, ?)", numbers)
+    with copy:
+        copy.execute("UPDATE sqlite_schema SET rowid = -rowid")
+        copy.executemany("UPDATE sqlite_schema SET rowid = ? WHERE type = ? AND name = ?", rows)
+    if _schema(copy) != rows:
+        raise BrokenOff("the schema changed meanwhile")
+    return is_left
 
 
 def _use_wal(path: str) -> None:

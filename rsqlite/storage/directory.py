@@ -44,6 +44,8 @@ from rsqlite.storage.quarantine import (
 LOCK_NAME = "lock"
 IDENTITY_NEW_NAME = "identity.json.new"
 LOG_NAME = "log"
+REWRITE_NAME = "rewrite"
+"""A mark (`rewrite.py`)."""
 DATABASE_NAME = "db"
 CONFIGURATION_NAME = "configuration.json"
 CONFIGURATION_BYTES_MAX = 1024 * 1024
@@ -55,7 +57,7 @@ OUR_NAMES = frozenset(
     {LOCK_NAME, IDENTITY_NAME, IDENTITY_NEW_NAME, LOG_NAME, DATABASE_NAME}
     | {IMAGES_NAME, INCOMING_NAME, QUARANTINE_NAME}
     | {CONFIGURATION_NAME, f"{CONFIGURATION_NAME}.new", BALLAST_NAME}
-    | {GIVING_UP_NAME, f"{GIVING_UP_NAME}.new", RAFT_NAME}
+    | {GIVING_UP_NAME, f"{GIVING_UP_NAME}.new", RAFT_NAME, REWRITE_NAME}
 )
 _GIVEN_UP = (IDENTITY_NAME, LOG_NAME, DATABASE_NAME, RAFT_NAME)
 """What is set aside together, in this order. What an operator wants of the node that was

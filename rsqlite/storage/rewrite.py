@@ -17,10 +17,8 @@ import os
 
 from rsqlite.config import MIB
 from rsqlite.errors import disk_fault
+from rsqlite.storage.directory import LOG_NAME, REWRITE_NAME
 from rsqlite.storage.identity import IDENTITY_NAME
-
-MARK = "rewrite"
-LOG = "log"
 
 
 def mark(directory: str) -> None:
@@ -40,7 +38,7 @@ def rewrite(directory: str) -> bool:
     marks = [path for path in _marks(directory) if os.path.exists(path)]
     if not marks:
         return False
-    folder = os.path.join(directory, LOG)
+    folder = os.path.join(directory, LOG_NAME)
     try:
         for name in sorted(os.listdir(folder)):
             path = os.path.join(folder, name)
@@ -54,7 +52,7 @@ def rewrite(directory: str) -> bool:
 
 
 def _marks(directory: str) -> list[str]:
-    return [os.path.join(directory, MARK), os.path.join(directory, LOG, MARK)]
+    return [os.path.join(directory, folder, REWRITE_NAME) for folder in ("", LOG_NAME)]
 
 
 def _rewrite_file(path: str) -> None:

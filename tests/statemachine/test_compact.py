@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,29 @@ def test_the_schema_has_the_same_rows_in_the_same_order(lab: Lab, tmp_path: Path
     connection.execute("INSERT INTO a VALUES(2)")
     assert connection.execute("SELECT x FROM b").fetchall() == [(1,), (2,)]
     connection.close()
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_numbers_without_a_table_are_those_of_the_copied_moment(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: bool
+) -> None:
+    lab.do(
+        "CREATE TABLE gone(id INTEGER PRIMARY KEY AUTOINCREMENT)",
+        "DROP TABLE gone",
+        "INSERT INTO sqlite_sequence VALUES('other', 7)",
+    )
+    write_checksums = compact._write_checksums
+
+    def meanwhile(path: str, is_over: Callable[[], bool]) -> None:
+        write_checksums(path, is_over)
+        if changes:
+            lab.leader._writer.engine("UPDATE sqlite_sequence SET seq = 8")
+
+    monkeypatch.setattr(compact, "_write_checksums", meanwhile)
+    path = str(tmp_path / "copy.db")
+    _, error = copy(lab, path)
+    assert isinstance(error, BrokenOff) == changes
+    if not changes:
+        connection = apsw.Connection(path, vfs=load_checksum_vfs())
+        assert connection.execute("SELECT * FROM sqlite_sequence").fetchall() == [("other", 7)]
+        connection.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 
 from rsqlite.config import MIB
 from rsqlite.errors import DiskFault, DiskFull
-from rsqlite.storage.rewrite import MARK, mark, rewrite
+from rsqlite.storage.directory import REWRITE_NAME, DataDirectory
+from rsqlite.storage.disk import RealDisk
+from rsqlite.storage.rewrite import mark, rewrite
 
 SEGMENT = b"\1" * 5000 + bytes(3 * MIB) + b"\2"
 
@@ -67,9 +70,9 @@ def test_the_log_is_written_where_it_was_and_synced_once(
 
 @pytest.mark.parametrize("failing", ["", "log"])
 def test_one_place_that_takes_the_mark_is_enough(directory: Path, failing: str) -> None:
-    (directory / failing / MARK).mkdir()
+    (directory / failing / REWRITE_NAME).mkdir()
     mark(str(directory))
-    (directory / failing / MARK).rmdir()
+    (directory / failing / REWRITE_NAME).rmdir()
     assert rewrite(str(directory))
 
 
@@ -91,3 +94,11 @@ def test_while_the_disk_fails_the_mark_stays(
 def test_where_no_node_lives_no_mark_is_left(tmp_path: Path) -> None:
     mark(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_gave_its_identity_up_is_at_home_beside_a_mark(directory: Path) -> None:
+    mark(str(directory))
+    (directory / "identity.json").unlink()
+    for name in ("log", "db"):  # with which it goes to quarantine
+        shutil.rmtree(directory / name)
+    DataDirectory.open(str(directory), disk=RealDisk()).close()
