@@ -48,14 +48,17 @@ def _copy(path: str, connection: apsw.Connection, is_over: Callable[[], bool]) -
     # VACUUM wants no transaction; it makes a snapshot of its own.
     connection.execute("COMMIT")
     try:
+        # What is the same before and after is what it was at the moment that is copied.
         rows, numbers = _schema(connection), _numbers(connection)
         connection.execute("VACUUM INTO ?", (path,))
+        if _schema(connection) != rows:
+            raise BrokenOff("the schema changes")
+        are_same = _numbers(connection) == numbers
         _write_checksums(path, is_over)
         with closing(apsw.Connection(path, vfs=load_checksum_vfs())) as copy:
             is_left = _restore_schema(copy, rows, numbers)
-        # What is the same before and after is what it was at the moment that was copied.
-        if _schema(connection) != rows or (is_left and _numbers(connection) != numbers):
-            raise BrokenOff("the schema changed meanwhile")
+        if is_left and not are_same:
+            raise BrokenOff("sqlite_sequence changes")
         _use_wal(path)
         sync(path)
         schema.sync_directory(os.path.dirname(path))
@@ -110,7 +113,7 @@ def _restore_schema(copy: apsw.Connection, rows: list[Any], numbers: list[Any]) 
         copy.execute("UPDATE sqlite_schema SET rowid = -rowid")
         copy.executemany("UPDATE sqlite_schema SET rowid = ? WHERE type = ? AND name = ?", rows)
     if _schema(copy) != rows:
-        raise BrokenOff("the schema changed meanwhile")
+        raise BrokenOff("the schema changes")
     return is_left
 
 

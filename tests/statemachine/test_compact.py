@@ -126,27 +126,31 @@ def test_the_schema_has_the_same_rows_in_the_same_order(lab: Lab, tmp_path: Path
     connection.close()
 
 
-@pytest.mark.parametrize("changes", [False, True])
+@pytest.mark.parametrize("changes", ["never", "before", "after"])
 def test_numbers_without_a_table_are_those_of_the_copied_moment(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: bool
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: str
 ) -> None:
     lab.do(
         "CREATE TABLE gone(id INTEGER PRIMARY KEY AUTOINCREMENT)",
         "DROP TABLE gone",
         "INSERT INTO sqlite_sequence VALUES('other', 7)",
     )
-    write_checksums = compact._write_checksums
 
-    def meanwhile(path: str, is_over: Callable[[], bool]) -> None:
-        write_checksums(path, is_over)
-        if changes:
-            lab.leader._writer.engine("UPDATE sqlite_sequence SET seq = 8")
+    def then_changed(step: Callable[..., Any]) -> Callable[..., Any]:
+        def changed(*arguments: Any) -> Any:
+            found = step(*arguments)
+            lab.leader._writer.engine("UPDATE sqlite_sequence SET seq = seq + 1")
+            return found
 
-    monkeypatch.setattr(compact, "_write_checksums", meanwhile)
+        return changed
+
+    step = {"before": "_numbers", "after": "_write_checksums"}.get(changes)
+    if step is not None:
+        monkeypatch.setattr(compact, step, then_changed(getattr(compact, step)))
     path = str(tmp_path / "copy.db")
     _, error = copy(lab, path)
-    assert isinstance(error, BrokenOff) == changes
-    if not changes:
+    assert isinstance(error, BrokenOff) == (changes == "before")
+    if error is None:
         connection = apsw.Connection(path, vfs=load_checksum_vfs())
         assert connection.execute("SELECT * FROM sqlite_sequence").fetchall() == [("other", 7)]
         connection.close()
