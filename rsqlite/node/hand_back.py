@@ -22,8 +22,6 @@ log = logging.getLogger(__name__)
 PAUSE_S = 2.0
 PAUSE_MAX_S = 300.0
 """Pauses between two attempts to hand over; each is twice the one before."""
-
-
 TELL_PAUSE_S = 30.0
 """Pause between two lines about having nobody to hand over to."""
 

@@ -88,11 +88,10 @@ class Vacuum:
         self._generation = 0
         """Callbacks of an earlier one are nobody's."""
         self._progress = Progress(token="", step=Step.NONE)
-        self._began = 0.0
+        self._began = self._next_hold = 0.0
         self._path = ""
         self._copy: StateMachine | None = None
         self._is_syncing = False
-        self._next_hold = 0.0
         self._behind, self._entry_s = 0, 0.0
         self._retired: list[StateMachine] = []
         self.keeps_from: Index | None = None
@@ -141,7 +140,9 @@ class Vacuum:
         try:
             self._path = begin_generation(engine.directory.database_root)
         except NodeFault as fault:
-            self._fail(str(fault)) if isinstance(fault, DiskFull) else engine.fail(fault)
+            self._fail(str(fault))
+            if not isinstance(fault, DiskFull):
+                engine.fail(fault)
             return
         self.keeps_from = Index(engine.machine.applied_index + 1)
         self._generation += 1
@@ -176,9 +177,8 @@ class Vacuum:
         """What is written is synced as it comes, so that the disk is never flooded."""
         if os.path.exists(self._path):
             self._is_syncing = True
-            path = self._path
             synced = partial(self._synced, self._generation)
-            self._engine.loop.submit(lambda: compact.sync(path), synced)
+            self._engine.loop.submit(partial(compact.sync, self._path), synced)
 
     def _synced(self, generation: int, _: None, error: BaseException | None) -> None:
         self._is_syncing = False

@@ -86,12 +86,11 @@ class Verdict:
     def _held(self, index: Index) -> str | None:
         """What this node's database holds of the entry; None when it has not come to it."""
         engine = self._engine
-        applied = engine.machine.applied_index
         if isinstance(engine.fault, Divergence) and index == engine.fault.index:
             return engine.fault.effects
         if engine.refuses:
             return None
-        known = AS_IT_SAYS if index <= applied else None
+        known = AS_IT_SAYS if index <= engine.machine.applied_index else None
         # Just decided: this node may have to wait for a leader before it can apply it.
         return engine.machine.overruled.get(index, known)
 

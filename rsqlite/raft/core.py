@@ -237,17 +237,18 @@ class Raft:
     def disk_stalled(self, is_stalled: bool) -> None:
         """An fsync is outstanding longer than the election timeout, or no longer is. A leader that
         cannot write must not look healthy (raft.md rule 46)."""
-        state = self._state
-        state.is_disk_stalled = is_stalled
-        if is_stalled and state.role is not Role.FOLLOWER:
-            election.become_follower(state, state.current_term, None)
-            self._check()
+        self._state.is_disk_stalled = is_stalled
+        if is_stalled:
+            self._step_down()
 
     def lead_reluctantly(self) -> None:
         """This node's database can serve nobody, until there is another core. It leads no more,
         unless nobody else comes to: it may be alone with entries that the others need."""
+        self._state.is_unfit = True
+        self._step_down()
+
+    def _step_down(self) -> None:
         state = self._state
-        state.is_unfit = True
         if state.role is not Role.FOLLOWER:
             election.become_follower(state, state.current_term, None)
             self._check()

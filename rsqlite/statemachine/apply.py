@@ -157,9 +157,7 @@ class Application:
         writer.budget(None, None)
         writer.entropy.follow()
         writer.watch_rowids(False)
-        writer.begin()
-        if session:
-            defer_foreign_keys(writer, session)
+        self._begin(session)
         time_ms, configuration, statements = self.time_ms, None, 0
         for position, decoded in enumerate(part):
             entry, command = decoded.entry, decoded.command
@@ -196,6 +194,11 @@ class Application:
             self.configuration = configuration
         return len(part)
 
+    def _begin(self, session: Session) -> None:
+        self._writer.begin()
+        if session:
+            defer_foreign_keys(self._writer, session)
+
     def _command(self, command: Command) -> None:
         self._writer.behaviour = command.version
         if command.digest_from == 0:
@@ -225,17 +228,14 @@ class Application:
 
     def _as_computed(self, command: Command, session: Session) -> None:
         """Carry the entry out from the start, whatever it expects: a majority has decided."""
-        writer = self._writer
 
         def begin() -> None:
-            writer.rollback()
-            writer.begin()
-            if session:
-                defer_foreign_keys(writer, session)
+            self._writer.rollback()
+            self._begin(session)
 
         self._recorder.discard()
-        overruled.carry_out(writer, command, begin)
-        overruled.remember(writer, self._overruled)
+        overruled.carry_out(self._writer, command, begin)
+        overruled.remember(self._writer, self._overruled)
 
     def _simply(self, command: Command) -> None:
         """The hot path: statements of one text, one for each request, and one time for all."""

@@ -21,6 +21,7 @@ import apsw
 
 from rsqlite.statemachine.authorizer import OWN_PREFIX
 from rsqlite.statemachine.background import BrokenOff
+from rsqlite.statemachine.schema import quoted
 
 PROBLEMS_MAX = 10
 """What `integrity_check` may say at most."""
@@ -73,7 +74,7 @@ class _Hashing:
         lowered = name.lower()
         if lowered.startswith((OWN_PREFIX, "sqlite_stat")):
             return ""
-        table = f'"{name.replace(chr(34), chr(34) * 2)}"'
+        table = quoted(name)
         if kind == "virtual":
             return self._virtual(table)
         found = self._rows("SELECT name, pk FROM pragma_table_xinfo(?)", name)
@@ -83,7 +84,7 @@ class _Hashing:
             return self._digest(f"SELECT name, seq FROM {table} ORDER BY name, seq")
         if is_without_rowid:
             keys = sorted((pk, column) for column, pk in found if pk)
-            order = ", ".join(f'"{column.replace(chr(34), chr(34) * 2)}"' for _, column in keys)
+            order = ", ".join(quoted(column) for _, column in keys)
             return self._digest(f"SELECT * FROM {table} ORDER BY {order}")
         if rowid is None:
             return self._digest(f"SELECT * FROM {table} NOT INDEXED")  # in the order of its rowids

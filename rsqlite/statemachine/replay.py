@@ -10,6 +10,7 @@ import apsw
 from rsqlite.statemachine import results
 from rsqlite.statemachine.command import Command
 from rsqlite.statemachine.connection import ROWID_MAX, Writer
+from rsqlite.statemachine.schema import quoted
 
 
 class Replay:
@@ -87,9 +88,5 @@ def _has_no_id_left(writer: Writer) -> bool:
 
 
 def _has_row(writer: Writer, table: str, key: str) -> bool:
-    sql = f"SELECT 1 FROM {_quoted(table)} WHERE {_quoted(key)} = ?"
+    sql = f"SELECT 1 FROM {quoted(table)} WHERE {quoted(key)} = ?"
     return bool(writer.engine(sql, (ROWID_MAX,)))
-
-
-def _quoted(name: str) -> str:
-    return f'"{name.replace(chr(34), chr(34) * 2)}"'

@@ -181,3 +181,8 @@ def check_format(value: object, path: str) -> None:
             f"{path} has format {value!r}, this release knows {FORMAT}:"
             " use the release that wrote it"
         )
+
+
+def quoted(name: str) -> str:
+    """A name as SQL has it, whatever is in it."""
+    return f'"{name.replace(chr(34), chr(34) * 2)}"'

@@ -27,7 +27,8 @@ SCHEMA = (
 )
 TAMPERINGS = (
     "DELETE FROM receipts WHERE id % 3 = 0",
-    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40)"
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+    f" WHERE i < {RECEIPTS})"
     " INSERT OR IGNORE INTO receipts SELECT i FROM n WHERE i % 4 <> 0",
     "UPDATE OR IGNORE receipts SET id = id + 1 WHERE id % 4 = 1",
 )

@@ -11,7 +11,7 @@ from rsqlite.errors import RsqliteError
 from rsqlite.raft.types import Role
 from rsqlite.request import ReadLevel
 from rsqlite.testing.engines import EngineCluster, execute
-from tests.node.test_content import lose_database, tamper
+from tests.node.test_content import applied_everywhere, lose_database, tamper
 
 ROWS = "SELECT v FROM t ORDER BY id"
 
@@ -22,8 +22,7 @@ def three(tmp_path: Path) -> Iterator[EngineCluster]:
     cluster.start()
     cluster.execute(cluster.leader(), "CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
     cluster.execute(cluster.leader(), "INSERT INTO t VALUES(1, 'a')")
-    index = cluster.leader().machine.applied_index
-    cluster.until(lambda: all(one.machine.applied_index >= index for one in cluster.running()))
+    applied_everywhere(cluster)
     yield cluster
     cluster.close()
 
